@@ -1,0 +1,5 @@
+"""Soft actor-critic."""
+
+from .agent import SAC, SACConfig
+
+__all__ = ["SAC", "SACConfig"]

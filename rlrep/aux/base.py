@@ -1,0 +1,64 @@
+"""The auxiliary-task contract (DESIGN 4.4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gymnasium import spaces
+from torch import Tensor
+
+from rlrep.replay.batch import Batch, Needs
+
+Metrics = dict[str, Tensor]
+"""Detached scalar tensors by name; read back only when logged."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The RL batch's observations through the online encoder, once, with gradient. latent: `(B, D)`."""
+
+    latent: Tensor
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Encoders for what the RL batch lacks: observations (as in `Batch`) to latents `(B, D)`.
+
+    online: with gradient. target: the EMA copy, without.
+    """
+
+    online: Callable[[Tensor], Tensor]
+    target: Callable[[Tensor], Tensor]
+
+
+class AuxTask(Protocol):
+    """A head: an `nn.Module` whose parameters the agent adds to the encoder's optimiser.
+
+    `batch.extra` holds this head's own fields under its name, as asked for by `needs`.
+    """
+
+    needs: Needs
+
+    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+        """Return the unweighted scalar loss and health metrics. Free of random draws and of host synchronisation."""
+        ...
+
+    def after_update(self) -> None:
+        """Move EMA targets and the like, after the optimiser's step."""
+        ...
+
+
+class AuxConfig(Protocol):
+    """What an agent needs from one `aux.NAME` node."""
+
+    @property
+    def weight(self) -> float:
+        """Factor of this head's loss beside the RL loss."""
+        ...
+
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> AuxTask:
+        """Build the head that finds its fields in `batch.extra[name]`, for latents `(B, latent_dim)` and this action space.
+
+        Draws its weights from torch's global generator.
+        """
+        ...

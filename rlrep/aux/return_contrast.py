@@ -1,0 +1,123 @@
+"""Return-based contrast of state-actions (RCRL: Liu et al. 2021, arXiv 2102.10960)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlrep.contrast import MomentumTarget, bilinear_info_nce, pair_regression
+from rlrep.replay.batch import Batch, Needs, Pairs, ReturnLabels
+from rlrep.views.base import View
+
+from .actions import action_dim, join_action
+from .base import Encoded, Encoders, Metrics
+from .health import in_batch_health, label_quality, same_bin
+
+
+@dataclass(frozen=True)
+class ReturnContrast:
+    """Settings of `aux=return_contrast`.
+
+    mode, threshold, max_length, bins, binning, discount: the labels, see `ReturnLabels`.
+    objective: `bilinear_info_nce` (in-batch negatives) or `pair_regression` (the theory's squared loss on a pair discriminator).
+    anchors: `batch` = the RL batch's own state-actions, `segment` = drawn by a uniform choice of segment.
+    mask_same_return: leave out negatives known to share the anchor's return bin.
+    hidden_dim, embedding_dim: of the state-action projector. tau: EMA rate of its momentum copy.
+    view: augmentation of the partners (None = the agent's own).
+    """
+
+    weight: float = 1.0
+    mode: Literal["reward_event", "return_threshold", "return_bin"] = "return_threshold"
+    threshold: float = 1.0
+    max_length: int | None = None
+    bins: int = 20
+    binning: Literal["quantile", "equal_width"] = "quantile"
+    discount: float = 1.0
+    objective: Literal["bilinear_info_nce", "pair_regression"] = "bilinear_info_nce"
+    anchors: Literal["batch", "segment"] = "batch"
+    mask_same_return: bool = True
+    hidden_dim: int = 256
+    embedding_dim: int = 128
+    temperature: float = 1.0
+    tau: float = 0.05
+    view: View | None = None
+
+    @property
+    def labels(self) -> ReturnLabels:
+        """The labelling rule."""
+        return ReturnLabels(self.mode, self.threshold, self.max_length, self.bins, self.binning, self.discount)
+
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastTask":
+        """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
+        return ReturnContrastTask(self, name, latent_dim, action_dim(action_space))
+
+
+class ReturnContrastTask(nn.Module):
+    """Tells state-actions of one return segment (or bin) from those of others.
+
+    Queries: online encoder and projector on (state, action). Keys: the EMA encoder and projector on the partner, without gradient.
+    """
+
+    def __init__(self, config: ReturnContrast, name: str, latent_dim: int, action_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.name = name
+        self.action_dim = action_dim
+        self.needs = Needs(pairs=config.labels, anchors=config.anchors, view=config.view)
+        self.projector = nn.Sequential(
+            nn.Linear(latent_dim + action_dim, config.hidden_dim),
+            nn.ReLU(),
+            nn.Linear(config.hidden_dim, config.embedding_dim),
+            nn.LayerNorm(config.embedding_dim),
+        )
+        self.target_projector = MomentumTarget(self.projector, config.tau)
+        width = config.embedding_dim
+        # Bilinear form scaled so that the first logits are of order one (CURL's U[0, 1) needs its 50 wide latent).
+        self.bilinear = nn.Parameter(torch.eye(width) / width**0.5)
+        self.discriminator = nn.Sequential(nn.Linear(4 * width, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, 1))
+        unused = self.discriminator if config.objective == "bilinear_info_nce" else self.bilinear
+        unused.requires_grad_(False)
+
+    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+        """Return the contrast loss over labelled anchors (0 while there are none) and its health."""
+        pairs = batch.extra[self.name].pairs
+        assert pairs is not None
+        query = self.projector(join_action(*self._anchors(pairs, batch, encoded, encoders), self.action_dim))
+        with torch.no_grad():
+            key = self.target_projector(join_action(encoders.target(pairs.obs), pairs.action, self.action_dim))
+        health = in_batch_health(query, key, self.bilinear) | label_quality(pairs)
+        valid = ~same_bin(pairs) if self.config.mask_same_return else None
+        if self.config.objective == "pair_regression":
+            return self._pair_loss(query, key, pairs, valid), health
+        loss = bilinear_info_nce(
+            query, key, self.bilinear, temperature=self.config.temperature, valid=valid, row_weight=pairs.labelled.float()
+        )
+        return loss, health
+
+    def after_update(self) -> None:
+        """Move the momentum projector."""
+        self.target_projector.update()
+
+    def score(self, first: Tensor, second: Tensor) -> Tensor:
+        """Probability that two embeddings `(B, E)` have different returns, before any squashing. Returns `(B,)`."""
+        features = torch.cat([first, second, (first - second).abs(), first * second], 1)
+        return self.discriminator(features).squeeze(1)  # type: ignore[no-any-return]
+
+    def _anchors(self, pairs: Pairs, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Tensor]:
+        if pairs.anchor_obs is None or pairs.anchor_action is None:
+            return encoded.latent, batch.action
+        return encoders.online(pairs.anchor_obs), pairs.anchor_action
+
+    def _pair_loss(self, query: Tensor, key: Tensor, pairs: Pairs, valid: Tensor | None) -> Tensor:
+        """One positive and one negative (the next row's partner) per labelled anchor, 1:1."""
+        rows = torch.arange(len(query), device=query.device)
+        other = rows.roll(1)
+        keep = pairs.labelled if valid is None else pairs.labelled & valid[rows, other]
+        weight = torch.cat([pairs.labelled, keep]).float()
+        score = torch.cat([self.score(query, key), self.score(query, key[other])])
+        same = torch.cat([torch.ones_like(pairs.labelled), torch.zeros_like(pairs.labelled)])
+        # A pair of weight 0 gets residual 0; the mean is then over the pairs that count.
+        loss = pair_regression(score * weight, same | (weight == 0))
+        return loss * weight.numel() / weight.sum().clamp(min=1)

@@ -1,0 +1,21 @@
+"""What a view is: a random map of an observation batch that keeps its meaning."""
+
+from typing import Protocol
+
+from torch import Generator, Tensor
+
+
+class View(Protocol):
+    """Batched augmentation on the observation's own device.
+
+    Image input is uint8 `(B, S*C, H, W)`; the result is uint8 `(B, S*C, size, size)`.
+    State input is float32 `(B, D)`; the result keeps shape and type.
+    """
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return one independent random view of each row; the stacked frames of a row share their randomness."""
+        ...
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return the deterministic counterpart (centre crop) used for acting and evaluation."""
+        ...

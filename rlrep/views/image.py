@@ -1,0 +1,79 @@
+"""Image views on uint8 batches: crops and shifts, one offset per row, shared by its stacked frames."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+
+def crop(obs: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Cut a `size` x `size` window at `(top, left)` `(B,)` out of each row of `(B, C, H, W)`."""
+    windows = obs.unfold(2, size, 1).unfold(3, size, 1)
+    return windows[torch.arange(obs.shape[0], device=obs.device), :, top, left]
+
+
+def centre_crop(obs: Tensor, size: int) -> Tensor:
+    """Cut the central window. Raises ValueError if the frame is smaller than `size`."""
+    height, width = obs.shape[-2:]
+    if height < size or width < size:
+        raise ValueError(f"cannot crop {size} pixels out of {height}x{width} frames: raise env.size or lower augment.size")
+    top, left = (height - size) // 2, (width - size) // 2
+    return obs[..., top : top + size, left : left + size]
+
+
+def _offsets(count: int, rows: int, generator: Generator) -> Tensor:
+    return torch.randint(count, (2, rows), generator=generator, device=generator.device)
+
+
+@dataclass(frozen=True)
+class NoAugment:
+    """The deterministic centre crop in both roles (the un-augmented arm of an ablation)."""
+
+    size: int = 84
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return the centre crop; draws nothing."""
+        return self.fixed(obs)
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return the centre crop."""
+        return centre_crop(obs, self.size)
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """CURL's and RAD's crop: every offset 0..H-size is reached (CURL's own code never draws the last one)."""
+
+    size: int = 84
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return random crops. Raises ValueError if the frame is not square or smaller than `size`."""
+        height, width = obs.shape[-2:]
+        if height != width or height < self.size:
+            raise ValueError(f"random_crop needs square frames of at least {self.size} pixels, got {height}x{width}")
+        top, left = _offsets(height - self.size + 1, obs.shape[0], generator)
+        return crop(obs, top, left, self.size)
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return the centre crop."""
+        return centre_crop(obs, self.size)
+
+
+@dataclass(frozen=True)
+class RandomShift:
+    """DrQ's shift: replicate-pad the `size` x `size` centre by `pad` pixels and crop at random (offsets 0..2*pad)."""
+
+    size: int = 84
+    pad: int = 4
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return randomly shifted frames. Raises ValueError if the frame is smaller than `size`."""
+        inner = centre_crop(obs, self.size)
+        border = torch.arange(-self.pad, self.size + self.pad, device=obs.device).clamp_(0, self.size - 1)
+        padded = inner.index_select(2, border).index_select(3, border)
+        top, left = _offsets(2 * self.pad + 1, obs.shape[0], generator)
+        return crop(padded, top, left, self.size)
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return the centre crop."""
+        return centre_crop(obs, self.size)

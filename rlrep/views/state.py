@@ -1,0 +1,36 @@
+"""Views of state vectors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class NoChange:
+    """The state itself (the un-augmented arm)."""
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return `obs`; draws nothing."""
+        return obs
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return `obs`."""
+        return obs
+
+
+@dataclass(frozen=True)
+class AmplitudeScale:
+    """RAD's random amplitude scaling (Laskin et al. 2020, section 4.3): one factor from U[low, high] per row."""
+
+    low: float = 0.6
+    high: float = 1.2
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return scaled states `(B, D)`."""
+        factor = torch.rand(obs.shape[0], 1, generator=generator, device=obs.device)
+        return obs * (self.low + (self.high - self.low) * factor)
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return `obs`."""
+        return obs

@@ -1,0 +1,241 @@
+"""SAC: one update against a plain twin, ownership of parameters, resume, compilation, refusals."""
+
+from copy import deepcopy
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rlrep.agents.sac import SAC, SACConfig
+from rlrep.agents.sac.update import Networks
+from rlrep.aux import AuxConfig, InstanceContrast, ReturnContrast
+from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
+from rlrep.views import AmplitudeScale, NoChange, RandomCrop
+
+PIXELS = spaces.Box(0, 255, (6, 24, 24), np.uint8)
+STATE = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
+SMALL = SACConfig(hidden_dim=16, batch_size=8, capacity=200)
+HEADS: dict[str, AuxConfig] = {
+    "curl": InstanceContrast(view=None),
+    "return_contrast": ReturnContrast(threshold=2.0, hidden_dim=8, embedding_dim=8),
+}
+
+
+def make_agent(
+    *, pixels: bool = True, config: SACConfig = SMALL, aux: tuple[str, ...] = ("curl", "return_contrast"), compile: Any = "off", seed: int = 0
+) -> SAC:
+    """A small agent with 60 random transitions of two environments in its replay."""
+    encoder = PixelEncoderConfig(strides=(2, 1), channels=4, latent_dim=6) if pixels else MLPEncoderConfig(8, 6)
+    agent = config.make(
+        PIXELS if pixels else STATE,
+        ACTIONS,
+        frame_stack=2 if pixels else 1,
+        num_envs=2,
+        encoder=encoder,
+        augment=RandomCrop(20) if pixels else AmplitudeScale(),
+        aux={name: HEADS[name] for name in aux},
+        device=torch.device("cpu"),
+        seed=seed,
+        compile=compile,
+    )
+    fill(agent, PIXELS if pixels else STATE)
+    return agent
+
+
+def observations(space: spaces.Box, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    shape = (2, *space.shape)
+    return rng.integers(0, 256, shape, dtype=np.uint8) if space.dtype == np.uint8 else rng.standard_normal(shape).astype(np.float32)
+
+
+def fill(agent: SAC, space: spaces.Box, steps: int = 30, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    agent.begin(observations(space, rng))
+    for step in range(steps):
+        ended = np.array([step % 10 == 9, step % 7 == 6])
+        seen = observations(space, rng)
+        outcome = SimpleNamespace(
+            obs=np.where(ended.reshape(2, *[1] * len(space.shape)), observations(space, rng), seen),
+            final_obs=seen,
+            reward=rng.random(2).astype(np.float32),
+            terminated=ended & [True, False],
+            truncated=ended & [False, True],
+            died=np.zeros(2, bool),
+        )
+        agent.observe(rng.uniform(-1, 1, (2, 2)).astype(np.float32), outcome)
+
+
+def parameters(agent: SAC) -> dict[str, Tensor]:
+    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.state_dict().items()}}
+    return {name: tensor.clone() for name, tensor in named.items()}
+
+
+def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
+    """The same update from separate losses, one encoding each, and torch's own Adam."""
+    config = agent.config
+    assert agent._last is not None
+    batch, (next_noise, noise) = agent._last
+    critic_parameters = [*nets.encoder.parameters(), *nets.q.parameters(), *(p for h in heads.values() for p in h.parameters() if p.requires_grad)]
+    critic_optimiser = torch.optim.Adam(critic_parameters, config.lr)
+    actor_optimiser = torch.optim.Adam(nets.actor.parameters(), config.lr)
+    alpha_optimiser = torch.optim.Adam([nets.log_alpha], config.alpha_lr, betas=(config.alpha_beta1, 0.999))
+
+    def policy(obs: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = nets.actor(nets.encoder.body(obs).detach())
+        normal = torch.distributions.Normal(mean, log_std.exp())
+        raw = mean + log_std.exp() * eps
+        return raw.tanh(), (normal.log_prob(raw) - torch.log(1 - raw.tanh().square())).sum(1)
+
+    with torch.no_grad():
+        action, log_prob = policy(batch.next_obs, next_noise)
+        first, second = nets.target_q(nets.target_encoder(batch.next_obs), action)
+        target = batch.reward + batch.discount * (torch.minimum(first, second) - nets.log_alpha.exp() * log_prob)
+    stored = nets.encoder(batch.obs).detach()
+    features = nets.encoder.body(batch.obs).detach()
+    q1, q2 = nets.q(nets.encoder(batch.obs), batch.action)
+    loss = torch.nn.functional.mse_loss(q1, target) + torch.nn.functional.mse_loss(q2, target)
+    encoded, encoders = SimpleNamespace(latent=nets.encoder(batch.obs)), SimpleNamespace(online=nets.encoder, target=nets.target_encoder)
+    for name, head in heads.items():
+        loss = loss + agent.head_weights[name] * head.loss(batch, encoded, encoders)[0]
+    loss.backward()
+    critic_optimiser.step()
+    mean, log_std = nets.actor(features)
+    raw = mean + log_std.exp() * noise
+    log_prob = (torch.distributions.Normal(mean, log_std.exp()).log_prob(raw) - torch.log(1 - raw.tanh().square())).sum(1)
+    q = torch.minimum(*nets.q(stored, raw.tanh()))
+    actor_loss = (nets.log_alpha.exp().detach() * log_prob - q).mean()
+    alpha_loss = (nets.log_alpha.exp() * (-log_prob - agent.target_entropy).detach()).mean()
+    actor_optimiser.zero_grad()
+    nets.log_alpha.grad = None
+    (actor_loss + alpha_loss).backward()
+    actor_optimiser.step()
+    alpha_optimiser.step()
+    for online, target_net, tau in ((nets.q, nets.target_q.module, config.critic_tau), (nets.encoder, nets.target_encoder.module, config.encoder_tau)):
+        for a, b in zip(online.parameters(), target_net.parameters(), strict=True):
+            b.data = (1 - tau) * b.data + tau * a.data
+    for head in heads.values():
+        head.after_update()
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
+    agent = make_agent(pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1))
+    nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.items()))
+    agent.update()
+    plain_update(nets, agent, heads)
+    for (name, ours), theirs in zip(agent.nets.state_dict().items(), nets.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    for name, head in agent.heads.items():
+        for ours, theirs in zip(head.state_dict().values(), heads[name].state_dict().values(), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_every_parameter_has_one_owner() -> None:
+    agent = make_agent()
+    owned = [id(p) for optimiser in agent._optimisers for p in optimiser.parameters]
+    trainable = [id(p) for module in (agent.nets, agent.heads) for p in module.parameters() if p.requires_grad]
+    assert len(owned) == len(set(owned)) and set(owned) == set(trainable)
+
+
+def test_actor_and_targets_move_when_due() -> None:
+    agent = make_agent(config=replace(SMALL, actor_every=2, target_every=3))
+    moved = []
+    for _ in range(6):
+        before = parameters(agent)
+        agent.update()
+        after = parameters(agent)
+        changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+        assert {"encoder", "q", "heads"} <= changed
+        moved.append(("actor" in changed, "target_q" in changed, "target_encoder" in changed))
+    assert moved == [(update % 2 == 0, update % 3 == 0, update % 3 == 0) for update in range(1, 7)]
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+@pytest.mark.parametrize("aux", [(), ("curl",), ("return_contrast",), ("curl", "return_contrast")])
+def test_resume_is_bit_exact(pixels: bool, aux: tuple[str, ...]) -> None:
+    agent = make_agent(pixels=pixels, aux=aux)
+    for _ in range(3):
+        agent.update()
+    saved = deepcopy(agent.state())
+    other = make_agent(pixels=pixels, aux=aux, seed=9)
+    for name, ring in agent.rings.items():
+        other.rings[name].restore(ring.oldest, ring.read(ring.oldest, ring.written))
+    other.load_state(saved)
+    obs = observations(PIXELS if pixels else STATE, np.random.default_rng(3))
+    for _ in range(3):
+        agent.update()
+        other.update()
+        assert np.array_equal(agent.act(obs, explore=True), other.act(obs, explore=True))
+    assert agent.metrics() == other.metrics()
+    ours, theirs = parameters(agent), parameters(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_metrics_are_means_and_reading_them_changes_nothing() -> None:
+    agent, silent = make_agent(), make_agent()
+    for _ in range(4):
+        agent.update()
+        silent.update()
+        assert agent.metrics()["aux/curl/grad_ratio"] > 0
+    values = silent.metrics()
+    assert {"loss/critic", "loss/actor", "aux/return_contrast/same_return_rate", "rep/effective_rank"} <= set(values)
+    ours, theirs = parameters(agent), parameters(silent)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert "loss/critic" not in silent.metrics()
+
+
+def test_acting_is_deterministic_or_drawn_within_bounds() -> None:
+    agent = make_agent()
+    obs = observations(PIXELS, np.random.default_rng(0))
+    assert np.array_equal(agent.act(obs, explore=False), agent.act(obs, explore=False))
+    assert not np.array_equal(agent.act(obs, explore=True), agent.act(obs, explore=True))
+    assert np.abs(agent.random_actions(500)).max() <= 1
+
+
+def test_nonfinite_terms_are_named_and_the_batch_is_kept() -> None:
+    agent = make_agent(pixels=False)
+    agent.update()
+    assert agent.nonfinite() == []
+    agent.rings["steps"].columns["reward"].fill_(torch.inf)
+    agent.update()
+    assert "loss/critic" in agent.nonfinite() and "loss/alpha" not in agent.nonfinite()
+    assert agent.last_batch()["reward"].isinf().all()
+
+
+def test_bf16_runs_the_same_update_coarsely() -> None:
+    exact, coarse = make_agent(), make_agent(config=replace(SMALL, precision="bf16"))
+    exact.update()
+    coarse.update()
+    ours, theirs = exact.metrics(), coarse.metrics()
+    assert theirs["loss/critic"] == pytest.approx(ours["loss/critic"], rel=0.05) and theirs["loss/critic"] != ours["loss/critic"]
+    assert all(tensor.dtype != torch.bfloat16 for tensor in coarse.nets.state_dict().values())
+
+
+def test_compiled_update_equals_eager() -> None:
+    eager, compiled = make_agent(pixels=False), make_agent(pixels=False, compile="default")
+    for _ in range(4):
+        eager.update()
+        compiled.update()
+    ours, theirs = parameters(eager), parameters(compiled)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-4)
+
+
+def test_misfits_are_refused_in_words() -> None:
+    def make(**changes: Any) -> SAC:
+        parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "encoder": IdentityConfig(), "augment": NoChange(), "aux": {}}
+        parts |= {"device": torch.device("cpu"), "seed": 0, "compile": "off", "space": ACTIONS} | changes
+        return SMALL.make(STATE, parts.pop("space"), **parts)
+
+    with pytest.raises(ValueError, match="encoder=mlp"):
+        make(aux={"curl": InstanceContrast()})
+    with pytest.raises(ValueError, match="continuous actions"):
+        make(space=spaces.Discrete(3))
+    with pytest.raises(ValueError, match="RescaleAction"):
+        make(space=spaces.Box(-2, 2, (1,), np.float32))
+    assert make().act(np.zeros((1, 5), np.float32), explore=False).shape == (1, 2)

@@ -1,0 +1,67 @@
+"""Views: offsets, sharing across the stack, determinism."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlrep.views import AmplitudeScale, NoAugment, NoChange, RandomCrop, RandomShift, View, centre_crop
+
+
+def coded_frames(rows: int, channels: int, size: int) -> Tensor:
+    """Frames whose pixel (y, x) reads 16 y + x in every channel, so a crop shows its own offset."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    return (16 * y + x).to(torch.uint8).expand(rows, channels, size, size).contiguous()
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_random_crop_reaches_every_offset_and_shares_it_across_the_stack() -> None:
+    crops = RandomCrop(8)(coded_frames(4000, 9, 12), generator())
+    assert crops.shape == (4000, 9, 8, 8) and crops.dtype == torch.uint8
+    corners = crops[:, :, 0, 0].long()
+    assert (corners == corners[:, :1]).all()
+    offsets, counts = corners[:, 0].unique(return_counts=True)
+    assert offsets.tolist() == sorted(16 * y + x for y in range(5) for x in range(5))
+    assert counts.min() > 100  # 160 expected of each
+
+
+def test_random_shift_equals_padding_by_replication_and_cropping() -> None:
+    frames = torch.randint(0, 255, (64, 3, 10, 10), generator=generator(1), dtype=torch.uint8)
+    shifted = RandomShift(10, pad=2)(frames, generator(2))
+    padded = torch.nn.functional.pad(frames.float(), (2, 2, 2, 2), mode="replicate").to(torch.uint8)
+    seen = set()
+    for row, wide in zip(shifted, padded, strict=True):
+        found = [(y, x) for y in range(5) for x in range(5) if torch.equal(wide[:, y : y + 10, x : x + 10], row)]
+        assert len(found) == 1
+        seen.update(found)
+    assert len(seen) > 20
+
+
+def test_fixed_views_are_the_centre_crop() -> None:
+    frames = coded_frames(2, 3, 12)
+    views: list[View] = [RandomCrop(8), RandomShift(8), NoAugment(8)]
+    for view in views:
+        assert torch.equal(view.fixed(frames), frames[:, :, 2:10, 2:10])
+    assert torch.equal(NoAugment(8)(frames, generator()), centre_crop(frames, 8))
+
+
+def test_same_seed_same_view() -> None:
+    frames = torch.randint(0, 255, (16, 3, 12, 12), dtype=torch.uint8)
+    assert torch.equal(RandomCrop(8)(frames, generator(5)), RandomCrop(8)(frames, generator(5)))
+    assert not torch.equal(RandomCrop(8)(frames, generator(5)), RandomCrop(8)(frames, generator(6)))
+
+
+@pytest.mark.parametrize("view", [RandomCrop(84), RandomShift(84), NoAugment(84)])
+def test_frames_smaller_than_the_crop_are_refused_by_name(view: View) -> None:
+    with pytest.raises(ValueError, match="84 pixels"):
+        view(coded_frames(1, 3, 64), generator())
+
+
+def test_amplitude_scale_keeps_direction_and_range() -> None:
+    obs = torch.randn(500, 4, generator=generator())
+    factor = AmplitudeScale(0.5, 1.5)(obs, generator(1)) / obs
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
+    assert 0.5 <= factor.min() < 0.55 and 1.45 < factor.max() <= 1.5
+    assert torch.equal(NoChange()(obs, generator()), obs) and torch.equal(AmplitudeScale().fixed(obs), obs)
