@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrep.views import AmplitudeScale, NoAugment, NoChange, RandomCrop, RandomShift, View, centre_crop
+from rlrep.views import AmplitudeScale, NoAugment, NoChange, RandomCrop, RandomShift, View, centre_crop, crop
 
 
 def coded_frames(rows: int, channels: int, size: int) -> Tensor:
@@ -65,3 +65,11 @@ def test_amplitude_scale_keeps_direction_and_range() -> None:
     torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
     assert 0.5 <= factor.min() < 0.55 and 1.45 < factor.max() <= 1.5
     assert torch.equal(NoChange()(obs, generator()), obs) and torch.equal(AmplitudeScale().fixed(obs), obs)
+
+
+def test_crop_by_gather_equals_crop_by_row() -> None:
+    """The CUDA form of `crop`, on this device."""
+    frames = torch.randint(0, 255, (16, 9, 12, 12), generator=generator(), dtype=torch.uint8)
+    top, left = torch.randint(5, (2, 16), generator=generator())
+    windows = frames.unfold(2, 8, 1).unfold(3, 8, 1)
+    assert torch.equal(crop(frames, top, left, 8), windows[torch.arange(16), :, top, left])

@@ -58,7 +58,8 @@ class ConvBody(nn.Module):
         first, *rest = self.layers
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         bias = first.bias if self.offset == 0 else first.bias - self.offset * first.weight.sum((1, 2, 3))
-        x = obs.to(first.weight.dtype, memory_format=torch.channels_last)
+        # Interleaving the bytes first, then casting, takes half the time of a cast into channels-last.
+        x = torch.stack(obs.unbind(1), -1).permute(0, 3, 1, 2).to(first.weight.dtype)
         x = nn.functional.conv2d(x, first.weight / 255, bias, first.stride).relu_()
         for layer in rest:
             x = layer(x).relu_()

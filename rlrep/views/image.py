@@ -8,6 +8,9 @@ from torch import Generator, Tensor
 
 def crop(obs: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     """Cut a `size` x `size` window at `(top, left)` `(B,)` out of each row of `(B, C, H, W)`."""
+    if not obs.is_cuda:  # copying row by row is five times as fast there as one gather
+        offsets = zip(obs, top.tolist(), left.tolist(), strict=True)
+        return torch.stack([row[:, y : y + size, x : x + size] for row, y, x in offsets])
     windows = obs.unfold(2, size, 1).unfold(3, size, 1)
     return windows[torch.arange(obs.shape[0], device=obs.device), :, top, left]
 

@@ -1,0 +1,47 @@
+# make train | make test | make check   (each sets up .venv once; `make help` lists the rest)
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test slow check format bench clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@echo "  variables: PYTHON=python3.11 (3.10 to 3.12)  VENV=.venv  ARGS=\"seed=1\" (train)  TORCH_INDEX=URL (pip index for torch)"
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@scripts/setup "$(VENV)" $(PYTHON)
+
+setup: $(VENV)/.ready ## create .venv (the others do it when needed)
+
+train: setup ## pixel SAC + return contrast on cartpole, about ten minutes on two cores
+	@$(RUN) -m rlrep.train env=dmc_cartpole aux=return_contrast preset=cpu $(ARGS)
+
+test: setup ## the test suite (minutes)
+	@$(RUN) -m pytest -m "not slow"
+
+slow: setup ## the long tests: kill -9 twenty times, learning
+	@$(RUN) -m pytest -m slow --timeout=3600
+
+check: setup ## format, lint, types, architecture, README tables
+	@$(RUN) -m ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m mypy
+	@$(RUN) -m pytest -q tests/test_architecture.py
+	@$(RUN) -m benchmarks.tables --check
+
+format: setup ## rewrite to the house format
+	@$(RUN) -m ruff check --quiet --fix-only .
+	@$(RUN) -m ruff format .
+
+bench: setup ## the learning benchmarks (hours; --dry-run lists the runs)
+	@$(RUN) -m benchmarks.learn_state $(ARGS)
+	@$(RUN) -m benchmarks.learn_pixels $(ARGS)
+	@$(RUN) -m benchmarks.tables
+
+clean: ## remove caches and build products (not .venv, not runs/)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path "./$(VENV)" -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,0 +1,78 @@
+"""Writes the README's tables from benchmarks/results/*.json, so that no figure there is typed by hand.
+
+    python -m benchmarks.tables            # between <!-- table NAME --> and <!-- end NAME -->, from NAME.json
+    python -m benchmarks.tables --check    # exit 1 if the README is not what the results say
+
+A result file takes part by its key `table`: {"columns": [...], "rows": [[...], ...]}; `machine` and `limits` make the
+caption.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .machine import ROOT
+
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(r"<!-- table (?P<name>\w+) -->\n.*?<!-- end (?P=name) -->", re.DOTALL)
+
+
+def fill(text: str, results: Path) -> str:
+    """Return `text` with every marked place filled; one whose result file is missing says so."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        path = results / f"{name}.json"
+        body = render(name, json.loads(path.read_text())) if path.exists() else "*Not measured yet.*\n"
+        return f"<!-- table {name} -->\n{body}<!-- end {name} -->"
+
+    return MARKED.sub(block, text)
+
+
+def render(name: str, report: Mapping[str, Any]) -> str:
+    """Return a result's Markdown table and its caption."""
+    table = report["table"]
+    lines = [row(table["columns"]), row(["---"] * len(table["columns"])), *map(row, table["rows"])]
+    return "\n".join(lines) + f"\n\n{caption(name, report)}\n"
+
+
+def row(cells: Sequence[object]) -> str:
+    """Return one line of a Markdown table."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def caption(name: str, report: Mapping[str, Any]) -> str:
+    """Return where the numbers come from and what they cannot say."""
+    machine = report.get("machine", {})
+    packages = machine.get("packages", {})
+    where = [f"{machine['cores']} cores of {machine['cpu']}"] if "cpu" in machine else []
+    where += [str(machine["gpu"])] if machine.get("gpu") else []
+    where += [f"torch {packages['torch']}"] if "torch" in packages else []
+    where += [str(machine["date"])] if "date" in machine else []
+    limits = f" {report['limits']}" if report.get("limits") else ""
+    return f"<sub>[{name}.json](benchmarks/results/{name}.json): {', '.join(where)}.{limits}</sub>"
+
+
+def main() -> int:
+    """Write or check the README. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    before = README.read_text()
+    after = fill(before, RESULTS)
+    if before == after:
+        return 0
+    if check:
+        print("README.md differs from benchmarks/results: run python -m benchmarks.tables", file=sys.stderr)
+        return 1
+    README.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

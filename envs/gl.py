@@ -1,0 +1,71 @@
+"""Which OpenGL the simulators render with, and what to say when there is none."""
+
+import ctypes
+import importlib
+import os
+import sys
+from types import ModuleType
+
+VARIABLE = "MUJOCO_GL"
+INSTALL = (
+    "install EGL (Debian/Ubuntu: apt-get install libegl1 libgl1-mesa-dri) "
+    "or OSMesa (apt-get install libosmesa6, then set MUJOCO_GL=osmesa)"
+)
+
+_failure: str | None = None
+
+
+def load_suite() -> ModuleType:
+    """Import `dm_control.suite` under the best GL backend there is; without GL, states still work.
+
+    Raises RuntimeError when dm_control itself cannot be imported.
+    """
+    global _failure
+    if "dm_control.suite" in sys.modules:
+        return sys.modules["dm_control.suite"]
+    before = os.environ.get(VARIABLE)
+    backend = before if before is not None else choose_backend()
+    try:
+        return _import_suite(backend)
+    except (ImportError, AttributeError, RuntimeError) as error:
+        _failure = f"{VARIABLE}={backend}: {_one_line(error)}"
+    try:
+        return _import_suite("disable")
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise RuntimeError(f"dm_control cannot be imported ({_one_line(error)})") from error
+    finally:
+        _restore(before)
+
+
+def choose_backend() -> str:
+    """Return `egl`, else `osmesa`, else `disable`: what this machine has a library for."""
+    if sys.platform != "linux":
+        return "glfw"
+    for name, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8"), ("osmesa", "libOSMesa.so")):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return name
+    return "disable"
+
+
+def no_gl(error: Exception) -> RuntimeError:
+    """Return the one line that says why nothing can be rendered and what to install."""
+    return RuntimeError(f"cannot render pixels: no working OpenGL ({_failure or _one_line(error)}); {INSTALL}")
+
+
+def _import_suite(backend: str) -> ModuleType:
+    os.environ[VARIABLE] = backend
+    return importlib.import_module("dm_control.suite")
+
+
+def _restore(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

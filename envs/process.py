@@ -1,0 +1,104 @@
+"""The parent's end of a worker process that runs one environment."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from multiprocessing.connection import Connection
+from typing import Any
+
+STOP_SECONDS = 5.0
+ONE_THREAD = {
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+}
+# llvmpipe then rasterises in the worker's own thread: the learner has the other cores
+GL_THREADS = {"LP_NUM_THREADS": "0"}
+
+
+class WorkerDied(Exception):
+    """The process is gone; the text says how and with which last words."""
+
+
+class WorkerProcess:
+    """A fresh interpreter running `rlrep.envs.worker`: it imports neither the caller's main module nor torch."""
+
+    def __init__(self, config: Any, seed: int, index: int) -> None:
+        """Start it; its first message describes the environment. Raises ValueError for a config it cannot import."""
+        if type(config).__module__ == "__main__":
+            raise ValueError(
+                f"{type(config).__name__} is defined in the main script, which workers do not run; "
+                "move it to a module or set env.workers=inline"
+            )
+        self.index = index
+        parent_end, child_end = socket.socketpair()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
+        with child_end:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "rlrep.envs.worker", str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
+                env={**ONE_THREAD, **GL_THREADS, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
+            )
+        self._socket = parent_end
+        self._connection = Connection(os.dup(parent_end.fileno()))
+        self.send((config, seed, index))
+
+    def send(self, message: Any) -> bool:
+        """Send a message; False when the worker is gone."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            return False
+        return True
+
+    def send_file(self, file: int, message: Any) -> bool:
+        """Send an open file with a message; False when the worker is gone."""
+        if not self.send(("attach", message)):
+            return False
+        try:
+            socket.send_fds(self._socket, [b"f"], [file])
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Any:
+        """Wait for an answer. Raises WorkerDied, or the environment's own error as one line."""
+        try:
+            kind, payload = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDied(self.last_words()) from error
+        if kind == "error":
+            is_value_error, line = payload
+            raise ValueError(line) if is_value_error else RuntimeError(line)
+        return payload
+
+    def last_words(self) -> str:
+        """Return how the process ended and the last line it wrote."""
+        code = self._stop()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - 4096))
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        return f"{how}: {lines[-1].strip()}" if lines else how
+
+    def close(self) -> None:
+        """Stop the process and free what belonged to it; again is harmless."""
+        if self._connection.closed:
+            return
+        self._connection.close()
+        self._socket.close()
+        self._stop()
+        self._errors.close()
+
+    def _stop(self) -> int:
+        """Wait for the end, kill what does not come to it; return the exit code."""
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()

@@ -1,0 +1,148 @@
+"""Return segments: consecutive steps of one environment that a return label keeps together (RCRL, Liu et al. 2021)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from .batch import ReturnLabels
+from .ring import Window
+from .spans import Span, Spans, carve, draw_below
+
+OPEN = 2**62
+"""Stop of a segment that has not closed."""
+
+
+class Segments:
+    """Segments of N environments, by number within their environment.
+
+    The segments of an environment tile its time, so one table of first steps holds them all: k ends where k + 1 starts.
+    A stored segment has at least one stored step, which bounds the table by the ring. Steps that left the ring are cut.
+    """
+
+    def __init__(self, labels: ReturnLabels, window: Window, device: torch.device) -> None:
+        self._labels = labels
+        self._window = window
+        self._device = device
+        self._room = window.steps + 2  # the stored ones, an empty open one, and the stop of that
+        n = window.num_envs
+        self._number = torch.zeros(window.steps * n, dtype=torch.int32, device=device)  # segment of each flat row
+        self._host_start = np.zeros((n, self._room), np.int64)
+        self._host_start[:, 1] = OPEN
+        self._share()
+        self._current = np.zeros(n, np.int64)  # number of the open segment
+        self._opened = np.zeros(n, np.int64)  # its first step
+        self._total = np.zeros(n, np.float64)  # absolute reward accumulated in it
+        self._episode = np.zeros(n, np.int64)  # first segment of the running episode
+        self._low = np.zeros(n, np.int64)  # first segment still stored
+        self._dropped: list[Span] = []  # segments of episodes whose worker died
+
+    def _share(self) -> None:
+        table = torch.from_numpy(self._host_start).view(-1)
+        self._start = table if self._device.type == "cpu" else table.to(self._device)
+
+    @property
+    def nbytes(self) -> int:
+        return self._number.nbytes + self._start.nbytes
+
+    # Writing
+
+    def add(self, reward: NDArray[Any], ended: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
+        """Take the newest step of the window: reward, ended and died are `(N,)`."""
+        window = self._window
+        newest = torch.from_numpy(self._current.astype(np.int32))
+        self._number.view(window.steps, -1)[window.newest_slot].copy_(newest)
+        self._total += np.abs(reward)
+        closing = ended | self._full(reward)
+        if closing.any():
+            self._close(np.flatnonzero(closing))
+        if ended.any():
+            self._end_episodes(np.flatnonzero(ended), died)
+        self._forget()
+
+    def _full(self, reward: NDArray[Any]) -> NDArray[np.bool_]:
+        labels = self._labels
+        full: NDArray[np.bool_] = reward != 0 if labels.mode == "reward_event" else self._total >= labels.threshold
+        if labels.max_length is not None:
+            full = full | (self._window.head - self._opened >= labels.max_length)
+        return full
+
+    def _close(self, envs: NDArray[np.int64]) -> None:
+        """Let the open segments of envs end before the window's head."""
+        head = self._window.head
+        self._current[envs] += 1
+        self._opened[envs] = head
+        self._total[envs] = 0.0
+        self._write(envs, self._current[envs], head)
+        self._write(envs, self._current[envs] + 1, OPEN)
+
+    def _write(self, envs: NDArray[np.int64], numbers: NDArray[np.int64], value: int) -> None:
+        slots = envs * self._room + numbers % self._room
+        self._host_start.reshape(-1)[slots] = value
+        if self._device.type != "cpu":
+            self._start.index_fill_(0, torch.from_numpy(slots).to(self._device), value)
+
+    def _end_episodes(self, envs: NDArray[np.int64], died: NDArray[np.bool_]) -> None:
+        spans = ((e, int(self._episode[e]), int(self._current[e])) for e in envs.tolist() if died[e])
+        self._dropped += [span for span in spans if span[1] < span[2]]
+        self._episode[envs] = self._current[envs]
+
+    def cut(self) -> None:
+        """End every running episode here and drop it."""
+        self._close(np.flatnonzero(self._opened < self._window.head))
+        self._end_episodes(np.arange(self._window.num_envs), np.ones(self._window.num_envs, np.bool_))
+
+    def _forget(self) -> None:
+        """Move past segments that have no stored step left."""
+        envs = np.arange(self._window.num_envs)
+        while (gone := self._host_start[envs, (self._low + 1) % self._room] <= self._window.low).any():
+            self._low += gone
+        if self._dropped:
+            self._dropped = [hole for hole in self._dropped if hole[2] > self._low[hole[0]]]
+
+    # Reading
+
+    def extent(self, rows: Tensor, env: Tensor) -> tuple[Tensor, Tensor]:
+        """Return first and stop step, each `(B,)` int64, of what is stored of the segments that hold flat rows."""
+        return self._clipped(self._number.index_select(0, rows).long(), env)
+
+    def _clipped(self, number: Tensor, env: Tensor) -> tuple[Tensor, Tensor]:
+        base = env * self._room
+        first = self._start.index_select(0, number.remainder(self._room).add_(base))
+        stop = self._start.index_select(0, (number + 1).remainder_(self._room).add_(base))
+        return first.clamp_min_(self._window.low), stop.clamp_max_(self._window.head)
+
+    def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return steps and environments `(count,)`: a segment uniformly among those stored, then a step within it."""
+        stop = self._current + (self._opened < self._window.head)
+        spans = Spans(carve(self._low, stop, self._dropped), self._device)
+        number, env = spans.draw(count, generator)
+        first, end = self._clipped(number, env)
+        return draw_below(end - first, generator).add_(first), env
+
+    # State
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "number": self._number.clone(),
+            "start": self._host_start.copy(),
+            "current": self._current.copy(),
+            "opened": self._opened.copy(),
+            "total": self._total.copy(),
+            "episode": self._episode.copy(),
+            "low": self._low.copy(),
+            "dropped": [list(hole) for hole in self._dropped],
+        }
+
+    def load_state(self, tree: dict[str, Any]) -> None:
+        self._number.copy_(tree["number"])
+        self._host_start = np.array(tree["start"], np.int64)
+        self._share()
+        self._current = np.array(tree["current"], np.int64)
+        self._opened = np.array(tree["opened"], np.int64)
+        self._total = np.array(tree["total"], np.float64)
+        self._episode = np.array(tree["episode"], np.int64)
+        self._low = np.array(tree["low"], np.int64)
+        self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]

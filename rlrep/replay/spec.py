@@ -1,0 +1,81 @@
+"""What a replay stores: shapes, types, sizes, and the return it is asked for."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .ring import NUMPY, Layout
+
+SMALL_FRAME_BYTES = 1024
+"""Frames up to this size get room for a reset frame after every step; larger ones for one in 64 steps."""
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """Layout of a replay.
+
+    frame_shape: one frame, `(C, H, W)` or `(D,)`; an observation is `frame_stack` of them joined along the first axis,
+        oldest first.
+    frame_dtype: torch.uint8 or torch.float32.
+    action_shape, action_dtype: `(A,)` float32, or `()` int64 for discrete actions.
+    capacity: transitions of all environments together (rounded down to whole vector steps).
+    n_step, discount: rewards summed and discount per agent step.
+    """
+
+    frame_shape: tuple[int, ...]
+    frame_dtype: torch.dtype
+    frame_stack: int
+    action_shape: tuple[int, ...]
+    action_dtype: torch.dtype
+    num_envs: int
+    capacity: int
+    n_step: int = 1
+    discount: float = 0.99
+
+    def __post_init__(self) -> None:
+        for name in ("frame_stack", "num_envs", "n_step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Replay: {name} must be at least 1, not {getattr(self, name)}.")
+        least = self.num_envs * self.n_step
+        if self.capacity < least:
+            raise ValueError(f"Replay: capacity {self.capacity} is below num_envs x n_step = {least}.")
+        if not 0.0 <= self.discount <= 1.0:
+            raise ValueError(f"Replay: discount must lie in [0, 1], not {self.discount}.")
+        if not self.frame_shape:
+            raise ValueError("Replay: a frame needs at least one axis.")
+
+    @property
+    def steps(self) -> int:
+        """Vector steps stored."""
+        return self.capacity // self.num_envs
+
+    @property
+    def frame_bytes(self) -> int:
+        size = NUMPY[self.frame_dtype].itemsize
+        for length in self.frame_shape:
+            size *= length
+        return size
+
+    @property
+    def frames(self) -> int:
+        """Frames stored: one per transition, one per episode begun, and what the newest stacks hold on to."""
+        transitions = self.steps * self.num_envs
+        resets = transitions if self.frame_bytes <= SMALL_FRAME_BYTES else transitions // 64
+        return transitions + resets + 2 * self.num_envs * (self.frame_stack + self.n_step + 1)
+
+    def layout(self) -> dict[str, Layout]:
+        """Columns of the rings `frames` (one row per frame) and `steps` (one row per vector step).
+
+        `stack` holds the slots of the observation's frames and, last, of the frame the action led to.
+        """
+        n = self.num_envs
+        return {
+            "frames": {"frame": (self.frame_shape, self.frame_dtype)},
+            "steps": {
+                "stack": ((n, self.frame_stack + 1), torch.int32),
+                "action": ((n, *self.action_shape), self.action_dtype),
+                "reward": ((n,), torch.float32),
+                "terminated": ((n,), torch.bool),
+                "truncated": ((n,), torch.bool),
+            },
+        }

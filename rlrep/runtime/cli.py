@@ -1,0 +1,77 @@
+"""The command line of the entry points: flags, one-line errors, exit codes."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import ConfigError, Stopped, UserError, hint
+
+_FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-cd": "--config-dir"}
+
+
+@dataclass
+class Arguments:
+    """Flags and `key=value` words."""
+
+    words: list[str] = field(default_factory=list)
+    help: bool = False
+    multirun: bool = False
+    show: bool = False
+    folders: list[Path] = field(default_factory=list)
+
+    def again(self, entry: str, words: Sequence[str]) -> str:
+        """Return a command line with these words, quoted for a shell."""
+        flags = [word for folder in self.folders for word in ("--config-dir", str(folder))]
+        return shlex.join(["python", "-m", entry, *flags, *words])
+
+
+def read_arguments(argv: Sequence[str]) -> Arguments:
+    """Split flags from words. Raises ConfigError on an unknown flag."""
+    arguments, rest = Arguments(), list(argv)
+    while rest:
+        word = rest.pop(0)
+        flag, _, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        flag = _FLAGS.get(flag, flag)
+        if not word.startswith("-"):
+            arguments.words.append(word)
+        elif flag == "--help":
+            arguments.help = True
+        elif flag == "--multirun":
+            arguments.multirun = True
+        elif flag == "--cfg":
+            arguments.show = True
+            if not value and rest and "=" not in rest[0]:
+                rest.pop(0)  # Hydra's spelling: --cfg job
+        elif flag == "--config-dir":
+            arguments.folders.append(_folder(value or (rest.pop(0) if rest else "")))
+        else:
+            raise ConfigError(f"unknown flag {word}{hint(flag, _FLAGS.values())}")
+    return arguments
+
+
+def run_main(body: Callable[[], int]) -> int:
+    """Run an entry point's body and return its exit code; the user's errors become one line each."""
+    try:
+        return body()
+    except UserError as error:
+        if os.environ.get("RLREP_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except Stopped as stop:
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: what came after the last checkpoint is lost", file=sys.stderr, flush=True)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise ConfigError(f"--config-dir {name}: there is no such folder")
+    return Path(name)

@@ -1,0 +1,37 @@
+"""`compile=auto`: a fixed rule, never a timing, so that the same command always computes the same."""
+
+import os
+import shutil
+from dataclasses import dataclass
+
+WORTH_COMPILING_UPDATES = 20_000
+"""State updates after which compiling (about a minute) has paid for itself on a CPU."""
+
+
+@dataclass(frozen=True)
+class CompileChoice:
+    """The mode an agent is built with, and why."""
+
+    mode: str
+    reason: str
+
+
+def choose_compile(asked: str, *, device: str, pixels: bool, updates: int) -> CompileChoice:
+    """Settle `auto` from the device type, the kind of observation and the planned updates."""
+    if asked != "auto":
+        return CompileChoice(asked, "as asked")
+    if device == "cuda":
+        return CompileChoice("cudagraph", "on a GPU, whole updates are replayed")
+    if pixels:
+        return CompileChoice("off", "convolutions on a CPU gain nothing")
+    if updates < WORTH_COMPILING_UPDATES:
+        return CompileChoice("off", f"{updates} updates are fewer than {WORTH_COMPILING_UPDATES}")
+    if not find_compiler():
+        return CompileChoice("off", "no C++ compiler found: install g++ or clang++ for faster updates")
+    return CompileChoice("default", f"{updates} updates on states")
+
+
+def find_compiler() -> str | None:
+    """Return a C++ compiler's path, if there is one."""
+    named = os.environ.get("CXX")
+    return next((path for name in (named, "g++", "clang++", "c++") if name and (path := shutil.which(name))), None)

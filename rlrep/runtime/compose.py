@@ -1,0 +1,168 @@
+"""From a command line to a typed config, by Hydra's composition. Used by the entry points only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from . import registry
+from .coerce import TARGET, coerce, find_target, with_defaults
+from .config import RunConfig, make_config
+from .errors import ConfigError, one_line
+from .folder import default_out
+from .options import apply_settings, expand_views
+from .overrides import CommandLine, parse
+
+Choices = dict[str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One run's config, typed and as the plain tree that `config.yaml` holds."""
+
+    config: RunConfig
+    tree: dict[str, Any]
+
+
+def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
+    """Compose one run. Raises ConfigError in one line for anything that is not valid.
+
+    Two passes: the first finds the environment and its kind of observation, the second composes with the encoder, the
+    augmentation and the agent's settings that go with it.
+    """
+    line = parse(words, folders)
+    first = _compose(line.choices, folders)
+    obs = _obs(first.node["env"], line)
+    choices = {group: _settle(group, choice, obs, line) for group, choice in first.choices.items()}
+    node = _compose({group: _variant(group, choice, obs, folders) for group, choice in choices.items()}, folders).node
+    node = _merge(node, node.pop("when").get(obs, {}))
+    node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
+    apply_settings(node, line, folders)
+    tree = _resolve(node)
+    tree["out"] = tree["out"] or default_out(tree, line)
+    return Composed(make_config(tree), tree)
+
+
+@dataclass
+class _Pass:
+    """One composition: the tree (components complete with their defaults) and the choice made in each group."""
+
+    node: dict[str, Any]
+    choices: Choices
+
+
+def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
+    outside = _outside(choices, folders)
+    words = [_word(group, choice, outside.get(group, [])) for group, choice in choices.items()]
+    if folders:
+        words.append(f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]")
+    try:
+        with initialize_config_dir(str(registry.ROOT.resolve()), version_base="1.3"):
+            config = compose("config", words, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"cannot compose {' '.join(words)}: {one_line(error)}") from error
+    made = {
+        str(k): _made(str(k), v) for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")
+    }
+    node = _plain(config)
+    _add_outside(node, outside)
+    return _Pass(_complete(node, folders), {**made, **choices})
+
+
+def _made(group: str, choice: Any) -> str | list[str]:
+    if group != "aux":
+        return str(choice)
+    listed = [choice] if isinstance(choice, str) else list(choice)
+    return sorted({str(name) for name in listed} - {"none"})
+
+
+def _outside(choices: Choices, folders: Sequence[Path]) -> dict[str, list[str]]:
+    """Return the choices that come from entry points, by group."""
+    wanted = {group: [choice] if isinstance(choice, str) else choice for group, choice in choices.items()}
+    found = {g: [name for name in listed if not registry.is_file(g, name, folders)] for g, listed in wanted.items()}
+    return {group: listed for group, listed in found.items() if listed}
+
+
+def _word(group: str, choice: str | list[str], outside: list[str]) -> str:
+    """Return the choice as Hydra takes it: what comes from entry points is left out here and added afterwards."""
+    if isinstance(choice, str):
+        return f"~{group}" if choice in outside else f"{group}={choice}"
+    inside = [name for name in choice if name not in outside]
+    return f"{group}=[{','.join(inside)}]" if inside else f"{group}=none"
+
+
+def _add_outside(node: dict[str, Any], outside: dict[str, list[str]]) -> None:
+    for group, listed in outside.items():
+        for name in listed:
+            if group == "aux":
+                node.setdefault("aux", {})[name] = registry.registered_node(group, name)
+            else:
+                node[group] = registry.registered_node(group, name)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    plain.pop("hydra")
+    return {str(key): value for key, value in plain.items()}
+
+
+def _complete(node: dict[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """Fill in the dataclasses' defaults, so that every option can be named, printed and checked."""
+    node["aux"] = dict(sorted((node.get("aux") or {}).items()))
+    for group in ("env", "agent", "encoder", "augment"):
+        if TARGET in (node.get(group) or {}):
+            node[group] = with_defaults(node[group], group)
+    for name, head in node["aux"].items():
+        if TARGET not in head:
+            raise ConfigError(f"aux.{name} has no {TARGET}: is it active? Add {name} to aux=")
+        node["aux"][name] = expand_views(with_defaults(head, f"aux.{name}"), f"aux.{name}", folders)
+    return node
+
+
+def _obs(env: dict[str, Any], line: CommandLine) -> str:
+    """Return the kind of observation: the command line's, else the environment's own (see `EnvConfig`)."""
+    cls = find_target(env[TARGET], "env")
+    asked = line.setting("env.obs")
+    if asked is not None and "obs" in env:
+        return str(coerce(asked, get_type_hints(cls)["obs"], "env.obs"))
+    return str(env.get("obs") or getattr(cls, "obs", "pixels" if "size" in env else "state"))
+
+
+def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) -> str | list[str]:
+    """Settle `auto`; an environment's augmentation is of its frames, so states go without unless one is asked for."""
+    unasked = group == "augment" and obs == "state" and group not in line.choices
+    if group in registry.AUTO and (choice == "auto" or unasked):
+        return registry.AUTO[group].get(obs, "none")
+    return choice
+
+
+def _variant(group: str, choice: str | list[str], obs: str, folders: Sequence[Path]) -> str | list[str]:
+    """Return `NAME_state`, the same choice with the settings for states, where that file exists and applies."""
+    if isinstance(choice, str) and registry.is_file(group, f"{choice}_{obs}", folders):
+        return f"{choice}_{obs}"
+    return choice
+
+
+def _merge(node: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return `node` with the values of `more` in place of its own, option by option."""
+    both = {
+        k: _merge(node[k], v) if isinstance(v, dict) and isinstance(node.get(k), dict) else v for k, v in more.items()
+    }
+    return {**node, **both}
+
+
+def _resolve(node: dict[str, Any]) -> dict[str, Any]:
+    try:
+        tree = OmegaConf.to_container(OmegaConf.create(node), resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value yet: give {error.full_key}=...") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"cannot resolve the config: {one_line(error)}") from error
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}

@@ -1,0 +1,146 @@
+"""What a run is: frozen, typed settings. Components (env, agent, encoder, augment, heads) are their own dataclasses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from .coerce import build
+from .protocols import AgentConfig, EnvConfig
+
+Device = Literal["auto", "cpu", "cuda"]
+Compile = Literal["auto", "off", "default", "cudagraph"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how often.
+
+    agent_steps, env_steps: length of the run; one of the two (env steps count action repeats and frame skips).
+    init_steps: agent steps of uniformly random actions before the policy acts and updates begin.
+    updates_per_step: updates per agent step (0.5 = every second step).
+    overlap: learn while the simulators step, with a fixed lag of one update; auto = for pixel observations.
+    eval_every: env steps between evaluations; 0 = only the final one. eval_episodes: episodes of each.
+    eval_envs: simulators that evaluate in parallel (results do not depend on it); 0 = one per core, at most 8.
+    log_every, checkpoint_every: agent steps.
+    """
+
+    agent_steps: int | None = None
+    env_steps: int | None = None
+    init_steps: int = 1000
+    updates_per_step: float = 1.0
+    overlap: Literal["auto", "true", "false"] = "auto"
+    eval_every: int = 10_000
+    eval_episodes: int = 10
+    eval_envs: int = 0
+    log_every: int = 1000
+    checkpoint_every: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("agent_steps", "env_steps", "eval_episodes", "log_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("init_steps", "updates_per_step", "eval_every", "eval_envs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """keep_replay: keep the replay of a finished run, so that a longer one can go on from it."""
+
+    keep_replay: bool = False
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Sinks besides metrics.jsonl, metrics.csv and eval.csv, which are always written.
+
+    tensorboard: auto = where it is installed. wandb needs `pip install 'rlrep[wandb]'`.
+    """
+
+    tensorboard: Literal["auto", "true", "false"] = "auto"
+    wandb: bool = False
+    wandb_project: str = "rlrep"
+    wandb_entity: str | None = None
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """jobs: runs of a multirun (`-m`) at the same time; the cores are shared out among them."""
+
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ValueError(f"jobs must be at least 1, not {self.jobs}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on.
+
+    choices: the chosen name of each group. image_size: side of the frames an encoder sees, which `augment` refers to.
+    video: of the final evaluation's first episode (`every`: of each evaluation's).
+    """
+
+    env: EnvConfig
+    agent: AgentConfig
+    encoder: Any
+    augment: Any
+    aux: Mapping[str, Any]
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    logger: LoggerConfig
+    launcher: LauncherConfig
+    choices: Mapping[str, str]
+    seed: int
+    device: Device
+    compile: Compile
+    precision: Literal["float32", "bf16"]
+    image_size: int
+    video: Literal["true", "false", "every"]
+    video_format: Literal["mp4", "gif"]
+    out: str
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, it is {self.seed}")
+
+
+@dataclass(frozen=True)
+class Length:
+    """Size of a run once its environment is known. One vector step is `num_envs` agent steps.
+
+    Runs end after whole vector steps, so `agent_steps` may pass the asked-for length by up to `num_envs - 1`.
+    """
+
+    agent_steps: int
+    num_envs: int
+    action_repeat: int
+    updates: int
+
+    @property
+    def env_steps(self) -> int:
+        """Simulator steps, action repeats counted."""
+        return self.agent_steps * self.action_repeat
+
+
+def make_config(tree: Mapping[str, object]) -> RunConfig:
+    """Build the typed config of a resolved tree. Raises ConfigError in one line."""
+    config: RunConfig = build(RunConfig, {key: value for key, value in tree.items() if key != "requested"}, "")
+    return config
+
+
+def plan_length(train: TrainConfig, *, num_envs: int, action_repeat: int) -> Length:
+    """Turn the asked-for steps into whole vector steps and count the updates they bring."""
+    asked = train.agent_steps or -(-(train.env_steps or 0) // action_repeat)
+    agent_steps = -(-asked // num_envs) * num_envs
+    return Length(agent_steps, num_envs, action_repeat, updates_by(train, agent_steps))
+
+
+def updates_by(train: TrainConfig, agent_steps: int) -> int:
+    """Updates that belong to the first `agent_steps` agent steps."""
+    rate = Fraction(train.updates_per_step).limit_denominator(10_000)
+    return int(max(0, agent_steps - train.init_steps) * rate)

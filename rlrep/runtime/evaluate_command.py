@@ -1,0 +1,111 @@
+"""`python -m rlrep.evaluate`: score the newest checkpoint of a run, by the run's own config."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cli import Arguments, read_arguments, run_main
+from .coerce import build
+from .config import Device
+from .errors import ConfigError, UserError
+
+_HELP = """\
+Score the newest checkpoint of a run: prints mean, standard deviation and interquartile mean, writes evaluate.csv.
+
+  python -m rlrep.evaluate out=RUN [episodes=10] [seed=0] [video=true|false] [device=auto|cpu|cuda]
+
+Episodes are seeded apart from those of training and of its evaluations. video=true films the first one.
+"""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """out: run folder. seed: of the episodes. video: film the first episode."""
+
+    out: str
+    episodes: int = 10
+    seed: int = 0
+    video: bool = False
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"episodes must be at least 1, not {self.episodes}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    return run_main(lambda: _run(read_arguments(argv)))
+
+
+def _run(arguments: Arguments) -> int:
+    if arguments.help:
+        print(_HELP + "options: " + ", ".join(field.name for field in fields(EvaluateConfig)))
+        return 0
+    from .overrides import parse
+
+    settings = {setting.path: setting.value for setting in parse(arguments.words).settings}
+    if "out" not in settings:
+        raise ConfigError("name the run folder: out=RUN")
+    return _evaluate(build(EvaluateConfig, settings, ""))
+
+
+def _evaluate(asked: EvaluateConfig) -> int:
+    from .config import make_config
+    from .evaluation import FINAL, Evaluator
+    from .folder import read_config
+    from .make import build_agent, build_envs
+    from .process import Seeds, cores, pick_device, set_threads
+
+    folder = Path(asked.out)
+    config = make_config(read_config(folder))
+    steps, state = _newest(folder)
+    set_threads()
+    envs = build_envs(config.env, [0] * min(asked.episodes, cores(), 8))
+    try:
+        agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off")
+        agent.load_state(state["agent"])
+        evaluator = Evaluator(lambda: envs, agent, Seeds(asked.seed), say=print)
+        video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
+        episodes = evaluator.run(FINAL + 1, asked.episodes, video=video)
+    finally:
+        envs.close()
+    _write(folder / "evaluate.csv", [(e.index, e.total_return, e.length, e.success) for e in episodes])
+    returns = np.array([episode.total_return for episode in episodes])
+    print(
+        f"{config.choices['env']} after {steps} agent steps, {len(returns)} episodes: "
+        f"mean {returns.mean():.2f}  std {returns.std():.2f}  IQM {interquartile_mean(returns):.2f}"
+    )
+    print(f"{folder / 'evaluate.csv'}" + (f"  {video}" if video and video.exists() else ""))
+    return 0
+
+
+def _newest(folder: Path) -> tuple[int, Any]:
+    """Return the agent steps and state of the newest sound checkpoint, leaving damaged ones where they are."""
+    from .checkpoint import Checkpoints
+    from .chunks import Damaged
+
+    try:
+        return Checkpoints(folder / "checkpoints").peek()
+    except Damaged as error:
+        raise UserError(str(error)) from error
+
+
+def interquartile_mean(scores: NDArray[np.float64]) -> float:
+    """Return the mean of the middle half, scores at the borders counted in part."""
+    ordered = np.sort(scores)
+    edges = np.arange(len(ordered) + 1) / len(ordered)
+    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
+    return float(ordered @ weights / weights.sum())
+
+
+def _write(path: Path, rows: Sequence[tuple[int, float, int, float | None]]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["episode", "return", "length", "success"])
+        writer.writerows([["" if cell is None else cell for cell in row] for row in rows])

@@ -1,0 +1,80 @@
+"""The logs of a run folder: metrics.jsonl, metrics.csv, eval.csv, and the optional sinks."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .config import LoggerConfig
+from .files import AppendFile
+from .protocols import Tree
+from .sinks import Csv, Guard, JsonLines, Row, Sink, optional_sinks
+
+EVAL_COLUMNS = ("agent_steps", "env_steps", "updates", "wall_seconds", "episode", "return", "length", "success", "kind")
+
+
+class EvalTable:
+    """eval.csv: one row per evaluation episode, all rows of an evaluation at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = AppendFile(path)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Append the rows of one evaluation. Raises OSError."""
+        header = ",".join(EVAL_COLUMNS) + "\n" if self.file.is_empty else ""
+        self.file.append(header + "".join(",".join(_cell(row[c]) for c in EVAL_COLUMNS) + "\n" for row in rows))
+
+
+class RunLog:
+    """All logs of one run. They are first cut back to what the checkpoint knew, to nothing in a fresh run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: LoggerConfig,
+        tree: Mapping[str, Any],
+        *,
+        resumed: Tree | None,
+        env_steps: int,
+        say: Callable[[str], None],
+    ) -> None:
+        lines, self._table = JsonLines(folder / "metrics.jsonl"), EvalTable(folder / "eval.csv")
+        self._files = {"metrics.jsonl": lines.file, "eval.csv": self._table.file}
+        for name, file in self._files.items():
+            file.cut(resumed[name] if resumed else 0)
+        csv = Csv(folder / "metrics.csv")
+        self._optional = optional_sinks(folder, config, tree, env_steps=env_steps, say=say)
+        self._sinks: list[tuple[Guard, Sink]] = [(Guard("metrics.jsonl", say), lines), (Guard("metrics.csv", say), csv)]
+        self._sinks[1][0].run(lambda: csv.rewrite(read_rows(folder / "metrics.jsonl")))
+        self._sinks += self._optional
+        self._table_guard = Guard("eval.csv", say)
+
+    def metrics(self, row: Row) -> None:
+        """Write one row everywhere."""
+        for guard, sink in self._sinks:
+            guard.run(partial(sink.write, row))
+
+    def evaluation(self, rows: Sequence[Row], summary: Row) -> None:
+        """Write an evaluation's episodes to eval.csv and its summary to the optional sinks."""
+        self._table_guard.run(lambda: self._table.write(rows))
+        for guard, sink in self._optional:
+            guard.run(partial(sink.write, summary))
+
+    def state(self) -> Tree:
+        """Make the logs durable and return their lengths in bytes. Raises OSError."""
+        return {name: file.sync() for name, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close every sink."""
+        for guard, sink in self._sinks:
+            guard.run(sink.close)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)

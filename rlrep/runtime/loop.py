@@ -1,0 +1,240 @@
+"""The online training loop: act, step, learn, observe, in a fixed order. It knows no algorithm and no environment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+
+from .checkpoint import Checkpoints
+from .config import Length, TrainConfig, updates_by
+from .counters import Counters, crossed
+from .curve import Curve
+from .errors import Stopped, UserError
+from .evaluation import FINAL, Episode, Evaluator
+from .logs import RunLog
+from .meter import EpisodeMeter
+from .perf import Stopwatch
+from .process import load_random_state, random_state
+from .progress import Reporter
+from .protocols import Agent, Array, Tree, VectorEnv
+from .signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a loop works with.
+
+    check_every_update: look for NaN after each update, not only when logging (a GPU would wait each time).
+    video_path: from (evaluation, env_steps) to a file; None = not filmed.
+    """
+
+    envs: VectorEnv
+    agent: Agent
+    evaluator: Evaluator
+    log: RunLog
+    curve: Curve
+    checkpoints: Checkpoints
+    reporter: Reporter
+    stop: StopRequest
+    folder: Path
+    check_every_update: bool
+    video_path: Callable[[int, int], Path | None]
+
+
+class Loop:
+    """One run from its first (or resumed) step to its final evaluation."""
+
+    def __init__(self, parts: Parts, train: TrainConfig, length: Length, *, overlap: bool, keep_replay: bool) -> None:
+        self.parts, self.train, self.length = parts, train, length
+        self._overlap, self._keep_replay = overlap, keep_replay
+        self.counters = Counters()
+        self._meter = EpisodeMeter(length.num_envs)
+        self._watch = Stopwatch()
+        self._obs: Array | None = None
+
+    def run(self) -> None:
+        """Train to the end. Raises Stopped after saving if a signal came, UserError on a loss that is not finite."""
+        if self._obs is None:
+            raise RuntimeError("call start() or load_state() first")
+        try:
+            self._finish_step()
+            while self.counters.agent_steps < self.length.agent_steps:
+                before = self.counters.agent_steps
+                self._step()
+                self._log_if_due(before)
+                self._finish_step(before)
+            self._finish()
+        except Stopped:
+            self._save(must=True)
+            raise
+
+    def start(self, env_seeds: list[int]) -> None:
+        """Begin a fresh run."""
+        self._obs = self.parts.envs.reset(env_seeds)
+        self.parts.agent.begin(self._obs)
+
+    def state(self) -> Tree:
+        """Return everything a resumed run needs, the replay's rings aside."""
+        return {
+            "counters": self.counters.state(),
+            "meter": self._meter.state(),
+            "logs": self.parts.log.state(),
+            "random": random_state(),
+            "envs": self.parts.envs.state(),
+            "agent": self.parts.agent.state(),
+        }
+
+    def load_state(self, state: Tree) -> None:
+        """Continue from a checkpoint; the replay's rings are filled already."""
+        self.counters.load_state(state["counters"])
+        self._meter.load_state(state["meter"])
+        self.parts.agent.load_state(state["agent"])
+        self._obs = self.parts.envs.load_state(state["envs"])
+        load_random_state(state["random"])
+
+    @property
+    def env_steps(self) -> int:
+        """Simulator steps made."""
+        return self.counters.agent_steps * self.length.action_repeat
+
+    def _step(self) -> None:
+        """One vector step. With overlap, updates run while the simulators do; either way action t sees update t-1."""
+        envs, agent, watch = self.parts.envs, self.parts.agent, self._watch
+        with watch.section("act"):
+            action = self._act()
+        envs.step_async(action)
+        if self._overlap:
+            self._update()
+        with watch.section("env"):
+            step = envs.step_wait()
+        agent.observe(action, step)
+        self._meter.add(step)
+        self._obs = step.obs
+        if not self._overlap:
+            self._update()
+        self.counters.agent_steps += self.length.num_envs
+
+    def _act(self) -> Array:
+        if self.counters.agent_steps < self.train.init_steps:
+            return self.parts.agent.random_actions(self.length.num_envs)
+        assert self._obs is not None
+        return self.parts.agent.act(self._obs, explore=True)
+
+    def _update(self) -> None:
+        """Make the updates that this vector step brings."""
+        after = self.counters.agent_steps + self.length.num_envs
+        due = updates_by(self.train, after) - updates_by(self.train, self.counters.agent_steps)
+        for _ in range(due if self.parts.agent.ready() else 0):
+            with self._watch.section("update"):
+                self.parts.agent.update()
+            if self.parts.check_every_update:
+                self._check_finite()
+
+    def _check_finite(self) -> None:
+        terms = self.parts.agent.nonfinite()
+        if not terms:
+            return
+        path = self.parts.folder / "nonfinite_batch.safetensors"
+        save_file({name: tensor.cpu().contiguous() for name, tensor in self.parts.agent.last_batch().items()}, path)
+        raise UserError(
+            f"update {self.parts.agent.updates}: {', '.join(terms)} not finite; the batch is in {path}, "
+            f"the last checkpoint before it is kept: try a lower agent.lr"
+        )
+
+    def _log_if_due(self, before: int) -> None:
+        self.parts.reporter.update(self.env_steps, self.parts.agent.updates, self._meter.note)
+        if not crossed(before, self.counters.agent_steps, self.train.log_every):
+            return
+        self._check_finite()
+        perf = self._watch.report(env_steps_per_call=self.length.num_envs * self.length.action_repeat)
+        self.parts.log.metrics({**self._position(), **self._meter.metrics(), **self.parts.agent.metrics(), **perf})
+
+    def _finish_step(self, before: int | None = None) -> None:
+        """What may follow a step, in this order; a resumed run makes up for an evaluation that a signal cut short."""
+        now = self.counters.agent_steps
+        if now < self.length.agent_steps:
+            self._evaluate_if_due()
+            if before is not None and crossed(before, now, self.train.checkpoint_every):
+                self._save()
+        self.parts.stop.check()
+
+    def _evaluate_if_due(self) -> None:
+        every = self.train.eval_every
+        number = self.env_steps // every if every else 0
+        if number > self.counters.evaluations:
+            self._evaluate(number, "periodic")
+            self.counters.evaluations = number
+
+    def _evaluate(self, number: int, kind: str) -> None:
+        with self._watch.paused():
+            video = self.parts.video_path(number, self.env_steps)
+            episodes = self.parts.evaluator.run(number, self.train.eval_episodes, video=video)
+            summary = summarise(episodes)
+            self.parts.log.evaluation(
+                [{**self._position(), **_row(episode), "kind": kind} for episode in episodes],
+                {**self._position(), **summary},
+            )
+            self.parts.reporter.say(
+                f"{kind} evaluation at {self.env_steps} env steps: return {summary['eval/return_mean']:.1f} "
+                f"± {summary['eval/return_std']:.1f} over {len(episodes)} episodes"
+            )
+            self.parts.curve.refresh(force=kind == "final")
+
+    def _finish(self) -> None:
+        """Save, evaluate for the last time, and mark the run finished, without its replay unless that is to be kept."""
+        logs = self._save()
+        self._evaluate(FINAL, "final")
+        self._save(finished=True, logs=logs)
+
+    def _save(self, *, must: bool = False, finished: bool = False, logs: Tree = None) -> Tree:
+        """Save a checkpoint and return the logs' lengths in it. A full disk is survived if training goes on.
+
+        logs: lengths to remember instead of the present ones: a longer run drops the final evaluation's rows again.
+        """
+        self._check_finite()
+        rings = {} if finished and not self._keep_replay else self.parts.agent.rings
+        try:
+            with self._watch.paused():
+                state = self.state()
+                state["logs"] = logs or state["logs"]
+                self.parts.checkpoints.save(state, rings, agent_steps=self.counters.agent_steps, finished=finished)
+                return state["logs"]
+        except OSError as error:
+            line = (
+                f"no checkpoint at {self.env_steps} env steps ({error.strerror or error}): the one before it is intact"
+            )
+            if must or finished:
+                raise UserError(f"{line}; make room and repeat the command") from error
+            self.parts.reporter.say(f"warning: {line}, training goes on")
+            return None
+
+    def _position(self) -> dict[str, float]:
+        return {
+            "agent_steps": self.counters.agent_steps,
+            "env_steps": self.env_steps,
+            "updates": self.parts.agent.updates,
+            "wall_seconds": round(self.counters.elapsed_seconds(), 3),
+        }
+
+
+def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Return an evaluation's metrics."""
+    returns = np.array([episode.total_return for episode in episodes])
+    metrics = {
+        "eval/return_mean": float(returns.mean()),
+        "eval/return_std": float(returns.std()),
+        "eval/length": float(np.mean([episode.length for episode in episodes])),
+    }
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    return {**metrics, "eval/success": float(np.mean(successes))} if successes else metrics
+
+
+def _row(episode: Episode) -> dict[str, float | int | None]:
+    return {
+        "episode": episode.index,
+        "return": episode.total_return,
+        "length": episode.length,
+        "success": episode.success,
+    }

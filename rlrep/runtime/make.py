@@ -1,0 +1,167 @@
+"""Environments, agents and heads from Python, from the same YAML files as the command line, without Hydra.
+
+env = rlrep.make_env("dmc_cheetah", num_envs=2)
+agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from omegaconf import OmegaConf
+
+from rlrep.envs.vector import make_vector
+from rlrep.views import View
+
+from . import registry
+from .coerce import TARGET, coerce, find_target, with_defaults
+from .config import RunConfig
+from .errors import ConfigError, UserError, hint, one_line
+from .options import expand_views
+from .process import Seeds, pick_device
+from .protocols import Agent, AgentConfig, EnvConfig, VectorEnv
+
+Options = Mapping[str, Any]
+
+
+def make_env(name: str, *, num_envs: int = 1, seed: int = 0, options: Options | None = None) -> VectorEnv:
+    """Return `num_envs` simulators of `env=name`, e.g. `make_env("dmc_cheetah", options={"obs": "state"})`.
+
+    Call `reset()` before stepping. Raises ConfigError on an unknown name or option, UserError if something is missing.
+    """
+    config = load_component("env", name, {**(options or {}), "num_envs": num_envs})
+    return build_envs(config, Seeds(seed).envs(num_envs))
+
+
+def make_agent(
+    name: str,
+    env: VectorEnv,
+    *,
+    aux: Sequence[str] | Mapping[str, Options] = (),
+    encoder: str = "auto",
+    augment: str = "none",
+    options: Options | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    compile: str = "off",
+) -> Agent:
+    """Return `agent=name` for `env`, with heads by name, or by name with options: `aux={"curl": {"weight": 0.5}}`.
+
+    Raises ConfigError on an unknown name or option, UserError if the parts do not fit each other.
+    """
+    shape = env.single_observation_space.shape
+    obs, size = "pixels" if len(shape) == 3 else "state", shape[-1]
+    heads = aux if isinstance(aux, Mapping) else {head: {} for head in aux}
+    encoder = registry.AUTO["encoder"][obs] if encoder == "auto" else encoder
+    return assemble(
+        load_component("agent", name, options, obs=obs),
+        env,
+        num_envs=env.num_envs,
+        encoder=load_component("encoder", encoder, obs=obs),
+        augment=load_component("augment", augment, obs=obs, size=size),
+        aux={head: load_component("aux", head, given, size=size) for head, given in sorted(heads.items())},
+        device=pick_device(device),
+        seed=seed,
+        compile=compile,
+    )
+
+
+def make_aux(name: str, *, latent_dim: int, action_space: spaces.Space[Any], options: Options | None = None) -> Any:
+    """Return the head `aux=name` (an `AuxTask`) on latents `(B, latent_dim)`, for an agent of your own.
+
+    Raises ConfigError on an unknown name or option.
+    """
+    return load_component("aux", name, options).make(name, latent_dim, action_space)
+
+
+def load_component(
+    group: str, name: str, options: Options | None = None, *, obs: str | None = None, size: int = 84
+) -> Any:
+    """Return the config dataclass of `group=name`, with `options` in place of its YAML's values.
+
+    obs: kind of observation. size: side of the environment's frames. Both are what the YAML files refer to.
+    """
+    registry.check(group, name)
+    variant = f"{name}_{obs}" if obs and registry.is_file(group, f"{name}_{obs}") else name
+    path = f"aux.{name}" if group == "aux" else group
+    node = with_defaults(registry.component_node(group, variant), path)
+    for key in options or {}:
+        if key not in node or key == TARGET:
+            raise ConfigError(f"unknown option {path}.{key}{hint(key, set(node) - {TARGET})}")
+    node = expand_views({**node, **(options or {})}, path)
+    context = OmegaConf.create({"node": node, "env": {"size": size}, "image_size": 84, "precision": "float32"})
+    resolved = OmegaConf.to_container(context.node, resolve=True)
+    return coerce(resolved, find_target(node[TARGET], path), path)
+
+
+def build_envs(config: EnvConfig, seeds: list[int]) -> VectorEnv:
+    """Start one simulator per seed. Raises UserError saying what is missing, e.g. a GL library or a simulator."""
+    try:
+        envs = make_vector(config, seeds, workers=getattr(config, "in_workers", len(seeds) > 1))
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise UserError(f"cannot make the environment: {one_line(error)}") from error
+    return cast(VectorEnv, envs)  # its Step is a twin of ours: environments must not import torch
+
+
+def build_agent(config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: str) -> Agent:
+    """Build a run's agent. Raises UserError if its parts do not fit each other."""
+    return assemble(
+        config.agent,
+        envs,
+        num_envs=config.env.num_envs,
+        encoder=config.encoder,
+        augment=config.augment,
+        aux=config.aux,
+        device=device,
+        seed=seed,
+        compile=compile,
+    )
+
+
+def assemble(
+    agent: AgentConfig,
+    envs: VectorEnv,
+    *,
+    num_envs: int,
+    encoder: Any,
+    augment: View,
+    aux: Mapping[str, Any],
+    device: torch.device,
+    seed: int,
+    compile: str,
+) -> Agent:
+    """Build an agent from its parts' configs. Raises UserError if they do not fit each other or the environment."""
+    space = envs.single_observation_space
+    views = {"augment": augment, **{f"aux.{name}.view": getattr(head, "view", None) for name, head in aux.items()}}
+    for name, view in views.items():
+        if view is not None:
+            _check_view(name, view, space)
+    try:
+        return agent.make(
+            space,
+            envs.single_action_space,
+            frame_stack=envs.frame_stack,
+            num_envs=num_envs,
+            encoder=encoder,
+            augment=augment,
+            aux=aux,
+            device=device,
+            seed=seed,
+            compile=compile,
+        )
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+
+
+def _check_view(name: str, view: View, space: spaces.Box) -> None:
+    """Try a view on one observation: image views fail on states, and state views turn pixels into floats."""
+    sample = torch.zeros((1, *space.shape), dtype=torch.uint8 if space.dtype == np.uint8 else torch.float32)
+    try:
+        fits = view(sample, torch.Generator()).dtype == sample.dtype
+        reason = "it is for states"
+    except (ValueError, IndexError, RuntimeError) as error:
+        fits, reason = False, one_line(error) if len(space.shape) == 3 else "it is for pixels"
+    if not fits:
+        raise UserError(f"{name}={type(view).__name__} does not fit observations of {space.shape}: {reason}")

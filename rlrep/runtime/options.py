@@ -1,0 +1,106 @@
+"""Single options in a composed tree: set by dotted path, with the valid names where a path leads nowhere."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlrep.views.base import View
+
+from . import registry
+from .coerce import TARGET, accepts, find_target, with_defaults
+from .errors import ConfigError, hint
+from .overrides import CommandLine
+
+_LENGTHS = ("agent_steps", "env_steps")
+
+
+def apply_settings(node: dict[str, Any], line: CommandLine, folders: Sequence[Path]) -> None:
+    """Write the command line's settings into `node`. Raises ConfigError for unknown paths, naming the nearest."""
+    for setting in line.settings:
+        *parents, leaf = setting.path.split(".")
+        holder = _find(node, parents, setting.path)
+        if leaf not in holder or leaf == TARGET or setting.path.startswith("choices"):
+            raise ConfigError(f"unknown option {setting.path}{_hint(node, parents, leaf)}")
+        _set(holder, leaf, setting.value, setting.path)
+        if TARGET in holder:
+            holder.update(expand_views(holder, ".".join(parents), folders))
+    _settle_length(node["train"], line)
+
+
+def expand_views(node: Mapping[str, Any], path: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """Replace the name of a view (`aux.curl.view=random_crop`) by the settings of that `augment` choice."""
+    cls = find_target(str(node[TARGET]), path)
+    return {
+        key: view_node(value, f"{path}.{key}", folders)
+        if isinstance(value, str) and key != TARGET and accepts(cls, key, View)
+        else value
+        for key, value in node.items()
+    }
+
+
+def view_node(name: str, path: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return the node of an augmentation by name. Raises ConfigError with the valid names."""
+    if name not in registry.names("augment", folders) or name == "auto":
+        raise ConfigError(f"{path}={name} is not known{hint(name, registry.visible('augment', folders))}")
+    return with_defaults(registry.read_yaml("augment", name, folders), path)
+
+
+def _find(node: dict[str, Any], parents: Sequence[str], path: str) -> dict[str, Any]:
+    holder: Any = node
+    for depth, key in enumerate(parents):
+        if not isinstance(holder, dict) or key not in holder:
+            raise ConfigError(f"unknown option {path}{_inactive(parents) or _hint(node, parents[:depth], key)}")
+        holder = holder[key]
+    if not isinstance(holder, dict):
+        raise ConfigError(f"unknown option {path}: {'.'.join(parents)} has no options (it is {holder})")
+    return holder
+
+
+def _inactive(parents: Sequence[str]) -> str:
+    if parents[0] == "aux" and len(parents) > 1 and parents[1] in registry.names("aux"):
+        return f": that head is not active, add aux={parents[1]} (or aux=[...] for several)"
+    return ""
+
+
+def _hint(node: Mapping[str, Any], parents: Sequence[str], leaf: str) -> str:
+    """Name what is valid beside the unknown key, and the same key elsewhere."""
+    elsewhere = [path for path in _paths(node) if path.split(".")[-1] == leaf]
+    if elsewhere:
+        return f": did you mean {', '.join(elsewhere[:3])}?"
+    holder: Any = node
+    for key in parents:
+        holder = holder[key]
+    prefix = "".join(f"{key}." for key in parents)
+    valid = [f"{prefix}{key}" for key in holder if key not in (TARGET, "choices")] if isinstance(holder, dict) else []
+    return hint(f"{prefix}{leaf}", valid if parents else {*valid, *registry.GROUPS})
+
+
+def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")
+
+
+def _set(holder: dict[str, Any], leaf: str, value: Any, path: str) -> None:
+    old = holder[leaf]
+    if isinstance(value, dict) and isinstance(old, dict):
+        for key, inner in value.items():
+            if key not in old:
+                raise ConfigError(f"unknown option {path}.{key}{hint(str(key), set(old) - {TARGET})}")
+            _set(old, key, inner, f"{path}.{key}")
+    elif isinstance(old, dict) and not isinstance(value, str) and value is not None:
+        raise ConfigError(
+            f"{path}={value}: expected one of its options, as in {path}.{next(iter(set(old) - {TARGET}), 'x')}=..."
+        )
+    else:
+        holder[leaf] = value
+
+
+def _settle_length(train: dict[str, Any], line: CommandLine) -> None:
+    """A length on the command line replaces the preset's, in either unit."""
+    for given, other in (_LENGTHS, _LENGTHS[::-1]):
+        if line.setting(f"train.{given}") is not None:
+            train[other] = None
+    if (train["agent_steps"] is None) == (train["env_steps"] is None):
+        raise ConfigError("the run has no length: give train.agent_steps=N or train.env_steps=N")

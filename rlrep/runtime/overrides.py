@@ -1,0 +1,103 @@
+"""The command line's `key=value` words, read by Hydra's grammar: group choices, settings, sweeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from . import registry
+from .errors import ConfigError, hint, one_line
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`path=value` for one option."""
+
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """One run's words: the chosen name (or names) by group, and single settings in order."""
+
+    words: tuple[str, ...]
+    choices: dict[str, str | list[str]]
+    settings: tuple[Setting, ...]
+
+    def setting(self, path: str) -> Any:
+        """Return the last value given for `path`, or None."""
+        return next((s.value for s in reversed(self.settings) if s.path == path), None)
+
+
+def parse(words: Sequence[str], folders: Sequence[Path] = ()) -> CommandLine:
+    """Read one run's words. Raises ConfigError on bad grammar, a sweep, or an unknown group choice."""
+    choices: dict[str, str | list[str]] = {}
+    settings = []
+    for override in map(_read, words):
+        key, value = str(override.key_or_group), _value(override)
+        if key in registry.GROUPS:
+            choices[key] = _choice(key, value, folders)
+        else:
+            settings.append(Setting(key, value))
+    _reject_two_lengths(settings)
+    return CommandLine(tuple(words), choices, tuple(settings))
+
+
+def expand(words: Sequence[str]) -> list[list[str]]:
+    """Return the words of every run of a multirun: the product of its sweeps, the last one moving fastest."""
+    return [list(combination) for combination in product(*map(_expand_word, words))]
+
+
+def _read(word: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        reason = (
+            "write key=value"
+            if "=" not in word
+            else f"{one_line(error)[:120]} (quote values that hold special characters)"
+        )
+        raise ConfigError(f"cannot read {word!r}: {reason}") from error
+    if override.is_delete() or not override.key_or_group:
+        raise ConfigError(f"cannot read {word!r}: write key=value")
+    return override
+
+
+def _value(override: Override) -> Any:
+    if override.is_sweep_override():
+        raise ConfigError(f"{override.input_line} is a sweep: add -m to run them all (or write [a,b] for a list)")
+    return override.value()
+
+
+def _choice(group: str, value: Any, folders: Sequence[Path]) -> str | list[str]:
+    if group != "aux":
+        if not isinstance(value, str):
+            raise ConfigError(f"{group}={value} is not a name{hint(str(value), registry.visible(group, folders))}")
+        registry.check(group, value, folders)
+        return value
+    heads = [value] if not isinstance(value, list) else value
+    for head in heads:
+        registry.check(group, str(head), folders)
+    return sorted({str(head) for head in heads} - {"none"})
+
+
+def _reject_two_lengths(settings: Sequence[Setting]) -> None:
+    given = {s.path for s in settings} & {"train.agent_steps", "train.env_steps"}
+    if len(given) == 2:
+        raise ConfigError("give train.agent_steps or train.env_steps, not both (env steps count action repeats)")
+
+
+def _expand_word(word: str) -> list[str]:
+    override = _read(word)
+    if not override.is_sweep_override():
+        return [word]
+    try:
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    except HydraException as error:
+        raise ConfigError(f"cannot sweep {word!r}: list the values, as in key=a,b or key=range(0,3)") from error

@@ -1,0 +1,49 @@
+"""Where the time of training goes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SECTIONS = ("act", "env", "update")
+
+
+class Stopwatch:
+    """Seconds and calls by section since the last report.
+
+    act: choosing actions. env: waiting for the simulators (what overlap does not hide). update: sampling and learning.
+    Shares are of the time spent training, evaluation and saving left out. On a GPU, work is charged to whoever waits
+    for it.
+    """
+
+    def __init__(self) -> None:
+        self._restart()
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Charge the block's time to `name`."""
+        start = time.perf_counter()
+        yield
+        self._seconds[name] += time.perf_counter() - start
+        self._calls[name] += 1
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the block's time out."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
+    def report(self, *, env_steps_per_call: int) -> dict[str, float]:
+        """Return the `perf/` metrics since the last report; each wait for the simulators made `env_steps_per_call`."""
+        total = max(1e-9, time.perf_counter() - self._start)
+        metrics = {f"perf/{name}_share": seconds / total for name, seconds in self._seconds.items()}
+        metrics |= {f"perf/{n}_ms": 1e3 * s / self._calls[n] for n, s in self._seconds.items() if self._calls[n]}
+        metrics["perf/updates_per_second"] = self._calls["update"] / total
+        metrics["perf/env_steps_per_second"] = self._calls["env"] * env_steps_per_call / total
+        self._restart()
+        return metrics
+
+    def _restart(self) -> None:
+        self._start = time.perf_counter()
+        self._seconds = dict.fromkeys(SECTIONS, 0.0)
+        self._calls = dict.fromkeys(SECTIONS, 0)

@@ -1,0 +1,108 @@
+"""What the training loop asks of agents and environments. It imports neither."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium import Env, spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlrep.replay.ring import Ring
+
+Array = NDArray[Any]
+Tree = Any
+"""State of a component: nested dicts and lists of tensors, arrays, numbers, strings and None."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of N environments with same-step autoreset.
+
+    obs `(N, ...)`: observation to act on next (the new episode's first where one ended).
+    final_obs `(N, ...)`: observation the action led to (differs from `obs` only where an episode ended).
+    reward, terminated, truncated `(N,)`.
+    died `(N,)` bool: the worker was lost; its episode ends here and must not be trained on.
+    success `(N,)`: flag of the step, NaN where the env has none.
+    """
+
+    obs: Array
+    final_obs: Array
+    reward: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    died: NDArray[np.bool_]
+    success: NDArray[np.float32]
+
+
+class VectorEnv(Protocol):
+    """N environments stepped together (`envs/vector.py`)."""
+
+    num_envs: int
+    single_observation_space: spaces.Box
+    single_action_space: spaces.Box | spaces.Discrete
+    frame_stack: int  # frames in one observation; 1 for states
+    action_repeat: int  # env steps per agent step
+
+    def reset(self, seeds: list[int] | None = None) -> Array: ...
+    def step_async(self, actions: Array) -> None: ...
+    def step_wait(self) -> Step: ...
+    def render(self, index: int) -> NDArray[np.uint8]: ...
+    def state(self) -> list[Tree]: ...
+    def load_state(self, states: list[Tree]) -> Array: ...
+    def close(self) -> None: ...
+
+
+class Agent(Protocol):
+    """A learner with its replay. All arrays are batched over the N training envs (acting takes any N)."""
+
+    updates: int
+    rings: Mapping[str, Ring]  # append-only replay columns, saved in chunks that checkpoints share
+
+    def act(self, obs: Array, *, explore: bool) -> Array: ...
+    def random_actions(self, count: int) -> Array: ...
+    def begin(self, obs: Array) -> None: ...
+    def observe(self, action: Array, step: Step) -> None: ...
+    def ready(self) -> bool: ...
+    def update(self) -> None: ...
+    def metrics(self) -> dict[str, float]: ...
+    def nonfinite(self) -> list[str]: ...
+    def last_batch(self) -> dict[str, Tensor]: ...
+    def describe(self) -> list[str]: ...
+    def state(self) -> Tree: ...
+    def load_state(self, state: Tree) -> None: ...
+
+
+class EnvConfig(Protocol):
+    """An `env=` choice: the dataclass behind its `_target_`.
+
+    num_envs: simulators of the training env. make: one of them, as `envs/vector.py` takes it.
+    Optional: `obs` (`pixels` or `state`, which picks encoder and agent settings; without it, configs with a `size` give
+    pixels); `in_workers` (bool: in processes of their own); `random_return` and `optimal_return` (floats,
+    drawn into the learning curve).
+    """
+
+    @property
+    def num_envs(self) -> int: ...
+    def make(self, seed: int) -> Env[Any, Any]: ...
+
+
+class AgentConfig(Protocol):
+    """An `agent=` choice. Optional: `depends_on_length = True` where a schedule reads the planned length of the run."""
+
+    def make(
+        self,
+        observation_space: spaces.Box,
+        action_space: Any,
+        *,
+        frame_stack: int,
+        num_envs: int,
+        encoder: Any,
+        augment: Any,
+        aux: Mapping[str, Any],
+        device: torch.device,
+        seed: int,
+        compile: Any,
+    ) -> Agent: ...

@@ -1,0 +1,82 @@
+"""Which names each config group offers: YAML files here or in `--config-dir`, and entry points of other packages.
+
+An entry point of group `rlrep.aux`, `rlrep.envs` or `rlrep.agents` names a config dataclass, as a `_target_` does:
+
+    [project.entry-points."rlrep.aux"]
+    my_head = "my_package.heads:MyHead"        # then: aux=my_head aux.my_head.weight=0.1
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from .coerce import TARGET
+from .errors import ConfigError, hint
+
+ROOT = Path(__file__).parent.parent / "configs"
+GROUPS = ("env", "agent", "augment", "aux", "encoder", "preset", "logger", "launcher")
+AUTO = {"encoder": {"pixels": "curl", "state": "mlp"}, "augment": {"pixels": "none", "state": "none"}}
+"""What the choice `auto` stands for, by kind of observation."""
+ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
+
+OmegaConf.register_new_resolver("min", min, replace=True)  # ${min:84,${env.size}} in the YAML files
+
+
+def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Return every name that `group=` accepts."""
+    files = {path.stem for root in (ROOT, *folders) for path in (root / group).glob("*.yaml")}
+    return sorted(files | set(registered(group)))
+
+
+def visible(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Return the names to offer: `X_state` is what `X` stands for on states, and `auto` is the default."""
+    known = names(group, folders)
+    return [name for name in known if name != "auto" and name.removesuffix("_state") not in set(known) - {name}]
+
+
+def check(group: str, name: str, folders: Sequence[Path] = ()) -> None:
+    """Raise ConfigError, with the valid names, if `group` has no `name`."""
+    if name not in names(group, folders):
+        raise ConfigError(f"{group}={name} is not known{hint(name, visible(group, folders))}")
+
+
+def registered(group: str) -> Mapping[str, EntryPoint]:
+    """Return what other installed packages add to `group`."""
+    return _scan(ENTRY_POINTS[group]) if group in ENTRY_POINTS else {}
+
+
+def registered_node(group: str, name: str) -> dict[str, str]:
+    """Return the config node of a registered component: its `_target_`, everything else by its own defaults."""
+    return {TARGET: registered(group)[name].value.replace(":", ".")}
+
+
+def is_file(group: str, name: str, folders: Sequence[Path] = ()) -> bool:
+    """Whether `name` is a YAML file of `group`."""
+    return any((root / group / f"{name}.yaml").is_file() for root in (ROOT, *folders))
+
+
+@lru_cache
+def _scan(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def read_yaml(group: str, name: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
+    """Read one YAML file of `group` as it is. Raises ConfigError if there is none."""
+    check(group, name, folders)
+    path = next(p for root in (ROOT, *folders) if (p := root / group / f"{name}.yaml").is_file())
+    node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return {str(key): value for key, value in node.items()} if isinstance(node, dict) else {}
+
+
+def component_node(group: str, name: str) -> dict[str, Any]:
+    """Return the node that `group=name` stands for, built on those of its group that its file names in `defaults`."""
+    if not is_file(group, name):
+        return dict(registered_node(group, name))
+    content = read_yaml(group, name)
+    bases = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    own = content.get(group, {}) if group in content else content
+    return {**{key: value for base in bases for key, value in component_node(group, base).items()}, **own}

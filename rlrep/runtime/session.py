@@ -1,0 +1,271 @@
+"""One session of a run: open its folder, build its parts, train, and say how it ended."""
+
+import fcntl
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from . import versions
+from .checkpoint import Checkpoints, Manifest
+from .chunks import Damaged
+from .compile_rule import CompileChoice, choose_compile
+from .config import Length, RunConfig, plan_length
+from .curve import Curve
+from .errors import Stopped, UserError
+from .evaluation import FINAL, Evaluator
+from .folder import check_same_run, read_config, resolve_tree, write_config
+from .logs import RunLog
+from .loop import Loop, Parts
+from .make import build_agent, build_envs
+from .process import Seeds, cores, keep_large_blocks, pick_device, set_threads
+from .progress import Reporter, make_reporter
+from .protocols import Agent, Tree, VectorEnv
+from .signals import StopRequest, catch_signals
+
+_LOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run folder as found: the config it was made with and its newest checkpoint, both None in a fresh one."""
+
+    folder: Path
+    stored: Mapping[str, Any] | None
+    manifest: Manifest | None
+    grows: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is settled once device and environment are known."""
+
+    device: torch.device
+    length: Length
+    compile: CompileChoice
+    overlap: bool
+
+
+def train(config: RunConfig, tree: Mapping[str, Any], *, again: str, full_size: str | None) -> None:
+    """Run, or continue, the training that `config` describes.
+
+    tree: the same, as composed. again: the command that continues it. full_size: the command of the full-size job,
+    where this is a smaller one. Raises UserError (one line), Stopped (after saving, when a signal came).
+    """
+    device = pick_device(config.device)
+    set_threads()
+    keep_large_blocks()
+    folder = Path(config.out)
+    with ExitStack() as stack:
+        stack.enter_context(_lock(folder))
+        opened = open_run(folder, tree, config)
+        if opened.manifest is not None and opened.manifest.finished and not opened.grows:
+            steps = opened.manifest.agent_steps
+            print(f"this run is finished ({steps} agent steps): see {folder}, or choose another seed= or out=")
+            return
+        stop = stack.enter_context(catch_signals())
+        try:
+            _Session(config, opened, device, stop, stack).run(tree)
+        except Stopped:
+            print(f"stopped, saved in {folder}; to go on: {again}", flush=True)
+            raise
+    _say_done(folder, config, full_size)
+
+
+def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened:
+    """Look into a run folder. Raises UserError if it holds another run, or one that cannot be made longer."""
+    manifest = Checkpoints(folder / "checkpoints").latest()
+    if not (folder / "config.yaml").exists():
+        if manifest is not None:
+            raise UserError(f"{folder} has checkpoints but no config.yaml: restore it, or choose another out=")
+        return Opened(folder, None, None, grows=False)
+    stored = read_config(folder)
+    may_grow = not getattr(config.agent, "depends_on_length", False)
+    grows = check_same_run(folder, stored, tree, may_grow=may_grow)
+    if grows and manifest is not None and manifest.finished and not manifest.rings:
+        raise UserError(
+            f"{folder} is finished ({manifest.agent_steps} agent steps) and its replay was dropped, so it cannot "
+            f"become longer: choose another out= (checkpoint.keep_replay=true keeps the replay)"
+        )
+    return Opened(folder, stored, manifest, grows)
+
+
+def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
+    """Settle length, compile mode and overlap. Raises UserError if the run is to become shorter."""
+    length = plan_length(config.train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)
+    stored, pixels = opened.stored, len(envs.single_observation_space.shape) == 3
+    if stored and length.agent_steps < stored["train"]["agent_steps"]:
+        raise UserError(
+            f"{opened.folder} is a run of {stored['train']['agent_steps']} agent steps; it can be made longer, "
+            f"not shorter ({length.agent_steps}): choose another out="
+        )
+    if stored and stored["device"] == device.type:
+        mode = CompileChoice(stored["compile"], "as this run began")
+    else:
+        mode = choose_compile(config.compile, device=device.type, pixels=pixels, updates=length.updates)
+    overlap = config.train.overlap == "true" or (config.train.overlap == "auto" and pixels)
+    return Plan(device, length, mode, overlap)
+
+
+class _Session:
+    """Builds the parts of a run and lets the loop run. `stack` ends what was started."""
+
+    def __init__(
+        self, config: RunConfig, opened: Opened, device: torch.device, stop: StopRequest, stack: ExitStack
+    ) -> None:
+        self._config, self._opened, self._device, self._stop, self._stack = config, opened, device, stop, stack
+        self._folder, self._seeds = opened.folder, Seeds(config.seed)
+
+    def run(self, tree: Mapping[str, Any]) -> None:
+        """Build, resume where there is a checkpoint, and train."""
+        config = self._config
+        envs = build_envs(config.env, self._seeds.envs(config.env.num_envs))
+        self._stack.callback(envs.close)
+        plan = make_plan(config, self._opened, self._device, envs)
+        self._seeds.set_globals()
+        agent = build_agent(config, envs, device=self._device, seed=self._seeds.agent, compile=plan.compile.mode)
+        checkpoints = Checkpoints(self._folder / "checkpoints")
+        loaded = _load(checkpoints)
+        start = loaded[0].agent_steps if loaded else 0
+        final_tree = resolve_tree(tree, _resolved(plan))
+        write_config(self._folder, final_tree)
+        versions.record(self._folder, self._device, agent_steps=start)
+        reporter = self._make_reporter(plan, start)
+        for line in (*_headline(config, plan, envs), *agent.describe()):
+            reporter.say(line)
+        logs = loaded[1]["logs"] if loaded else None
+        log = self._open_log(final_tree, logs, start * envs.action_repeat, reporter)
+        parts = self._make_parts(envs, agent, checkpoints, log, reporter)
+        loop = Loop(parts, config.train, plan.length, overlap=plan.overlap, keep_replay=config.checkpoint.keep_replay)
+        if loaded is None:
+            loop.start(self._seeds.envs(envs.num_envs))
+        else:
+            checkpoints.restore_rings(loaded[0], agent.rings)
+            loop.load_state(loaded[1])
+            reporter.say(f"continuing at {loop.env_steps} env steps")
+        loop.run()
+
+    def _make_reporter(self, plan: Plan, start: int) -> Reporter:
+        reporter = make_reporter(plan.length.env_steps, start * plan.length.action_repeat)
+        self._stack.callback(reporter.close)
+        self._stack.enter_context(_warnings_to(reporter))
+        return reporter
+
+    def _open_log(self, tree: Mapping[str, Any], logs: Tree, env_steps: int, reporter: Reporter) -> RunLog:
+        log = RunLog(self._folder, self._config.logger, tree, resumed=logs, env_steps=env_steps, say=reporter.say)
+        self._stack.callback(log.close)
+        return log
+
+    def _make_parts(
+        self, envs: VectorEnv, agent: Agent, checkpoints: Checkpoints, log: RunLog, reporter: Reporter
+    ) -> Parts:
+        config = self._config
+        make_envs = partial(build_envs, config.env, [0] * _eval_envs(config))  # every episode brings its own seed
+        evaluator = Evaluator(make_envs, agent, self._seeds, say=reporter.say, check_stop=self._stop.check)
+        self._stack.callback(evaluator.close)
+        return Parts(
+            envs=envs,
+            agent=agent,
+            evaluator=evaluator,
+            log=log,
+            curve=Curve(self._folder, _title(config), _references(config)),
+            checkpoints=checkpoints,
+            reporter=reporter,
+            stop=self._stop,
+            folder=self._folder,
+            check_every_update=self._device.type == "cpu",
+            video_path=partial(_video_path, config, self._folder),
+        )
+
+
+def _load(checkpoints: Checkpoints) -> tuple[Manifest, Tree] | None:
+    try:
+        return checkpoints.load()
+    except Damaged as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def _warnings_to(reporter: Reporter) -> Iterator[None]:
+    """Show warnings (a simulator that was restarted) as lines of the run."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
+        yield
+
+
+def _resolved(plan: Plan) -> dict[str, Any]:
+    return {
+        "device": plan.device.type,
+        "compile": plan.compile.mode,
+        "train.overlap": "true" if plan.overlap else "false",
+        "train.agent_steps": plan.length.agent_steps,
+        "train.env_steps": plan.length.env_steps,
+    }
+
+
+def _headline(config: RunConfig, plan: Plan, envs: VectorEnv) -> list[str]:
+    length, simulators = plan.length, f"{envs.num_envs} env{'s' if envs.num_envs > 1 else ''}"
+    machine = f"{versions.device_name(plan.device)}, {torch.get_num_threads()} threads"
+    return [
+        f"{_title(config)} -> {config.out}",
+        f"{length.env_steps} env steps = {length.agent_steps} agent steps x {envs.action_repeat}, "
+        f"{length.updates} updates, {simulators}, {machine}",
+        f"compile={plan.compile.mode} ({plan.compile.reason}), overlap={'on' if plan.overlap else 'off'}",
+    ]
+
+
+def _title(config: RunConfig) -> str:
+    named = [config.choices["env"], config.choices["agent"]]
+    named += [f"{group}={config.choices[group]}" for group in ("augment", "aux", "preset")]
+    return "  ".join([*named, f"seed={config.seed}"])
+
+
+def _references(config: RunConfig) -> dict[str, float]:
+    levels = {name: getattr(config.env, f"{name}_return", None) for name in ("random", "optimal")}
+    return {name: float(level) for name, level in levels.items() if level is not None}
+
+
+def _eval_envs(config: RunConfig) -> int:
+    return min(config.train.eval_episodes, config.train.eval_envs or min(cores(), 8))
+
+
+def _video_path(config: RunConfig, folder: Path, evaluation: int, env_steps: int) -> Path | None:
+    if config.video == "false" or (evaluation != FINAL and config.video != "every"):
+        return None
+    name = "final" if evaluation == FINAL else f"env_steps_{env_steps:09d}"
+    return folder / "videos" / f"{name}.{config.video_format}"
+
+
+def _say_done(folder: Path, config: RunConfig, full_size: str | None) -> None:
+    places = ["learning_curve.png", f"videos/final.{config.video_format}", "eval.csv", "metrics.jsonl"]
+    there = [str(folder / place) for place in places if (folder / place).exists()]
+    print(f"done: {'  '.join(there)}" + (f"\nfull-size job: {full_size}" if full_size else ""), flush=True)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run folder. The system frees the lock however this process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        deadline = time.monotonic() + _LOCK_SECONDS  # a killed run's simulators take a moment to go
+        while not _try_lock(file):
+            if time.monotonic() > deadline:
+                raise UserError(f"another process is training in {folder}: wait for it, or choose another out=")
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

@@ -1,0 +1,114 @@
+"""The code behind the numbers: aggregates, result files, the README's tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import learn_pixels, learn_state, tables
+from benchmarks.aggregate import interquartile_mean, summarise
+from benchmarks.grid import Run, read_evaluations, split_cores
+from benchmarks.learning import Published, Study, parser, write
+
+HEADER = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n"
+
+
+def fake_run(work: Path, run: Run, *, level: float, finished: bool = True) -> None:
+    """Write an eval.csv of three evaluations of two episodes each: `level` times 1, 3, 2, plus and minus one."""
+    lines = []
+    for number, factor in enumerate((1, 3, 2), start=1):
+        kind = "final" if number == 3 and finished else "periodic"
+        for episode, offset in enumerate((-1, 1)):
+            steps = f"{100 * number},{800 * number},{90 * number},{5.0 * number}"
+            lines.append(f"{steps},{episode},{level * factor + offset},125,,{kind}\n")
+    run.folder(work).mkdir(parents=True)
+    (run.folder(work) / "eval.csv").write_text(HEADER + "".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1.0, 2.0, 3.0, 100.0], 2.5), ([5.0], 5.0), ([0.0, 10.0], 5.0), ([0.0, 3.0, 9.0], 3.5)],
+)
+def test_interquartile_mean(values: list[float], expected: float) -> None:
+    """Of three values the middle half holds all of the second, a quarter of the others: (0/4 + 3 + 9/4) / 1.5."""
+    assert interquartile_mean(np.array(values)) == pytest.approx(expected)
+
+
+def test_summary_of_seeds() -> None:
+    found = summarise([1.0, 2.0, 3.0])
+    assert found["mean"] == 2.0
+    assert found["standard_error"] == pytest.approx(1 / np.sqrt(3), abs=0.05)
+    assert found["iqm_95"] == [1.0, 3.0]
+    assert summarise([4.0])["standard_error"] is None
+
+
+def test_evaluations_are_read_by_step(tmp_path: Path) -> None:
+    run = Run("task", "arm", 0, ())
+    fake_run(tmp_path, run, level=10)
+    found = read_evaluations(run.folder(tmp_path) / "eval.csv")
+    assert [(e.env_steps, e.mean_return, e.kind) for e in found] == [
+        (800, 10.0, "periodic"),
+        (1600, 30.0, "periodic"),
+        (2400, 20.0, "final"),
+    ]
+    assert run.finished(tmp_path)
+
+
+def test_result_holds_finished_runs_only(tmp_path: Path) -> None:
+    runs = tuple(Run("task", arm, seed, ("env=x",)) for arm in ("a", "b") for seed in range(2))
+    for run, level in zip(runs[:3], (10, 20, 30), strict=True):
+        fake_run(tmp_path, run, level=level)
+    fake_run(tmp_path, runs[3], level=1000, finished=False)
+    published = (Published("task", "Paper", 2400, 50.0, 5.0, "Table 1"),)
+    write(Study("study", "?", runs, published), tmp_path, tmp_path, jobs=1)
+    report = json.loads((tmp_path / "study.json").read_text())
+    arm = report["tasks"]["task"]["a"]
+    assert arm["final"]["per_seed"] == [20.0, 40.0]
+    assert arm["best"]["mean"] == 45.0
+    assert arm["curve"]["returns"]["1"] == [20.0, 60.0, 40.0]
+    assert report["tasks"]["task"]["b"]["seeds"] == [0]
+    assert report["runs"] == {"asked": 4, "finished": 3}
+    assert [row[:3] for row in report["table"]["rows"]][-1] == ["task", "published: Paper, Table 1", ""]
+    assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cores_are_shared_out() -> None:
+    everything = sorted(core for share in split_cores(1) for core in share)
+    for jobs in (1, 2, 1000):
+        shares = split_cores(jobs)
+        assert len(shares) <= jobs
+        assert sorted(core for share in shares for core in share) == everything
+
+
+def test_grids_give_both_arms_the_same_settings() -> None:
+    made = parser("", "learn_state")
+    learn_state.add_options(made)
+    runs = learn_state.plan(made.parse_args([])).runs
+    assert len(runs) == 12
+    assert len({run.words for run in runs if run.task == "cheetah_run"}) == 1
+
+
+def test_pixel_grid_has_every_arm() -> None:
+    made = parser("", "learn_pixels")
+    learn_pixels.add_options(made)
+    runs = learn_pixels.plan(made.parse_args(["train.env_steps=9"])).runs
+    assert len({(run.arm, run.seed) for run in runs}) == len(runs) == 4 * 2 + 6
+    assert all("train.env_steps=9" in run.words for run in runs)
+
+
+def test_table_is_filled_from_the_result(tmp_path: Path) -> None:
+    table = {"columns": ["a", "b"], "rows": [["x", 1]]}
+    (tmp_path / "speed.json").write_text(json.dumps({"table": table, "machine": {"cpu": "CPU", "cores": 2}}))
+    text = "before\n<!-- table speed -->\nold\n<!-- end speed -->\n<!-- table other -->\n<!-- end other -->\n"
+    filled = tables.fill(text, tmp_path)
+    assert "| a | b |\n| --- | --- |\n| x | 1 |\n" in filled
+    assert "2 cores of CPU" in filled
+    assert "old" not in filled
+    assert "Not measured yet" in filled
+    assert tables.fill(filled, tmp_path) == filled
+
+
+def test_readme_says_what_the_results_say() -> None:
+    text = tables.README.read_text()
+    assert tables.fill(text, tables.RESULTS) == text

@@ -1,0 +1,66 @@
+"""The examples of CONTRIBUTING.md run as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMED_BLOCK = re.compile(r"^```\w+ (?P<file>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that holds every code block of CONTRIBUTING.md that has a file name."""
+    folder = tmp_path_factory.mktemp("examples")
+    for match in NAMED_BLOCK.finditer((ROOT / "CONTRIBUTING.md").read_text()):
+        path = folder / match["file"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(match["text"])
+    return folder
+
+
+def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `rlrep.train` in `folder`, where its modules are importable."""
+    command = [sys.executable, "-m", "rlrep.train", *words, "preset=debug", "device=cpu", "video=false"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("words", [("env=toy_state", "aux=reward"), ("env=point",)], ids=["head", "env"])
+def test_example_from_a_config_dir_trains(folder: Path, words: tuple[str, ...]) -> None:
+    out = f"run-{words[-1]}"
+    done = train(folder, "--config-dir", str(folder), *words, f"out={out}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "final" in (folder / out / "eval.csv").read_text()
+    if "aux=reward" in words:
+        assert '"aux/reward/absolute_error"' in (folder / out / "metrics.jsonl").read_text()
+
+
+def test_example_head_joins_by_entry_point(folder: Path) -> None:
+    """An installed package is its metadata on the path: `entry_points.txt` in a .dist-info folder."""
+    metadata = folder / "reward_head-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: reward-head\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[rlrep.aux]\nreward_by_entry_point = reward_head:RewardPrediction\n")
+    done = train(
+        folder, "env=toy_state", "aux=reward_by_entry_point", "aux.reward_by_entry_point.weight=1", "out=entry"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "weight: 1.0" in (folder / "entry" / "config.yaml").read_text()
+
+
+def test_examples_pass_the_house_checks(folder: Path) -> None:
+    files = sorted(map(str, folder.glob("*.py")))
+    assert len(files) == 2
+    settings = str(ROOT / "pyproject.toml")
+    for tool in (
+        ["ruff", "check", "--config", settings],
+        ["ruff", "format", "--check", "--config", settings],
+        ["mypy", "--config-file", settings],
+    ):
+        done = subprocess.run([sys.executable, "-m", *tool, *files], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,281 @@
+"""Return labels against the slow twin: segments, bins, partners, across wrap-around, deaths and unfinished episodes."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, ReturnLabels
+from rlrep.replay.returns import bin_edges, discounted_returns
+
+from .replay_twin import Script, make_script, make_spec
+
+DRAWS = 2048
+Key = tuple[int, int]
+
+SEGMENT_LABELS = [
+    ReturnLabels("reward_event"),
+    ReturnLabels("reward_event", max_length=3),
+    ReturnLabels("return_threshold", threshold=1.0),
+    ReturnLabels("return_threshold", threshold=2.5, max_length=8, discount=0.9),
+]
+
+
+def pairs_of(batch: Batch) -> Pairs:
+    pairs = batch.extra["head"].pairs
+    assert pairs is not None
+    return pairs
+
+
+def group_of(groups: list[list[Key]]) -> dict[Key, list[Key]]:
+    return {key: group for group in groups for key in group}
+
+
+def check_segments(script: Script, labels: ReturnLabels, anchors_drawn: bool) -> None:
+    """Partners are exactly the other stored members of the anchor's segment; lengths and known bins are right."""
+    if not script.replay.can_sample():
+        return
+    batch = script.replay.sample(DRAWS)
+    pairs = pairs_of(batch)
+    groups = script.twin.segments(labels)
+    group = group_of(groups)
+    action = pairs.anchor_action if pairs.anchor_action is not None else batch.action
+    anchors, partners = script.keys(action), script.keys(pairs.action)
+    assert set(anchors) <= set(group) if anchors_drawn else set(anchors) == script.twin.samplable()
+    assert bool(pairs.labelled.all())
+    assert pairs.length.tolist() == [len(group[key]) for key in anchors]
+    drawn: dict[Key, set[Key]] = {}
+    for anchor, partner in zip(anchors, partners, strict=True):
+        drawn.setdefault(anchor, set()).add(partner)
+    for anchor, found in drawn.items():
+        others = set(group[anchor]) - {anchor}
+        assert found <= (others or {anchor})
+    check_bins(script, labels, anchors, pairs.anchor_bin)
+    check_bins(script, labels, partners, pairs.positive_bin)
+    if pairs.anchor_obs is not None:
+        check_obs(script, anchors, pairs.anchor_obs)
+    check_obs(script, partners, pairs.obs)
+
+
+def check_bins(script: Script, labels: ReturnLabels, keys: list[Key], bins: torch.Tensor) -> None:
+    """Bins are known exactly where the return is, equal for equal returns, and grow with the return."""
+    returns = script.twin.returns(labels.discount)
+    assert [number == UNKNOWN for number in bins.tolist()] == [key not in returns for key in keys]
+    known = sorted({(returns[key], number) for key, number in zip(keys, bins.tolist(), strict=True) if key in returns})
+    for (low, first), (high, second) in pairwise(known):
+        assert 0 <= first <= second < labels.bins
+        assert first == second or high - low > 1e-6
+
+
+def check_obs(script: Script, keys: list[Key], obs: torch.Tensor) -> None:
+    for key, row in {key: row for row, key in enumerate(keys)}.items():
+        np.testing.assert_array_equal(obs[row].numpy(), script.twin.expected(*key).obs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    num_envs=st.integers(1, 3),
+    steps=st.integers(4, 24),
+    n_step=st.integers(1, 3),
+    labels=st.sampled_from(SEGMENT_LABELS),
+    anchors_drawn=st.booleans(),
+    end=st.sampled_from([0.0, 0.1, 0.5]),
+    death=st.sampled_from([0.0, 0.05]),
+    pixels=st.booleans(),
+)
+def test_segments_equal_the_twins(
+    seed: int,
+    num_envs: int,
+    steps: int,
+    n_step: int,
+    labels: ReturnLabels,
+    anchors_drawn: bool,
+    end: float,
+    death: float,
+    pixels: bool,
+) -> None:
+    needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
+    spec = make_spec(num_envs=num_envs, steps=steps, n_step=n_step, frame_stack=2, pixels=pixels)
+    script = make_script(spec, needs, seed=seed, end=end, death=death)
+    for count in (1, 2, steps, steps // 2 + 1, 2 * steps):
+        script.run(count)
+        check_segments(script, labels, anchors_drawn)
+
+
+@pytest.mark.parametrize("labels", SEGMENT_LABELS)
+def test_beginning_again_ends_segments(labels: ReturnLabels) -> None:
+    script = make_script(make_spec(steps=20), {"head": Needs(pairs=labels, anchors="segment")}, end=0.2, steps=11)
+    for count in (0, 5, 40):
+        script.begin()
+        check_segments(script, labels, anchors_drawn=True)
+        script.run(count)
+        check_segments(script, labels, anchors_drawn=True)
+
+
+def test_dropped_segments_are_never_drawn_while_they_expire() -> None:
+    labels = ReturnLabels("reward_event", max_length=2)
+    needs = {"head": Needs(pairs=labels, anchors="segment")}
+    script = make_script(make_spec(steps=8), needs, end=0.1, death=0.2)
+    for _ in range(60):
+        script.step()
+        check_segments(script, labels, anchors_drawn=True)
+
+
+def chi_square(counts: list[int], expected: list[float]) -> float:
+    """Standard deviations by which the chi-square statistic exceeds its mean."""
+    statistic = sum((count - want) ** 2 / want for count, want in zip(counts, expected, strict=True))
+    freedom = max(1, len(counts) - 1)
+    return float((statistic - freedom) / (2 * freedom) ** 0.5)
+
+
+def test_partners_are_uniform_over_the_rest_of_the_segment() -> None:
+    labels = ReturnLabels("return_threshold", threshold=2.0)
+    script = make_script(make_spec(num_envs=2, steps=25), {"head": Needs(pairs=labels)}, seed=3, steps=60)
+    batch = script.replay.sample(200_000)
+    keys = list(zip(script.keys(batch.action), script.keys(pairs_of(batch).action), strict=True))
+    group = group_of(script.twin.segments(labels))
+    for anchor in sorted(group, key=lambda key: -len(group[key]))[:3]:
+        others = [key for key in group[anchor] if key != anchor]
+        assert len(others) > 3
+        drawn = [partner for key, partner in keys if key == anchor]
+        assert chi_square([drawn.count(key) for key in others], [len(drawn) / len(others)] * len(others)) < 4
+
+
+def test_drawn_anchors_are_uniform_over_segments_then_steps() -> None:
+    labels = ReturnLabels("reward_event")
+    needs = {"head": Needs(pairs=labels, anchors="segment")}
+    script = make_script(make_spec(num_envs=2, steps=15), needs, seed=5, death=0.02, steps=50)
+    anchors = pairs_of(script.replay.sample(40_000)).anchor_action
+    assert anchors is not None
+    keys = script.keys(anchors)
+    groups = script.twin.segments(labels)
+    expected = {key: 40_000 / len(groups) / len(group) for group in groups for key in group}
+    assert chi_square([keys.count(key) for key in expected], list(expected.values())) < 4
+
+
+BIN_LABELS = [
+    ReturnLabels("return_bin", bins=4),
+    ReturnLabels("return_bin", bins=3, binning="equal_width", discount=0.8),
+    ReturnLabels("return_bin", bins=1),
+]
+
+
+def check_groups(script: Script, labels: ReturnLabels, anchors_drawn: bool) -> None:
+    """Partners share the anchor's known bin, are stored and finished, and differ unless the anchor is alone."""
+    if not script.replay.can_sample():
+        return
+    batch = script.replay.sample(DRAWS)
+    pairs = pairs_of(batch)
+    returns = script.twin.returns(labels.discount)
+    low = script.twin.low()
+    action = pairs.anchor_action if pairs.anchor_action is not None else batch.action
+    anchors, partners = script.keys(action), script.keys(pairs.action)
+    labelled = pairs.labelled.tolist()
+    assert labelled == [key in returns for key in anchors]
+    assert torch.equal(pairs.anchor_bin, pairs.positive_bin)
+    check_bins(script, labels, anchors, pairs.anchor_bin)
+    for anchor, partner, known, size in zip(anchors, partners, labelled, pairs.length.tolist(), strict=True):
+        assert partner[0] >= low
+        if not known:
+            assert partner == anchor and size == 1
+        elif size > 1:
+            assert partner in returns and partner != anchor
+    check_obs(script, partners, pairs.obs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    num_envs=st.integers(1, 3),
+    steps=st.integers(4, 40),
+    n_step=st.integers(1, 3),
+    labels=st.sampled_from(BIN_LABELS),
+    anchors_drawn=st.booleans(),
+    end=st.sampled_from([0.0, 0.1, 0.5]),
+    death=st.sampled_from([0.0, 0.05]),
+    pixels=st.booleans(),
+)
+def test_bins_equal_the_twins(
+    seed: int,
+    num_envs: int,
+    steps: int,
+    n_step: int,
+    labels: ReturnLabels,
+    anchors_drawn: bool,
+    end: float,
+    death: float,
+    pixels: bool,
+) -> None:
+    needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
+    spec = make_spec(num_envs=num_envs, steps=steps, n_step=n_step, frame_stack=2, pixels=pixels)
+    script = make_script(spec, needs, seed=seed, end=end, death=death)
+    for count in (1, 2, steps, steps // 2 + 1, 1, 2 * steps, 1):
+        script.run(count)
+        check_groups(script, labels, anchors_drawn)
+
+
+@pytest.mark.parametrize("anchors_drawn", [False, True])
+def test_partners_are_uniform_over_the_rest_of_the_bin(anchors_drawn: bool) -> None:
+    labels = ReturnLabels("return_bin", bins=3, discount=0.9)
+    needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
+    script = make_script(make_spec(num_envs=1, steps=200), needs, seed=1, end=0.1, steps=40)
+    script.end = 2.0
+    script.step()  # ends the episode; all 41 returns are known, and the edges are fresh
+    returns = script.twin.returns(0.9)
+    values = sorted(np.float32(value) for value in returns.values())
+    edges = [values[k * len(values) // 3] for k in (1, 2)]
+    bin_of = {key: sum(np.float32(value) >= edge for edge in edges) for key, value in returns.items()}
+    batch = script.replay.sample(60_000)
+    pairs = pairs_of(batch)
+    action = pairs.anchor_action if pairs.anchor_action is not None else batch.action
+    anchors, partners = script.keys(action), script.keys(pairs.action)
+    assert pairs.anchor_bin.tolist() == [bin_of[key] for key in anchors]
+    members = {number: [key for key in bin_of if bin_of[key] == number] for number in range(3)}
+    assert pairs.length.tolist() == [len(members[bin_of[key]]) for key in anchors]
+    anchor = members[0][0]
+    drawn = [partner for key, partner in zip(anchors, partners, strict=True) if key == anchor]
+    others = [key for key in members[0] if key != anchor]
+    assert chi_square([drawn.count(key) for key in others], [len(drawn) / len(others)] * len(others)) < 4
+    if anchors_drawn:
+        share = {key: 60_000 / 3 / len(members[bin_of[key]]) for key in bin_of}
+        assert chi_square([anchors.count(key) for key in share], list(share.values())) < 4
+
+
+def test_groups_outlive_the_steps_between_refreshes() -> None:
+    """In a full ring, most labelled anchors keep partners, although steps expire at every step."""
+    labels = ReturnLabels("return_bin", bins=2)
+    script = make_script(make_spec(num_envs=2, steps=100), {"head": Needs(pairs=labels)}, end=0.2, steps=150)
+    for _ in range(60):
+        script.step()
+        pairs = pairs_of(script.replay.sample(64))
+        assert (pairs.length[pairs.labelled] > 5).float().mean() > 0.9
+
+
+def test_heads_with_equal_labels_share_pairs_and_others_do_not() -> None:
+    first, second = ReturnLabels("reward_event"), ReturnLabels("return_bin")
+    needs = {"a": Needs(pairs=first), "b": Needs(pairs=first), "c": Needs(pairs=second), "d": Needs()}
+    extra = make_script(make_spec(), needs, steps=30).replay.sample(8).extra
+    assert extra["a"].pairs is extra["b"].pairs and extra["a"].pairs is not extra["c"].pairs
+    assert extra["d"].pairs is None
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 100])
+@pytest.mark.parametrize("discount", [1.0, 0.99, 0.0])
+def test_discounted_returns(length: int, discount: float) -> None:
+    reward = torch.randn(length, generator=torch.Generator().manual_seed(length))
+    total, want = 0.0, []
+    for value in reversed(reward.tolist()):
+        total = value + discount * total
+        want.append(total)
+    torch.testing.assert_close(discounted_returns(reward, discount), torch.tensor(want[::-1]))
+
+
+def test_bin_edges() -> None:
+    values = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 8.0])
+    assert bin_edges(values, ReturnLabels("return_bin", bins=4)).tolist() == [0.0, 1.0, 3.0]
+    assert bin_edges(values, ReturnLabels("return_bin", bins=4, binning="equal_width")).tolist() == [2.0, 4.0, 6.0]
+    assert bin_edges(values[:0], ReturnLabels("return_bin", bins=3)).tolist() == [torch.inf] * 2
