@@ -19,7 +19,7 @@ def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def summarise(per_seed: Sequence[float]) -> dict[str, object]:
-    """Return mean, standard error, IQM and its 95 % percentile-bootstrap interval over seeds.
+    """Return mean, standard error, IQM and its 95 % percentile-bootstrap interval over seeds (None for one seed).
 
     With n seeds the interval has at most n**n distinct values: for two or three it says little, and the tables say so.
     """
@@ -31,5 +31,5 @@ def summarise(per_seed: Sequence[float]) -> dict[str, object]:
         "mean": round(float(values.mean()), 1),
         "standard_error": round(float(values.std(ddof=1) / np.sqrt(len(values))), 1) if len(values) > 1 else None,
         "iqm": round(float(interquartile_mean(values)), 1),
-        "iqm_95": [round(float(low), 1), round(float(high), 1)],
+        "iqm_95": [round(float(low), 1), round(float(high), 1)] if len(values) > 1 else None,
     }

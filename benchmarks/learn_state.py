@@ -75,6 +75,7 @@ def plan(options: argparse.Namespace) -> Study:
         name="learn_state" if options.suite == "two" else "learn_state_paper",
         question="Does SAC on states learn as well as Stable-Baselines3's SAC with the same settings?",
         runs=runs,
+        compared=("rlrep SAC", "SB3 SAC"),
         published=read_published(options.published, tasks) if options.published else (),
         limits=f"{options.seeds} seeds, {len(tasks)} tasks: a difference within the errors shows nothing.",
         notes={"settings": [*SETTINGS, *options.words], "published_note": "the two published State-SAC rows disagree"},

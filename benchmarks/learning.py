@@ -41,6 +41,7 @@ class Study:
     runs: tuple[Run, ...]
     published: tuple[Published, ...] = ()
     limits: str = ""
+    compared: tuple[str, str] | None = None  # an arm and the arm it is held against
     notes: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -115,8 +116,21 @@ def report(study: Study, work: Path, curves: Curves, *, jobs: int) -> dict[str, 
         "runs": {"asked": len(study.runs), "finished": sum(len(s) for arms in curves.values() for s in arms.values())},
         **study.notes,
         "published": [vars(entry) for entry in study.published],
+        **({"comparison": compare(tasks, *study.compared)} if study.compared else {}),
         "table": tabulate(tasks, study.published),
         "tasks": tasks,
+    }
+
+
+def compare(tasks: Mapping[str, Mapping[str, Any]], arm: str, reference: str) -> dict[str, object]:
+    """Return, by task, how far the arm's final mean is from the reference's, beside both standard errors."""
+    return {
+        task: {
+            "arm_minus_reference": round(arms[arm]["final"]["mean"] - arms[reference]["final"]["mean"], 1),
+            "standard_errors": [arms[arm]["final"]["standard_error"], arms[reference]["final"]["standard_error"]],
+        }
+        for task, arms in tasks.items()
+        if arm in arms and reference in arms
     }
 
 
@@ -127,11 +141,20 @@ def tabulate(tasks: Mapping[str, Mapping[str, Any]], published: Sequence[Publish
         for arm, found in arms.items():
             final, best = found["final"], found["best"]
             error = "" if final["standard_error"] is None else f" ± {final['standard_error']:.0f}"
-            low, high = final["iqm_95"]
-            interval = f"{final['iqm']:.0f} [{low:.0f}, {high:.0f}]"
+            interval = "" if final["iqm_95"] is None else " [{:.0f}, {:.0f}]".format(*final["iqm_95"])
             steps = f"{found['env_steps']:,} / {found['agent_steps']:,}"
             seeds = len(found["seeds"])
-            rows.append([task, arm, str(seeds), steps, f"{final['mean']:.0f}{error}", interval, f"{best['mean']:.0f}"])
+            rows.append(
+                [
+                    task,
+                    arm,
+                    str(seeds),
+                    steps,
+                    f"{final['mean']:.0f}{error}",
+                    f"{final['iqm']:.0f}{interval}",
+                    f"{best['mean']:.0f}",
+                ]
+            )
         for entry in published:
             if entry.task == task:
                 value = f"{entry.mean:.0f}" + ("" if entry.std is None else f" (std {entry.std:.0f})")
@@ -183,7 +206,7 @@ def draw(study: Study, curves: Curves, path: Path) -> None:
             returns = np.array(rows)
             mean, error = returns.mean(0), returns.std(0, ddof=min(1, len(rows) - 1)) / np.sqrt(len(rows))
             panel.plot(steps, returns.T, color=colour, linewidth=0.7, alpha=0.4)
-            panel.plot(steps, mean, color=colour, linewidth=2, label=f"{arm} ({len(rows)} seeds)")
+            panel.plot(steps, mean, color=colour, linewidth=2, label=f"{arm} ({len(rows)} seed{'s' * (len(rows) > 1)})")
             panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
         for style, entry in zip(("--", ":", "-."), [e for e in study.published if e.task == task], strict=False):
             label = f"{entry.method}, {entry.source}"

@@ -34,6 +34,14 @@ def fill(text: str, results: Path) -> str:
     return MARKED.sub(block, text)
 
 
+def unplaced(text: str, results: Path) -> list[str]:
+    """Return the result files with a table that `text` has no place for."""
+    placed = {match["name"] for match in MARKED.finditer(text)}
+    return sorted(
+        p.stem for p in results.glob("*.json") if p.stem not in placed and "table" in json.loads(p.read_text())
+    )
+
+
 def render(name: str, report: Mapping[str, Any]) -> str:
     """Return a result's Markdown table and its caption."""
     table = report["table"]
@@ -65,12 +73,13 @@ def main() -> int:
     check = parser.parse_args().check
     before = README.read_text()
     after = fill(before, RESULTS)
-    if before == after:
-        return 0
-    if check:
+    for name in unplaced(before, RESULTS):
+        print(f"README.md has no <!-- table {name} --> ... <!-- end {name} -->", file=sys.stderr)
+    if check and before != after:
         print("README.md differs from benchmarks/results: run python -m benchmarks.tables", file=sys.stderr)
         return 1
-    README.write_text(after)
+    if before != after:
+        README.write_text(after)
     return 0
 
 

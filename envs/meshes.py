@@ -32,22 +32,21 @@ class Ring(NamedTuple):
 
 def capsule(radius: float, half_length: float, slices: int, rows: int, stacks: int) -> Mesh:
     """Return a capsule along z whose cylinder part has half length `half_length`; `rows` per hemisphere."""
-    top = _hemisphere(radius, half_length, slices, rows)
-    bottom = _hemisphere(-radius, -half_length, slices, rows)
+    cap = _hemisphere(radius, half_length, slices, rows)
     body = _lathe(_cylinder_rings(radius, half_length, slices, stacks))
-    return _join(top, body, _mirror(bottom))
+    return _join(cap, body, _mirror(cap))
 
 
 def sphere(slices: int, rows: int) -> Mesh:
     """Return the unit sphere with `rows` per hemisphere."""
-    return _join(_hemisphere(1.0, 0.0, slices, rows), _mirror(_hemisphere(-1.0, 0.0, slices, rows)))
+    half = _hemisphere(1.0, 0.0, slices, rows)
+    return _join(half, _mirror(half))
 
 
 def cylinder(slices: int, stacks: int) -> Mesh:
     """Return the closed cylinder of radius 1 between z = -1 and z = 1."""
-    cap = [Ring(1.0, 1.0, 0.0, 1.0, slices), Ring(0.0, 1.0, 0.0, 1.0, 1)]
-    foot = [Ring(1.0, -1.0, 0.0, -1.0, slices), Ring(0.0, -1.0, 0.0, -1.0, 1)]
-    return _join(_lathe(cap), _lathe(_cylinder_rings(1.0, 1.0, slices, stacks)), _mirror(_lathe(foot)))
+    lid = _lathe([Ring(1.0, 1.0, 0.0, 1.0, slices), Ring(0.0, 1.0, 0.0, 1.0, 1)])
+    return _join(lid, _lathe(_cylinder_rings(1.0, 1.0, slices, stacks)), _mirror(lid))
 
 
 def thread(slices: int, reference: int) -> Mesh:
@@ -61,15 +60,14 @@ def _cylinder_rings(radius: float, half_length: float, slices: int, stacks: int)
 
 
 def _hemisphere(radius: float, centre: float, slices: int, rows: int) -> Mesh:
-    """Rows at equal elevations from the equator up (down for a negative radius), half the slices beyond 60 degrees."""
-    size, sign = abs(radius), np.sign(radius)
+    """Rows at equal elevations from the equator up, with half the slices beyond 60 degrees."""
     rings = []
     for row in range(rows):
         elevation = 0.5 * np.pi * row / rows
         wide, high = float(np.cos(elevation)), float(np.sin(elevation))
         count = slices if wide > 0.5 or slices % 2 else slices // 2
-        rings.append(Ring(size * wide, centre + sign * size * high, wide, sign * high, count))
-    return _lathe([*rings, Ring(0.0, centre + radius, 0.0, float(sign), 1)])
+        rings.append(Ring(radius * wide, centre + radius * high, wide, high, count))
+    return _lathe([*rings, Ring(0.0, centre + radius, 0.0, 1.0, 1)])
 
 
 def _lathe(rings: list[Ring]) -> Mesh:
@@ -93,7 +91,7 @@ def _band(low: int, low_count: int, high: int, high_count: int) -> NDArray[np.in
     if high_count == 1:
         return np.array([(low + j, low + (j + 1) % low_count, high) for j in range(low_count)])
     step = low_count // high_count
-    triangles = []
+    triangles: list[tuple[int, int, int]] = []
     for j in range(high_count):
         near, far = high + j, high + (j + 1) % high_count
         edge = [low + (j * step + k) % low_count for k in range(step + 1)]
@@ -105,8 +103,9 @@ def _band(low: int, low_count: int, high: int, high_count: int) -> NDArray[np.in
 
 
 def _mirror(mesh: Mesh) -> Mesh:
-    """Turn the winding round, for parts built downwards."""
-    return mesh._replace(triangles=mesh.triangles[:, ::-1])
+    """Return the part upside down: its triangles, diagonals included, are then cut as MuJoCo cuts the lower half's."""
+    down = np.array([1.0, 1.0, -1.0])
+    return Mesh(mesh.vertices * down, mesh.normals * down, mesh.triangles[:, ::-1])
 
 
 def _join(*parts: Mesh) -> Mesh:

@@ -3,7 +3,7 @@
 What takes dm_control's time at 84 pixels, and what is done here:
 - a 640x480 multisampled buffer, scene and camera made anew per frame: one buffer of the frame's size, made once;
 - 1800 triangles per capsule, most of them smaller than a sample: meshes by size on screen (`lod.py`);
-- a 2048x2048 shadow map: 1024, aimed at the part that holds all casters where half of the light's cone does.
+- a 2048x2048 shadow map: 1024, aimed at the half of the light's field where that holds all casters.
 `exact` does only the first, which changes no pixel.
 """
 
@@ -39,6 +39,7 @@ class Renderer:
         self._model = model
         self._camera = _make_camera(model, camera)
         self._scene, self._option = mujoco.MjvScene(model, MAX_GEOMS), mujoco.MjvOption()
+        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False  # as dm_control does
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows != "off"
         self._rect = mujoco.MjrRect(0, 0, size, size)
         self._pixels = np.empty((size, size, 3), np.uint8)
@@ -65,6 +66,12 @@ class Renderer:
             gl_thread.call(self._draw)
         return self._pixels[::-1]
 
+    def reload(self) -> None:
+        """Take over height fields that the task has redrawn (quadruped escape does, every episode)."""
+        for index in range(self._model.nhfield):
+            with self._gl.make_current() as gl_thread:
+                gl_thread.call(self._mujoco.mjr_uploadHField, self._model, self._context.ptr, index)
+
     def close(self) -> None:
         """Free the GL context; the renderer cannot be used afterwards."""
         self._context.free()
@@ -79,13 +86,15 @@ class Renderer:
         self._mujoco.mjr_readPixels(self._pixels, None, self._rect, context)
 
     def _aim_lights(self, context: Any) -> None:
-        """Narrow the shadow maps' field, if it then holds every caster, so that its texels are as fine as MuJoCo's."""
-        full = self._model.vis.quality.shadowsize
-        share = (SHADOW_MAP - 2) / (full - 2)  # MuJoCo leaves a border of one texel
+        """Narrow the shadow maps' field where it still holds every caster: at MuJoCo's own texels, in a smaller map."""
         lights = [light for light in self._scene.lights[: self._scene.nlight] if light.castshadow]
-        fits = share < 1 and all(_fits(self._scene, light, self._clip, self._scale, share) for light in lights)
-        context.shadowClip = self._clip * share if fits else self._clip
-        context.shadowScale = _narrow(lights, self._scale, share) if fits else self._scale
+        # both maps leave a border of one texel; other shares would not lay texels on MuJoCo's, and differ more
+        share = (SHADOW_MAP - 2) / (int(self._model.vis.quality.shadowsize) - 2)
+        needed = max((_field(self._scene, light, self._clip, self._scale) for light in lights), default=0.0)
+        if not needed <= share < 1:
+            share = 1.0
+        context.shadowClip = self._clip * share
+        context.shadowScale = _narrow(lights, self._scale, share)
 
 
 def _make_contexts(physics: Any, size: int, shadow_map: int | None) -> tuple[Any, Any]:
@@ -119,10 +128,11 @@ def _make_camera(model: Any, index: int) -> Any:
     return camera
 
 
-def _fits(scene: Any, light: Any, clip: float, scale: float, share: float) -> bool:
-    """Whether every caster is in `share` of the light's field. Planes receive shadows; what they cast is not seen."""
+def _field(scene: Any, light: Any, clip: float, scale: float) -> float:
+    """Return the share of the light's field that holds every caster. Planes cast nothing that could be seen."""
     origin, direction = light.pos.tolist(), light.dir.tolist()
-    slope = math.tan(math.radians(min(light.cutoff * scale, 80.0))) * share
+    slope = math.tan(math.radians(min(light.cutoff * scale, 80.0)))
+    needed = 0.0
     for geom in scene.geoms[: scene.ngeom]:
         if geom.category == DECORATION or geom.type == PLANE:
             continue
@@ -130,9 +140,9 @@ def _fits(scene: Any, light: Any, clip: float, scale: float, share: float) -> bo
         offset = [p - o for p, o in zip(geom.pos.tolist(), origin, strict=True)]
         along = sum(p * d for p, d in zip(offset, direction, strict=True))
         aside = math.sqrt(max(0.0, sum(p * p for p in offset) - along * along)) + radius
-        if aside > (clip * share if light.directional else slope * (along - radius)):
-            return False
-    return True
+        reach = clip if light.directional else slope * (along - radius)
+        needed = max(needed, aside / reach if reach > 0 else math.inf)
+    return needed
 
 
 def _narrow(lights: list[Any], scale: float, share: float) -> float:

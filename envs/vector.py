@@ -1,5 +1,6 @@
 """N environments stepped together: in this process or one worker process each."""
 
+import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -184,6 +185,9 @@ class WorkerVector:
         for worker in self._workers:
             worker.close()
         self._workers = []
+        arrays: Arrays | None = self.__dict__.pop("_arrays", None)
+        if arrays is not None:
+            os.close(arrays.file)
 
     def __del__(self) -> None:
         if getattr(self, "_workers", None):

@@ -1,4 +1,4 @@
-"""The code behind the numbers: aggregates, result files, the README's tables."""
+"""The code behind the numbers: aggregates, result files, the tables."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import learn_pixels, learn_state, tables
 from benchmarks.aggregate import interquartile_mean, summarise
-from benchmarks.grid import Run, read_evaluations, split_cores
+from benchmarks.grid import Run, read_evaluations, run_all, split_cores
 from benchmarks.learning import Published, Study, parser, write
 
 HEADER = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n"
@@ -109,6 +109,21 @@ def test_table_is_filled_from_the_result(tmp_path: Path) -> None:
     assert tables.fill(filled, tmp_path) == filled
 
 
-def test_readme_says_what_the_results_say() -> None:
-    text = tables.README.read_text()
-    assert tables.fill(text, tables.RESULTS) == text
+TOY = ("env=toy_state", "preset=debug", "encoder=identity", "device=cpu", "video=false", "train.agent_steps=150")
+
+
+def test_both_arms_run_and_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*TOY, "train.updates_per_step=1", "train.eval_every=100")
+    runs = [Run("toy", "ours", 0, words), Run("toy", "SB3 SAC", 0, words, "benchmarks.sb3_sac")]
+    assert run_all(runs, tmp_path, jobs=2) == []
+    ours, theirs = (read_evaluations(run.folder(tmp_path) / "eval.csv") for run in runs)
+    assert [(e.env_steps, e.kind, e.episodes) for e in ours] == [(e.env_steps, e.kind, e.episodes) for e in theirs]
+    capsys.readouterr()
+    assert run_all(runs, tmp_path, jobs=2) == []
+    assert "start" not in capsys.readouterr().out
+
+
+def test_unlike_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run("toy", "SB3 SAC", 0, (*TOY, "agent.actor_every=2"), "benchmarks.sb3_sac")
+    assert run_all([run], tmp_path, jobs=1) == [run]
+    assert "agent.actor_every=1 train.updates_per_step=1" in run.folder(tmp_path).with_suffix(".log").read_text()

@@ -154,6 +154,11 @@ def test_settings_for_one_kind_of_observation_stay_there(tmp_path: Path) -> None
     assert asked.tree["agent"]["batch_size"] == 9
 
 
+def test_curls_learning_rate_on_cheetah_is_for_pixels_only() -> None:
+    pixels, states = compose_run(["env=dmc_cheetah"]), compose_run(["env=dmc_cheetah", "env.obs=state"])
+    assert (pixels.tree["agent"]["lr"], states.tree["agent"]["lr"]) == (2e-4, 3e-4)
+
+
 def test_the_command_line_wins() -> None:
     words = ["env=toy_state", "encoder=identity", "augment=amplitude_scale", "augment.low=0.9", "agent.lr=1e-5"]
     config = compose_run(words).config
@@ -286,7 +291,7 @@ def test_the_builders_work_without_hydra() -> None:
     agent = rlrep.make_agent(
         "sac", env, aux={"curl": {"weight": 0.5}}, augment="random_shift", options={"batch_size": 4, "capacity": 50}
     )
-    assert agent.act(obs, explore=False).shape == (2, *env.single_action_space.shape)
+    assert agent.act(obs, explore=False).shape == (2, 1)
     head = rlrep.make_aux("return_contrast", latent_dim=8, action_space=spaces.Box(-1, 1, (2,)))
     assert any(parameter.requires_grad for parameter in head.parameters())
     env.close()

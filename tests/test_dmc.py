@@ -163,6 +163,32 @@ def test_pixels_match_those_of_dm_control(shadows: Any, most: float) -> None:
     assert np.mean(differences) <= (0.0 if shadows == "exact" else 0.02)
 
 
+@pytest.mark.parametrize(
+    "config, most",
+    [
+        (DMC("quadruped", "escape", size=84, shadows="exact", camera=2), 0.0),  # draws a new terrain per episode
+        (DMC("dog", "stand", size=84, shadows="fast"), 0.1),  # has a skin, which leaves GL buffers bound
+    ],
+)
+def test_pixels_match_in_a_second_episode(config: DMC, most: float) -> None:
+    env = config.make(0)
+    env.reset()
+    obs, _ = env.reset()
+    theirs = env._suite_env.physics.render(84, 84, camera_id=config.camera).transpose(2, 0, 1)
+    assert np.abs(obs[-3:].astype(float) - theirs).mean() <= most
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domain, task", gl.load_suite().ALL_TASKS)
+def test_exact_pixels_equal_those_of_dm_control_on_every_task(domain: str, task: str) -> None:
+    env = DMC(domain, task, shadows="exact").make(0)
+    env.reset()
+    obs, *_ = env.step(actions_for(env, 1)[0])
+    assert np.array_equal(obs[-3:], env._suite_env.physics.render(84, 84, camera_id=0).transpose(2, 0, 1))
+    env.close()
+
+
 def test_no_shadows_differs_and_equal_scenes_give_equal_pixels() -> None:
     frames = {}
     for shadows in ("exact", "off"):

@@ -1,10 +1,19 @@
 """Networks against plain re-statements of their equations."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from rlrep.nn import EnsembleLinear, IdentityConfig, MLPEncoderConfig, PixelEncoderConfig, delta_orthogonal_, init_orthogonal
+from rlrep.nn import (
+    EnsembleLinear,
+    IdentityConfig,
+    MLPEncoderConfig,
+    PixelEncoderConfig,
+    delta_orthogonal_,
+    init_orthogonal,
+)
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import GraphedStep, tensors_of
 from rlrep.nn.optim import FusedAdam
@@ -61,7 +70,9 @@ def test_squashed_gaussian_density_against_torch_distributions() -> None:
     mean, log_std, noise = torch.randn(3, 50, 4, dtype=torch.float64).unbind()
     action, log_prob = sample_squashed(mean, log_std, noise)
     base = torch.distributions.Normal(mean, log_std.exp())
-    expected = torch.distributions.TransformedDistribution(base, torch.distributions.transforms.TanhTransform(cache_size=1))
+    expected = torch.distributions.TransformedDistribution(
+        base, torch.distributions.transforms.TanhTransform(cache_size=1)
+    )
     raw = mean + log_std.exp() * noise
     torch.testing.assert_close(action, raw.tanh())
     keep = raw.abs() < 6  # torch's own form loses digits beyond
@@ -73,7 +84,10 @@ def test_squashed_gaussian_density_against_torch_distributions() -> None:
 
 def test_fused_adam_is_adam() -> None:
     torch.manual_seed(0)
-    ours = [nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(2, 5, 3, 3).to(memory_format=torch.channels_last))]
+    ours = [
+        nn.Parameter(torch.randn(4, 3)),
+        nn.Parameter(torch.randn(2, 5, 3, 3).to(memory_format=torch.channels_last)),
+    ]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
     mine, reference = FusedAdam(ours, 1e-2, beta1=0.5), torch.optim.Adam(theirs, 1e-2, betas=(0.5, 0.999))
     for _ in range(5):
@@ -110,7 +124,7 @@ class FakeGraph:
         self.run()  # type: ignore[operator]
 
 
-class HostGraphedStep(GraphedStep):
+class HostGraphedStep(GraphedStep[Any, Any, Any]):
     """`GraphedStep` with the device calls replaced; inputs are copied into the recorded ones just as on CUDA."""
 
     def _run_aside(self, inputs, key):  # type: ignore[no-untyped-def]

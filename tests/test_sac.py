@@ -28,7 +28,12 @@ HEADS: dict[str, AuxConfig] = {
 
 
 def make_agent(
-    *, pixels: bool = True, config: SACConfig = SMALL, aux: tuple[str, ...] = ("curl", "return_contrast"), compile: Any = "off", seed: int = 0
+    *,
+    pixels: bool = True,
+    config: SACConfig = SMALL,
+    aux: tuple[str, ...] = ("curl", "return_contrast"),
+    compile: Any = "off",
+    seed: int = 0,
 ) -> SAC:
     """A small agent with 60 random transitions of two environments in its replay."""
     encoder = PixelEncoderConfig(strides=(2, 1), channels=4, latent_dim=6) if pixels else MLPEncoderConfig(8, 6)
@@ -50,7 +55,11 @@ def make_agent(
 
 def observations(space: spaces.Box, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     shape = (2, *space.shape)
-    return rng.integers(0, 256, shape, dtype=np.uint8) if space.dtype == np.uint8 else rng.standard_normal(shape).astype(np.float32)
+    return (
+        rng.integers(0, 256, shape, dtype=np.uint8)
+        if space.dtype == np.uint8
+        else rng.standard_normal(shape).astype(np.float32)
+    )
 
 
 def fill(agent: SAC, space: spaces.Box, steps: int = 30, seed: int = 0) -> None:
@@ -75,12 +84,20 @@ def parameters(agent: SAC) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in named.items()}
 
 
+def learned_metrics(agent: SAC) -> dict[str, float]:
+    return {name: value for name, value in agent.metrics().items() if not name.startswith("perf/")}
+
+
 def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
     """The same update from separate losses, one encoding each, and torch's own Adam."""
     config = agent.config
     assert agent._last is not None
     batch, (next_noise, noise) = agent._last
-    critic_parameters = [*nets.encoder.parameters(), *nets.q.parameters(), *(p for h in heads.values() for p in h.parameters() if p.requires_grad)]
+    critic_parameters = [
+        *nets.encoder.parameters(),
+        *nets.q.parameters(),
+        *(p for h in heads.values() for p in h.parameters() if p.requires_grad),
+    ]
     critic_optimiser = torch.optim.Adam(critic_parameters, config.lr)
     actor_optimiser = torch.optim.Adam(nets.actor.parameters(), config.lr)
     alpha_optimiser = torch.optim.Adam([nets.log_alpha], config.alpha_lr, betas=(config.alpha_beta1, 0.999))
@@ -99,14 +116,19 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
     features = nets.encoder.body(batch.obs).detach()
     q1, q2 = nets.q(nets.encoder(batch.obs), batch.action)
     loss = torch.nn.functional.mse_loss(q1, target) + torch.nn.functional.mse_loss(q2, target)
-    encoded, encoders = SimpleNamespace(latent=nets.encoder(batch.obs)), SimpleNamespace(online=nets.encoder, target=nets.target_encoder)
+    encoded, encoders = (
+        SimpleNamespace(latent=nets.encoder(batch.obs)),
+        SimpleNamespace(online=nets.encoder, target=nets.target_encoder),
+    )
     for name, head in heads.items():
         loss = loss + agent.head_weights[name] * head.loss(batch, encoded, encoders)[0]
     loss.backward()
     critic_optimiser.step()
     mean, log_std = nets.actor(features)
     raw = mean + log_std.exp() * noise
-    log_prob = (torch.distributions.Normal(mean, log_std.exp()).log_prob(raw) - torch.log(1 - raw.tanh().square())).sum(1)
+    log_prob = (torch.distributions.Normal(mean, log_std.exp()).log_prob(raw) - torch.log(1 - raw.tanh().square())).sum(
+        1
+    )
     q = torch.minimum(*nets.q(stored, raw.tanh()))
     actor_loss = (nets.log_alpha.exp().detach() * log_prob - q).mean()
     alpha_loss = (nets.log_alpha.exp() * (-log_prob - agent.target_entropy).detach()).mean()
@@ -115,7 +137,10 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
     (actor_loss + alpha_loss).backward()
     actor_optimiser.step()
     alpha_optimiser.step()
-    for online, target_net, tau in ((nets.q, nets.target_q.module, config.critic_tau), (nets.encoder, nets.target_encoder.module, config.encoder_tau)):
+    for online, target_net, tau in (
+        (nets.q, nets.target_q.module, config.critic_tau),
+        (nets.encoder, nets.target_encoder.module, config.encoder_tau),
+    ):
         for a, b in zip(online.parameters(), target_net.parameters(), strict=True):
             b.data = (1 - tau) * b.data + tau * a.data
     for head in heads.values():
@@ -128,8 +153,8 @@ def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
     nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.items()))
     agent.update()
     plain_update(nets, agent, heads)
-    for (name, ours), theirs in zip(agent.nets.state_dict().items(), nets.state_dict().values(), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    for ours, theirs in zip(agent.nets.state_dict().values(), nets.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
     for name, head in agent.heads.items():
         for ours, theirs in zip(head.state_dict().values(), heads[name].state_dict().values(), strict=True):
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
@@ -171,7 +196,7 @@ def test_resume_is_bit_exact(pixels: bool, aux: tuple[str, ...]) -> None:
         agent.update()
         other.update()
         assert np.array_equal(agent.act(obs, explore=True), other.act(obs, explore=True))
-    assert agent.metrics() == other.metrics()
+    assert learned_metrics(agent) == learned_metrics(other)
     ours, theirs = parameters(agent), parameters(other)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -212,7 +237,10 @@ def test_bf16_runs_the_same_update_coarsely() -> None:
     exact.update()
     coarse.update()
     ours, theirs = exact.metrics(), coarse.metrics()
-    assert theirs["loss/critic"] == pytest.approx(ours["loss/critic"], rel=0.05) and theirs["loss/critic"] != ours["loss/critic"]
+    assert (
+        theirs["loss/critic"] == pytest.approx(ours["loss/critic"], rel=0.05)
+        and theirs["loss/critic"] != ours["loss/critic"]
+    )
     assert all(tensor.dtype != torch.bfloat16 for tensor in coarse.nets.state_dict().values())
 
 
@@ -228,7 +256,13 @@ def test_compiled_update_equals_eager() -> None:
 
 def test_misfits_are_refused_in_words() -> None:
     def make(**changes: Any) -> SAC:
-        parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "encoder": IdentityConfig(), "augment": NoChange(), "aux": {}}
+        parts: dict[str, Any] = {
+            "frame_stack": 1,
+            "num_envs": 1,
+            "encoder": IdentityConfig(),
+            "augment": NoChange(),
+            "aux": {},
+        }
         parts |= {"device": torch.device("cpu"), "seed": 0, "compile": "off", "space": ACTIONS} | changes
         return SMALL.make(STATE, parts.pop("space"), **parts)
 

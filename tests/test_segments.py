@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, ReturnLabels
-from rlrep.replay.returns import bin_edges, discounted_returns
+from rlrep.replay.returns import Groups, bin_edges, discounted_returns
+from rlrep.replay.ring import Window
 
-from .replay_twin import Script, make_script, make_spec
+from .replay_twin import CPU, Script, make_script, make_spec
 
 DRAWS = 2048
 Key = tuple[int, int]
@@ -253,6 +254,17 @@ def test_groups_outlive_the_steps_between_refreshes() -> None:
         script.step()
         pairs = pairs_of(script.replay.sample(64))
         assert (pairs.length[pairs.labelled] > 5).float().mean() > 0.9
+
+
+def test_a_row_that_left_the_groups_may_meet_every_member() -> None:
+    groups = Groups(Window(steps=10, num_envs=1, head=10), 1, CPU)
+    inner = torch.zeros(0, dtype=torch.int64)
+    groups.fill(torch.arange(10), inner, 0)
+    groups.fill(torch.arange(4, 8), inner, 4)
+    row = torch.full((500,), 5)
+    for anchor, want in ((row, {4, 6, 7}), (torch.full_like(row, 2), {4, 5, 6, 7})):
+        found, size = groups.partners(anchor, torch.zeros_like(row), torch.Generator().manual_seed(0))
+        assert set(found.tolist()) == want and set(size.tolist()) == {4}
 
 
 def test_heads_with_equal_labels_share_pairs_and_others_do_not() -> None:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from statistics import fmean
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -29,8 +31,10 @@ class SACConfig:
     """Settings of `agent=sac`; the YAML cites each paper's values.
 
     lr: of actor, critic, encoder and heads. batch_size, capacity: transitions. n_step: of the TD target.
-    critic_tau, encoder_tau: weight of the new value in the target networks, every `target_every` updates. actor_every: updates.
-    target_entropy: nats; None = minus the action dimension. log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
+    critic_tau, encoder_tau: weight of the new value in the target networks, every `target_every` updates.
+    actor_every: updates.
+    target_entropy: nats; None = minus the action dimension.
+    log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
     init: `orthogonal` (SAC-AE, CURL) or `torch` (the layers' own default, as Stable-Baselines3).
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
     """
@@ -72,8 +76,12 @@ class SACConfig:
         if not isinstance(action_space, spaces.Box):
             raise ValueError(f"agent=sac needs continuous actions, this environment has {action_space}")
         if not ((action_space.low == -1).all() and (action_space.high == 1).all()):
-            raise ValueError(f"agent=sac acts in [-1, 1], this environment in {action_space}: wrap it in gymnasium's RescaleAction")
-        return SAC(self, observation_space, action_space, frame_stack, num_envs, encoder, augment, aux, device, seed, compile)
+            raise ValueError(
+                f"agent=sac acts in [-1, 1], this environment in {action_space}: wrap it in gymnasium's RescaleAction"
+            )
+        return SAC(
+            self, observation_space, action_space, frame_stack, num_envs, encoder, augment, aux, device, seed, compile
+        )
 
 
 class SAC:
@@ -100,16 +108,21 @@ class SAC:
         self._channels = observation_space.shape[0] // frame_stack
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.nets = _make_networks(config, encoder, _view_shape(augment, observation_space), self.action_dim).to(device)
+            self.nets = _make_networks(config, encoder, _view_shape(augment, observation_space), self.action_dim)
             heads = {name: head.make(name, self.nets.encoder.latent_dim, action_space) for name, head in aux.items()}
-        self.heads = nn.ModuleDict(heads).to(device)
+        self.heads = nn.ModuleDict(heads).to(device)  # type: ignore[arg-type]  # heads are modules
+        self.nets.to(device)
         self._tasks: dict[str, AuxTask] = heads
         self.head_weights = {name: head.weight for name, head in aux.items()}
         if heads and not list(self.nets.encoder.parameters()):
-            raise ValueError(f"aux={','.join(heads)} has no encoder to train: choose encoder=mlp instead of encoder=identity")
+            raise ValueError(
+                f"aux={','.join(heads)} has no encoder to train: choose encoder=mlp instead of encoder=identity"
+            )
         needs = {name: head.needs for name, head in heads.items()}
         self.views = {name: need.view or augment for name, need in needs.items()}
-        self.replay = Replay(self._replay_spec(observation_space, frame_stack, num_envs), device=device, seed=seed + 1, needs=needs)
+        self.replay = Replay(
+            self._replay_spec(observation_space, frame_stack, num_envs), device=device, seed=seed + 1, needs=needs
+        )
         self.rings = self.replay.rings
         self._act_generator, self._update_generator = (torch.Generator(device).manual_seed(seed + k) for k in (2, 3))
         self._make_optimisers()
@@ -119,6 +132,7 @@ class SAC:
         self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
         self._last: tuple[Batch, Tensor] | None = None
         self._last_metrics: list[Scalars] = []
+        self._sample_seconds: list[float] = []
 
     def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[np.float32]:
         """Return actions `(N, A)` for stacked observations `(N, ...)`: a sample of the policy, or its mean."""
@@ -157,7 +171,9 @@ class SAC:
 
     def update(self) -> None:
         """Make one update: sample, view, critic and heads in one step, then actor and temperature, then the targets."""
+        started = perf_counter()
         batch = self._view(self.replay.sample(self.config.batch_size))
+        self._sample_seconds.append(perf_counter() - started)
         noise = torch.randn((2, *batch.action.shape), generator=self._update_generator, device=self.device)
         self.updates += 1
         due = (self.updates % self.config.actor_every == 0, self.updates % self.config.target_every == 0)
@@ -169,14 +185,25 @@ class SAC:
 
     def metrics(self) -> dict[str, float]:
         """Return means since the last call, and the gradient ratio and representation meters of the last batch."""
-        means = {name: value for names, (total, count) in self._sums.items() for name, value in _read(names, total / count).items()}
-        self._sums = {}
+        means = {
+            name: value
+            for names, (total, count) in self._sums.items()
+            for name, value in _read(names, total / count).items()
+        }
+        if self._sample_seconds:
+            means["perf/sample_ms"] = 1000 * fmean(self._sample_seconds)
+        self._sums, self._sample_seconds = {}, []
         return means | self._diagnose()
 
     def nonfinite(self) -> list[str]:
         """Name the terms of the last update that are NaN or infinite (reads from the device)."""
         bad = [scalars for scalars in self._last_metrics if not scalars.values.isfinite().all()]
-        return [name for scalars in bad for name, value in _read(scalars.names, scalars.values).items() if not math.isfinite(value)]
+        return [
+            name
+            for scalars in bad
+            for name, value in _read(scalars.names, scalars.values).items()
+            if not math.isfinite(value)
+        ]
 
     def last_batch(self) -> dict[str, Tensor]:
         """Return the tensors of the last update's batch, to be saved with a crash report."""
@@ -206,7 +233,8 @@ class SAC:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore `state()`; the rings are restored before. Raises RuntimeError on parameters of other names or shapes."""
+        """Restore `state()`; the rings are restored before. Raises RuntimeError on parameters of other names or
+        shapes."""
         self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
         self.heads.load_state_dict(state["heads"])
@@ -223,13 +251,17 @@ class SAC:
         train_actor, move_targets = due
         critic, actor, alpha = self._optimisers
         with self._autocast():
-            found = self._critic_gradients(self.nets, self._tasks, self.head_weights, critic.parameters, batch, noise[0])
+            found = self._critic_gradients(
+                self.nets, self._tasks, self.head_weights, critic.parameters, batch, noise[0]
+            )
         critic.step(found.gradients)
         metrics = [found.metrics]
         if train_actor:
             acting = actor.parameters + alpha.parameters
             with self._autocast():
-                gradients, more = self._actor_gradients(self.nets, acting, found.features, found.latent, noise[1], self.target_entropy)
+                gradients, more = self._actor_gradients(
+                    self.nets, acting, found.features, found.latent, noise[1], self.target_entropy
+                )
             actor.step(gradients[:-1])
             alpha.step(gradients[-1:])
             metrics.append(more)
@@ -244,7 +276,9 @@ class SAC:
         """Augment the RL batch, and every head's extra observations with the head's own view."""
         draw = self._update_generator
         extra = {name: self._view_extra(self.views[name], fields) for name, fields in batch.extra.items()}
-        return replace(batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), extra=extra)
+        return replace(
+            batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), extra=extra
+        )
 
     def _view_extra(self, view: View, fields: Extra) -> Extra:
         draw = self._update_generator
@@ -257,7 +291,8 @@ class SAC:
         return replace(pairs, obs=view(pairs.obs, draw), anchor_obs=anchor)
 
     def _diagnose(self) -> dict[str, float]:
-        """Recompute the last batch's losses for the gradient norms at the latent, and meter the representation. Draws nothing."""
+        """Recompute the last batch's losses for the gradient norms at the latent, and meter the representation. Draws
+        nothing."""
         if self._last is None or not list(self.nets.encoder.parameters()):
             return {}
         batch, noise = self._last
@@ -272,7 +307,11 @@ class SAC:
     def _make_optimisers(self) -> None:
         """One owner per parameter: critic, encoder and heads; the actor; the temperature."""
         config, nets = self.config, self.nets
-        learned = [*nets.encoder.parameters(), *nets.q.parameters(), *(p for p in self.heads.parameters() if p.requires_grad)]
+        learned = [
+            *nets.encoder.parameters(),
+            *nets.q.parameters(),
+            *(p for p in self.heads.parameters() if p.requires_grad),
+        ]
         self._optimisers = (
             FusedAdam(learned, config.lr),
             FusedAdam(list(nets.actor.parameters()), config.lr),
@@ -284,7 +323,7 @@ class SAC:
         return obs[:, -self._channels :]
 
     def _to_env(self, action: Tensor) -> NDArray[np.float32]:
-        return action.cpu().numpy()  # type: ignore[no-any-return]
+        return action.cpu().numpy()
 
     def _replay_spec(self, space: spaces.Box, frame_stack: int, num_envs: int) -> ReplaySpec:
         config = self.config
@@ -311,7 +350,9 @@ def _view_shape(augment: View, space: spaces.Box) -> tuple[int, ...]:
     return tuple(augment.fixed(sample).shape[1:])
 
 
-def _make_networks(config: SACConfig, encoder_config: EncoderConfig, obs_shape: tuple[int, ...], action_dim: int) -> Networks:
+def _make_networks(
+    config: SACConfig, encoder_config: EncoderConfig, obs_shape: tuple[int, ...], action_dim: int
+) -> Networks:
     encoder = encoder_config.make(obs_shape)
     trunk = encoder_config.make_trunk(encoder.feature_dim)
     actor = Actor(trunk, encoder.latent_dim, config.hidden_dim, action_dim, config.log_std_range, config.log_std_bound)
@@ -320,5 +361,10 @@ def _make_networks(config: SACConfig, encoder_config: EncoderConfig, obs_shape: 
         actor.layers.apply(init_orthogonal)
         q.apply(init_orthogonal)
     return Networks(
-        encoder, q, actor, temperature=config.initial_temperature, encoder_tau=config.encoder_tau, critic_tau=config.critic_tau
+        encoder,
+        q,
+        actor,
+        temperature=config.initial_temperature,
+        encoder_tau=config.encoder_tau,
+        critic_tau=config.critic_tau,
     )

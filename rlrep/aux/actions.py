@@ -17,6 +17,7 @@ def action_dim(space: spaces.Space[Any]) -> int:
 
 
 def join_action(latent: Tensor, action: Tensor, dim: int) -> Tensor:
-    """Concatenate latents `(B, D)` with actions: float `(B, A)` or int64 `(B,)` made one-hot. Returns `(B, D + dim)`."""
+    """Concatenate latents `(B, D)` with actions: float `(B, A)` or int64 `(B,)` made one-hot. Returns `(B, D +
+    dim)`."""
     encoded = torch.nn.functional.one_hot(action, dim) if action.ndim == 1 else action
     return torch.cat([latent, encoded.to(latent.dtype)], 1)

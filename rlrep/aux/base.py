@@ -57,7 +57,8 @@ class AuxConfig(Protocol):
         ...
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> AuxTask:
-        """Build the head that finds its fields in `batch.extra[name]`, for latents `(B, latent_dim)` and this action space.
+        """Build the head that finds its fields in `batch.extra[name]`, for latents `(B, latent_dim)` and this action
+        space.
 
         Draws its weights from torch's global generator.
         """

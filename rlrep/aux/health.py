@@ -10,7 +10,8 @@ from .base import Metrics
 
 @torch.no_grad()
 def in_batch_health(query: Tensor, key: Tensor, weight: Tensor) -> Metrics:
-    """Accuracy of picking the diagonal of `query @ weight @ key.T`, and mean cosine of `query @ weight` with positives and negatives.
+    """Accuracy of picking the diagonal of `query @ weight @ key.T`, and mean cosine of `query @ weight` with
+    positives and negatives.
 
     query, key: `(B, D)`. With one row there are no negatives and their cosine reads 0.
     """
@@ -33,8 +34,9 @@ def same_bin(pairs: Pairs) -> Tensor:
 def label_quality(pairs: Pairs) -> Metrics:
     """How good the return labels are.
 
-    same_return_rate: positives whose known return bin is the anchor's. false_negative_rate: negatives (before any masking) known to
-    share it. Both are over pairs with both bins known, 0 while there are none. segment_length: agent steps.
+    same_return_rate: positives whose known return bin is the anchor's.
+    false_negative_rate: negatives (before any masking) known to share it.
+    Both are over pairs with both bins known, 0 while there are none. segment_length: agent steps.
     """
     known = (pairs.anchor_bin[:, None] != UNKNOWN) & (pairs.positive_bin[None, :] != UNKNOWN)
     same = same_bin(pairs)

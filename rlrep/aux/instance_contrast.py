@@ -1,4 +1,5 @@
-"""CURL: two views of one observation attract, the batch's other observations repel (Laskin et al. 2020, arXiv 2004.04136)."""
+"""CURL: two views of one observation attract, the batch's other observations repel (Laskin et al. 2020, arXiv
+2004.04136)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from .health import in_batch_health
 
 @dataclass(frozen=True)
 class InstanceContrast:
-    """Settings of `aux=curl`. temperature divides the logits; view is the key's augmentation (None = the agent's own)."""
+    """Settings of `aux=curl`. temperature divides the logits; view is the key's augmentation (None = the agent's
+    own)."""
 
     weight: float = 1.0
     temperature: float = 1.0

@@ -21,7 +21,8 @@ class ReturnContrast:
     """Settings of `aux=return_contrast`.
 
     mode, threshold, max_length, bins, binning, discount: the labels, see `ReturnLabels`.
-    objective: `bilinear_info_nce` (in-batch negatives) or `pair_regression` (the theory's squared loss on a pair discriminator).
+    objective: `bilinear_info_nce` (in-batch negatives) or `pair_regression` (the theory's squared loss on a pair
+    discriminator).
     anchors: `batch` = the RL batch's own state-actions, `segment` = drawn by a uniform choice of segment.
     mask_same_return: leave out negatives known to share the anchor's return bin.
     hidden_dim, embedding_dim: of the state-action projector. tau: EMA rate of its momentum copy.
@@ -57,7 +58,8 @@ class ReturnContrast:
 class ReturnContrastTask(nn.Module):
     """Tells state-actions of one return segment (or bin) from those of others.
 
-    Queries: online encoder and projector on (state, action). Keys: the EMA encoder and projector on the partner, without gradient.
+    Queries: online encoder and projector on (state, action). Keys: the EMA encoder and projector on the partner,
+    without gradient.
     """
 
     def __init__(self, config: ReturnContrast, name: str, latent_dim: int, action_dim: int) -> None:
@@ -76,7 +78,9 @@ class ReturnContrastTask(nn.Module):
         width = config.embedding_dim
         # Bilinear form scaled so that the first logits are of order one (CURL's U[0, 1) needs its 50 wide latent).
         self.bilinear = nn.Parameter(torch.eye(width) / width**0.5)
-        self.discriminator = nn.Sequential(nn.Linear(4 * width, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, 1))
+        self.discriminator = nn.Sequential(
+            nn.Linear(4 * width, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, 1)
+        )
         unused = self.discriminator if config.objective == "bilinear_info_nce" else self.bilinear
         unused.requires_grad_(False)
 
@@ -92,7 +96,12 @@ class ReturnContrastTask(nn.Module):
         if self.config.objective == "pair_regression":
             return self._pair_loss(query, key, pairs, valid), health
         loss = bilinear_info_nce(
-            query, key, self.bilinear, temperature=self.config.temperature, valid=valid, row_weight=pairs.labelled.float()
+            query,
+            key,
+            self.bilinear,
+            temperature=self.config.temperature,
+            valid=valid,
+            row_weight=pairs.labelled.float(),
         )
         return loss, health
 

@@ -1,6 +1,7 @@
 """Encoders: a body whose features every head may share, and a trunk that owns the latent.
 
-The critic's trunk belongs to the encoder; an actor takes its own trunk on the same, detached features (SAC-AE, CURL, DrQ-v2).
+The critic's trunk belongs to the encoder; an actor takes its own trunk on the same, detached features (SAC-AE, CURL,
+DrQ-v2).
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,9 @@ class ConvBody(nn.Module):
     def __init__(self, in_channels: int, strides: tuple[int, ...], channels: int, offset: float) -> None:
         super().__init__()
         dims = [in_channels] + [channels] * len(strides)
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, stride) for (a, b), stride in zip(pairwise(dims), strides, strict=True))
+        self.layers = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride) for (a, b), stride in zip(pairwise(dims), strides, strict=True)
+        )
         self.offset = offset
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -82,7 +85,9 @@ class PixelEncoderConfig:
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for frames `(C, H, W)`. Raises ValueError if they are too small for the strides."""
         if len(obs_shape) != 3:
-            raise ValueError(f"a pixel encoder needs (channels, height, width) observations, got {obs_shape}: choose encoder=mlp for states")
+            raise ValueError(
+                f"a pixel encoder needs (channels, height, width), got {obs_shape}: choose encoder=mlp for states"
+            )
         body = ConvBody(obs_shape[0], self.strides, self.channels, self.offset)
         try:
             with torch.no_grad():
@@ -100,7 +105,8 @@ class PixelEncoderConfig:
 
 @dataclass(frozen=True)
 class MLPEncoderConfig:
-    """State encoder: one hidden ReLU layer as the body, linear + LayerNorm + tanh as the trunk, so that heads have one to train."""
+    """State encoder: one hidden ReLU layer as the body, linear + LayerNorm + tanh as the trunk, so that heads have
+    one to train."""
 
     hidden_dim: int = 256
     latent_dim: int = 64
@@ -108,7 +114,9 @@ class MLPEncoderConfig:
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
         if len(obs_shape) != 1:
-            raise ValueError(f"encoder=mlp needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels")
+            raise ValueError(
+                f"encoder=mlp needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"
+            )
         body = nn.Sequential(nn.Linear(obs_shape[0], self.hidden_dim), nn.ReLU())
         body.apply(init_orthogonal)
         return Encoder(body, self.make_trunk(self.hidden_dim), self.hidden_dim, self.latent_dim)
@@ -120,12 +128,15 @@ class MLPEncoderConfig:
 
 @dataclass(frozen=True)
 class IdentityConfig:
-    """No encoder: the networks read the state itself, as Stable-Baselines3's MlpPolicy does. Heads have nothing to train on it."""
+    """No encoder: the networks read the state itself, as Stable-Baselines3's MlpPolicy does. Heads have nothing to
+    train on it."""
 
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
         if len(obs_shape) != 1:
-            raise ValueError(f"encoder=identity needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels")
+            raise ValueError(
+                f"encoder=identity needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"
+            )
         return Encoder(nn.Identity(), nn.Identity(), obs_shape[0], obs_shape[0])
 
     def make_trunk(self, feature_dim: int) -> nn.Module:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Inputs = TypeVar("Inputs")
+Key = TypeVar("Key", bound=Hashable)
 CompileMode = Literal["off", "default", "cudagraph"]
 
 
@@ -16,7 +18,9 @@ def compiled(function: Callable[P, R], mode: CompileMode) -> Callable[P, R]:
     """Compile `function` for static shapes unless `mode` is off (a CUDA graph captures the compiled kernels)."""
     if mode == "off":
         return function
-    torch._dynamo.config.trace_autograd_ops = True  # functions that call torch.autograd.grad become one graph, backward included
+    torch._dynamo.config.trace_autograd_ops = (
+        True  # functions that call torch.autograd.grad become one graph, backward included
+    )
     return torch.compile(function, dynamic=False, fullgraph=True)
 
 
@@ -33,19 +37,21 @@ def tensors_of(value: Any) -> list[Tensor]:
     return []
 
 
-class GraphedStep:
+class GraphedStep(Generic[Inputs, Key, R]):
     """Replays `step(inputs, key)` as CUDA graphs, one per key (the parts of an update that are due).
 
-    The first `warmup` calls of a key run eagerly on a side stream, as real steps, which capture requires; then the step is recorded
-    once and replayed on inputs copied into the recorded addresses. Outputs live in the graph's memory: use them before the next call.
+    The first `warmup` calls of a key run eagerly on a side stream, as real steps, which capture requires; then the
+    step is recorded
+    once and replayed on inputs copied into the recorded addresses. Outputs live in the graph's memory: use them
+    before the next call.
     """
 
-    def __init__(self, step: Callable[[Any, Hashable], R], warmup: int = 3) -> None:
+    def __init__(self, step: Callable[[Inputs, Key], R], warmup: int = 3) -> None:
         self._step, self._warmup = step, warmup
-        self._seen: dict[Hashable, int] = {}
-        self._graphs: dict[Hashable, tuple[Any, Any, R]] = {}
+        self._seen: dict[Key, int] = {}
+        self._graphs: dict[Key, tuple[Any, Inputs, R]] = {}
 
-    def __call__(self, inputs: Any, key: Hashable) -> R:
+    def __call__(self, inputs: Inputs, key: Key) -> R:
         """Run one step. `inputs` keeps its structure and shapes over all calls of a key."""
         if key not in self._graphs:
             self._seen[key] = self._seen.get(key, 0) + 1
@@ -58,7 +64,7 @@ class GraphedStep:
         graph.replay()
         return output
 
-    def _run_aside(self, inputs: Any, key: Hashable) -> R:
+    def _run_aside(self, inputs: Inputs, key: Key) -> R:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -66,7 +72,7 @@ class GraphedStep:
         torch.cuda.current_stream().wait_stream(stream)
         return output
 
-    def _capture(self, inputs: Any, key: Hashable) -> tuple[Any, Any, R]:
+    def _capture(self, inputs: Inputs, key: Key) -> tuple[Any, Inputs, R]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             output = self._step(inputs, key)

@@ -37,7 +37,8 @@ def init_orthogonal(module: nn.Module) -> None:
 
 
 class EnsembleLinear(nn.Module):
-    """`count` independent linear layers as one batched product. Input `(B, in)` or `(count, B, in)`, output `(count, B, out)`."""
+    """`count` independent linear layers as one batched product. Input `(B, in)` or `(count, B, in)`, output `(count,
+    B, out)`."""
 
     def __init__(self, count: int, in_dim: int, out_dim: int) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import ConfigError, Stopped, UserError, hint
+from .errors import ConfigError, Stopped, UserError, hint, one_line
 
 _FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-cd": "--config-dir"}
 
@@ -56,19 +56,22 @@ def run_main(body: Callable[[], int]) -> int:
     """Run an entry point's body and return its exit code; the user's errors become one line each."""
     try:
         return body()
-    except UserError as error:
-        if os.environ.get("RLREP_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
-        print("interrupted: what came after the last checkpoint is lost", file=sys.stderr, flush=True)
-        return 130
+        return _complain("interrupted: what came after the last checkpoint is lost", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (UserError, OSError) as error:  # OSError: a full or read-only disk, which a traceback explains no better
+        if os.environ.get("RLREP_TRACEBACK"):
+            raise
+        return _complain(f"error: {one_line(error)}", getattr(error, "exit_code", 1))
+
+
+def _complain(line: str, exit_code: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return exit_code
 
 
 def _folder(name: str) -> Path:

@@ -1,21 +1,21 @@
 """From a command line to a typed config, by Hydra's composition. Used by the entry points only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from . import registry
 from .coerce import TARGET, coerce, find_target, with_defaults
 from .config import RunConfig, make_config
 from .errors import ConfigError, one_line
 from .folder import default_out
-from .options import apply_settings, expand_views
+from .options import apply_settings, auto_view, expand_views
 from .overrides import CommandLine, parse
 
 Choices = dict[str, str | list[str]]
@@ -43,6 +43,8 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     node = _merge(node, node.pop("when").get(obs, {}))
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
+    view = auto_view(str(choices["augment"]), obs)
+    node["aux"] = {name: expand_views(head, f"aux.{name}", folders, auto=view) for name, head in node["aux"].items()}
     tree = _resolve(node)
     tree["out"] = tree["out"] or default_out(tree, line)
     return Composed(make_config(tree), tree)
@@ -131,7 +133,8 @@ def _obs(env: dict[str, Any], line: CommandLine) -> str:
     asked = line.setting("env.obs")
     if asked is not None and "obs" in env:
         return str(coerce(asked, get_type_hints(cls)["obs"], "env.obs"))
-    return str(env.get("obs") or getattr(cls, "obs", "pixels" if "size" in env else "state"))
+    sized = any(field.name == "size" for field in fields(cls))
+    return str(env.get("obs") or getattr(cls, "obs", "pixels" if sized else "state"))
 
 
 def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) -> str | list[str]:
@@ -162,6 +165,10 @@ def _resolve(node: dict[str, Any]) -> dict[str, Any]:
         tree = OmegaConf.to_container(OmegaConf.create(node), resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value yet: give {error.full_key}=...") from error
+    except InterpolationKeyError as error:
+        if "env.size" in str(error):
+            raise ConfigError(f"{error.full_key} refers to env.size, and these are states: it is for pixels") from error
+        raise ConfigError(f"{error.full_key} refers to an option that is not there: {one_line(error)}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"cannot resolve the config: {one_line(error)}") from error
     assert isinstance(tree, dict)

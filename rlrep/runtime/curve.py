@@ -2,12 +2,14 @@
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .sinks import Guard
 
 _REFRESH_SECONDS = 30.0
 _BLUE, _GREY = "#2563eb", "#6b7280"
@@ -29,7 +31,8 @@ class Points:
 class Curve:
     """Redraws the picture as evaluations come in, at most every half minute."""
 
-    def __init__(self, folder: Path, title: str, references: Mapping[str, float]) -> None:
+    def __init__(self, folder: Path, title: str, references: Mapping[str, float], say: Callable[[str], None]) -> None:
+        self._guard = Guard("learning_curve.png", say)
         self.path = folder / "learning_curve.png"
         self._table, self._title, self._references = folder / "eval.csv", title, references
         self._drawn = 0.0
@@ -37,10 +40,13 @@ class Curve:
     def refresh(self, *, force: bool = False) -> None:
         """Draw, unless that was done a moment ago."""
         if force or time.monotonic() - self._drawn >= _REFRESH_SECONDS:
-            points = read_points(self._table)
-            if points is not None:
-                draw(points, self.path, self._title, self._references)
+            self._guard.run(self._draw)
             self._drawn = time.monotonic()
+
+    def _draw(self) -> None:
+        points = read_points(self._table)
+        if points is not None:
+            draw(points, self.path, self._title, self._references)
 
 
 def read_points(table: Path) -> Points | None:

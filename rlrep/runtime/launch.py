@@ -12,6 +12,7 @@ from .compose import Composed, compose_run
 from .errors import ConfigError
 from .overrides import expand
 from .process import cores
+from .progress import PREFIX_VARIABLE
 from .signals import StopRequest, catch_signals
 
 _POLL_SECONDS = 0.1
@@ -53,26 +54,33 @@ class _Pool:
 
     def run(self, jobs: Sequence[Sequence[str]]) -> int:
         waiting = list(enumerate(jobs, 1))
-        while waiting or self._running:
-            self._reap()
-            if self._stop.signal_number is not None:
-                return self._end()
-            while waiting and len(self._running) < self._width:
-                number, words = waiting.pop(0)
-                print(f"[{number}/{len(jobs)}] {' '.join(words)}", flush=True)
-                self._start(words)
-            time.sleep(_POLL_SECONDS)
+        try:
+            while waiting or self._running:
+                self._reap()
+                if self._stop.signal_number is not None:
+                    return self._end(self._stop.signal_number)
+                while waiting and len(self._running) < self._width:
+                    number, words = waiting.pop(0)
+                    print(f"[{number}/{len(jobs)}] {' '.join(words)}", flush=True)
+                    self._start(number, words)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            for process in self._running:
+                process.kill()
         for failure in self._failed:
             print(f"failed: {failure}", file=sys.stderr, flush=True)
         return 1 if self._failed else 0
 
-    def _start(self, words: Sequence[str]) -> None:
+    def _start(self, number: int, words: Sequence[str]) -> None:
         flags = [word for folder in self._arguments.folders for word in ("--config-dir", str(folder))]
         command = [sys.executable, "-m", "rlrep.train", *flags, *words]
         environment = dict(os.environ)
         if self._width > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self._width)))
-        self._running[subprocess.Popen(command, env=environment)] = " ".join(words)
+            environment[PREFIX_VARIABLE] = f"[{number}] "
+        # a session of its own, so that a terminal's Ctrl-C reaches it once, through us
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        self._running[process] = " ".join(words)
 
     def _reap(self) -> None:
         for process in [process for process in self._running if process.poll() is not None]:
@@ -82,12 +90,10 @@ class _Pool:
             elif process.returncode != 0:
                 self._failed.append(f"{words} (exit code {process.returncode})")
 
-    def _end(self) -> int:
-        """Pass the signal on and wait for the runs to save. A terminal's Ctrl-C reaches them by itself."""
-        number = self._stop.signal_number or signal.SIGTERM
+    def _end(self, number: int) -> int:
+        """Pass the signal on and wait for the runs to save. A second signal kills them."""
         for process in self._running:
-            if number != signal.SIGINT or not os.isatty(0):
-                process.send_signal(number)
+            process.send_signal(number)
         for process in self._running:
             process.wait()
         print("stopped; the same command goes on", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from . import registry
 from .coerce import TARGET, coerce, find_target, with_defaults
 from .config import RunConfig
 from .errors import ConfigError, UserError, hint, one_line
-from .options import expand_views
+from .options import auto_view, expand_views
 from .process import Seeds, pick_device
 from .protocols import Agent, AgentConfig, EnvConfig, VectorEnv
 
@@ -61,7 +61,10 @@ def make_agent(
         num_envs=env.num_envs,
         encoder=load_component("encoder", encoder, obs=obs),
         augment=load_component("augment", augment, obs=obs, size=size),
-        aux={head: load_component("aux", head, given, size=size) for head, given in sorted(heads.items())},
+        aux={
+            head: load_component("aux", head, given, obs=obs, size=size, augment=augment)
+            for head, given in sorted(heads.items())
+        },
         device=pick_device(device),
         seed=seed,
         compile=compile,
@@ -77,11 +80,18 @@ def make_aux(name: str, *, latent_dim: int, action_space: spaces.Space[Any], opt
 
 
 def load_component(
-    group: str, name: str, options: Options | None = None, *, obs: str | None = None, size: int = 84
+    group: str,
+    name: str,
+    options: Options | None = None,
+    *,
+    obs: str | None = None,
+    size: int = 84,
+    augment: str = "none",
 ) -> Any:
     """Return the config dataclass of `group=name`, with `options` in place of its YAML's values.
 
     obs: kind of observation. size: side of the environment's frames. Both are what the YAML files refer to.
+    augment: the agent's, which a head's `view=auto` follows.
     """
     registry.check(group, name)
     variant = f"{name}_{obs}" if obs and registry.is_file(group, f"{name}_{obs}") else name
@@ -90,7 +100,7 @@ def load_component(
     for key in options or {}:
         if key not in node or key == TARGET:
             raise ConfigError(f"unknown option {path}.{key}{hint(key, set(node) - {TARGET})}")
-    node = expand_views({**node, **(options or {})}, path)
+    node = expand_views({**node, **(options or {})}, path, auto=auto_view(augment, obs or "pixels"))
     context = OmegaConf.create({"node": node, "env": {"size": size}, "image_size": 84, "precision": "float32"})
     resolved = OmegaConf.to_container(context.node, resolve=True)
     return coerce(resolved, find_target(node[TARGET], path), path)

@@ -12,6 +12,7 @@ from .errors import ConfigError, hint
 from .overrides import CommandLine
 
 _LENGTHS = ("agent_steps", "env_steps")
+AUTO = "auto"
 
 
 def apply_settings(node: dict[str, Any], line: CommandLine, folders: Sequence[Path]) -> None:
@@ -27,15 +28,23 @@ def apply_settings(node: dict[str, Any], line: CommandLine, folders: Sequence[Pa
     _settle_length(node["train"], line)
 
 
-def expand_views(node: Mapping[str, Any], path: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
-    """Replace the name of a view (`aux.curl.view=random_crop`) by the settings of that `augment` choice."""
+def expand_views(node: Mapping[str, Any], path: str, folders: Sequence[Path] = (), *, auto: str = "") -> dict[str, Any]:
+    """Replace the name of a view (`aux.curl.view=random_crop`) by the settings of that `augment` choice.
+
+    auto: the name that `auto` stands for; while it is not known yet, `auto` is left standing.
+    """
     cls = find_target(str(node[TARGET]), path)
     return {
-        key: view_node(value, f"{path}.{key}", folders)
-        if isinstance(value, str) and key != TARGET and accepts(cls, key, View)
+        key: view_node(auto if value == AUTO else value, f"{path}.{key}", folders)
+        if isinstance(value, str) and key != TARGET and accepts(cls, key, View) and (auto or value != AUTO)
         else value
         for key, value in node.items()
     }
+
+
+def auto_view(augment: str, obs: str) -> str:
+    """Return what a head's `view=auto` is: the agent's augmentation or, where it has none, the kind's usual one."""
+    return {"pixels": "random_crop", "state": "amplitude_scale"}[obs] if augment.startswith("none") else augment
 
 
 def view_node(name: str, path: str, folders: Sequence[Path] = ()) -> dict[str, Any]:

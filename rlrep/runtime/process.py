@@ -12,8 +12,7 @@ import torch
 from .errors import UserError
 from .protocols import Tree
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MMAP_THRESHOLD_BYTES = 32 * 2**20  # the most glibc accepts
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER_BYTES = 2**31 - 1
 
 
@@ -45,7 +44,7 @@ def keep_large_blocks() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_BYTES))
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_BYTES))
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,5 +1,6 @@
 """What a person sees: a bar with the time left on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+PREFIX_VARIABLE = "RLREP_LINE_PREFIX"
+"""Set by a multirun for runs that share a terminal."""
 _LINE_SECONDS = 10.0
 _BAR_SECONDS = 0.25
 _RATE_SECONDS = 30.0
@@ -30,8 +33,11 @@ class Reporter(Protocol):
 
 
 def make_reporter(total_env_steps: int, done_env_steps: int) -> Reporter:
-    """Return the bar where the output is a terminal, else lines."""
-    return Bar(total_env_steps, done_env_steps) if sys.stdout.isatty() else Lines(total_env_steps, done_env_steps)
+    """Return the bar where the output is a terminal of our own, else lines (with a prefix in a multirun)."""
+    prefix = os.environ.get(PREFIX_VARIABLE, "")
+    if sys.stdout.isatty() and not prefix:
+        return Bar(total_env_steps, done_env_steps)
+    return Lines(total_env_steps, done_env_steps, prefix)
 
 
 class Bar:
@@ -51,7 +57,7 @@ class Bar:
             speed_estimate_period=120,
         )
         self._task: TaskID = self._progress.add_task("train", total=total, completed=done, note="")
-        self._last = 0.0
+        self._last, self._done = 0.0, done
         self._rate = _Rate()
         self._progress.start()
 
@@ -61,6 +67,7 @@ class Bar:
 
     def update(self, env_steps: int, updates: int, note: str) -> None:
         """Move the bar, a few times a second at most."""
+        self._done = env_steps
         if time.monotonic() - self._last >= _BAR_SECONDS:
             self._last = time.monotonic()
             note = f"{note}  {self._rate.per_second(updates):.3g} updates/s"
@@ -68,20 +75,21 @@ class Bar:
 
     def close(self) -> None:
         """Leave the bar as it stands."""
+        self._progress.update(self._task, completed=self._done, refresh=True)
         self._progress.stop()
 
 
 class Lines:
     """One line every few seconds."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self._total, self._first = total, done
+    def __init__(self, total: int, done: int, prefix: str = "") -> None:
+        self._total, self._first, self._prefix = total, done, prefix
         self._start = self._last = time.monotonic()
         self._rate = _Rate()
 
     def say(self, line: str) -> None:
         """Print a line."""
-        print(line, flush=True)
+        print(f"{self._prefix}{line}", flush=True)
 
     def update(self, env_steps: int, updates: int, note: str) -> None:
         """Print where the run is, if the last line is old enough."""

@@ -174,7 +174,7 @@ class _Session:
             agent=agent,
             evaluator=evaluator,
             log=log,
-            curve=Curve(self._folder, _title(config), _references(config)),
+            curve=Curve(self._folder, _title(config), _references(config), reporter.say),
             checkpoints=checkpoints,
             reporter=reporter,
             stop=self._stop,

@@ -71,7 +71,7 @@ class TensorBoard:
     """Event files. After a resume, events past the checkpoint are hidden by `purge_step`."""
 
     def __init__(self, folder: Path, env_steps: int) -> None:
-        self._folder, self._purge_step = folder, env_steps + 1 if env_steps else None
+        self._folder, self._purge_step = folder, env_steps + 1 if env_steps else 0
         self._writer: Any = None
 
     def write(self, row: Row) -> None:

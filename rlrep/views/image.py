@@ -19,7 +19,9 @@ def centre_crop(obs: Tensor, size: int) -> Tensor:
     """Cut the central window. Raises ValueError if the frame is smaller than `size`."""
     height, width = obs.shape[-2:]
     if height < size or width < size:
-        raise ValueError(f"cannot crop {size} pixels out of {height}x{width} frames: raise env.size or lower augment.size")
+        raise ValueError(
+            f"cannot crop {size} pixels out of {height}x{width} frames: raise env.size or lower augment.size"
+        )
     top, left = (height - size) // 2, (width - size) // 2
     return obs[..., top : top + size, left : left + size]
 

@@ -1,0 +1,280 @@
+"""Updates per second of SAC and its heads, beside CURL's own code (pixels) and Stable-Baselines3 (states), on the
+same sizes.
+
+    python -m benchmarks.update_speed --curl CHECKOUT [--device cuda] [--rounds 5] [--cases pixels64,...]
+
+Every round times ours and the peer in turn, each in a process of its own; ratios are taken round by round and their
+median is
+quoted. Operations are counted while an update runs (matrix products and convolutions), and set against the rates that
+the same
+process reaches in a plain product and in the encoder's largest convolution. Writes results/update_speed_DEVICE.json.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch.utils.flop_counter import FlopCounterMode
+
+from rlrep.agents.sac import SAC, SACConfig
+from rlrep.aux import AuxConfig, InstanceContrast, ReturnContrast
+from rlrep.nn import IdentityConfig, PixelEncoderConfig
+from rlrep.nn.graph import CompileMode
+from rlrep.runtime.process import keep_large_blocks, set_threads
+from rlrep.views import NoChange, RandomCrop
+
+from . import machine, peers
+
+STATES = 17
+HEADS: dict[str, AuxConfig] = {"curl": InstanceContrast(), "return_contrast": ReturnContrast()}
+SB3_SIZES = SACConfig(
+    hidden_dim=256,
+    batch_size=256,
+    capacity=2000,
+    lr=3e-4,
+    alpha_lr=3e-4,
+    alpha_beta1=0.9,
+    critic_tau=0.005,
+    actor_every=1,
+    target_every=1,
+    log_std_bound="clamp",
+    init="torch",
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something that updates. aux: heads, joined by `+`; peer: whose code, if not ours."""
+
+    pixels: bool
+    batch: int
+    aux: str = ""
+    precision: Literal["float32", "bf16"] = "float32"
+    peer: str = ""
+
+
+PRECISIONS: dict[str, Literal["float32", "bf16"]] = {"": "float32", "_bf16": "bf16"}
+PEERS = {"curl": "CURL's code", "sb3": "Stable-Baselines3's SAC"}
+COLUMNS = ("what", "updates/s", "against", "updates/s", "ratio", "GFLOP/s", "of the best rate")
+CASES = {
+    f"pixels{batch}{label}": (Arm(True, batch, "curl", precision), Arm(True, batch, peer="curl"))
+    for batch in (64, 128)
+    for label, precision in PRECISIONS.items()
+} | {
+    "return_contrast64": (Arm(True, 64, "return_contrast"), Arm(True, 64, "curl")),
+    "plain64": (Arm(True, 64), Arm(True, 64, "curl")),
+    "state256": (Arm(False, 256), Arm(False, 256, peer="sb3")),
+}
+"""What is timed, and what it is set against."""
+
+
+def make_agent(arm: Arm, device: str, compile: CompileMode) -> SAC:
+    """Build our agent in the peer's sizes, with 1,000 random transitions in its replay."""
+    shape = (9, 100, 100) if arm.pixels else (STATES,)
+    space = spaces.Box(0, 255, shape, np.uint8) if arm.pixels else spaces.Box(-np.inf, np.inf, shape, np.float32)
+    config = SACConfig(batch_size=arm.batch, capacity=2000, precision=arm.precision) if arm.pixels else SB3_SIZES
+    agent = config.make(
+        space,
+        spaces.Box(-1, 1, (peers.ACTIONS,), np.float32),
+        frame_stack=3 if arm.pixels else 1,
+        num_envs=1,
+        encoder=PixelEncoderConfig() if arm.pixels else IdentityConfig(),
+        augment=RandomCrop(84) if arm.pixels else NoChange(),
+        aux={name: HEADS[name] for name in arm.aux.split("+") if name},
+        device=torch.device(device),
+        seed=0,
+        compile=compile,
+    )
+    fill(agent, shape)
+    return agent
+
+
+def execution(arm: Arm, device: str) -> CompileMode:
+    """Return what `compile=auto` stands for in a long run."""
+    if device == "cuda":
+        return "cudagraph"
+    return "off" if arm.pixels else "default"
+
+
+def fill(agent: SAC, shape: tuple[int, ...], steps: int = 1000) -> None:
+    """Store random transitions in episodes of 125 steps."""
+    rng = np.random.default_rng(0)
+    pixels = len(shape) == 3
+
+    def observe() -> np.ndarray[Any, Any]:
+        return rng.integers(0, 256, (1, *shape), np.uint8) if pixels else rng.standard_normal((1, *shape), np.float32)
+
+    agent.begin(observe())
+    no = np.zeros(1, bool)
+    for step in range(steps):
+        ended = np.array([step % 125 == 124])
+        outcome = SimpleNamespace(obs=observe(), final_obs=observe(), terminated=no, truncated=ended, died=no)
+        outcome.reward = rng.random(1, np.float32)
+        agent.observe(rng.uniform(-1, 1, (1, peers.ACTIONS)).astype(np.float32), outcome)
+
+
+def measure(arm: Arm, device: str, curl: Path | None, seconds: float) -> dict[str, float]:
+    """Time one arm in this process, and say what this process can do at best."""
+    set_threads()
+    if not arm.peer:
+        keep_large_blocks()
+    started = time.perf_counter()
+    update: peers.Update
+    if arm.peer == "curl":
+        assert curl is not None
+        update = peers.curl_update(curl, arm.batch, device)
+    elif arm.peer == "sb3":
+        update = peers.sb3_update(arm.batch, device, STATES)
+    else:
+        update = make_agent(arm, device, execution(arm, device)).update
+    for _ in range(10 if device == "cuda" else 4):  # compiles, or captures graphs
+        update()
+    found = {"start_seconds": time.perf_counter() - started, "updates_per_second": rate(update, device, seconds)}
+    if not arm.peer:
+        if device == "cpu":  # the operations are the same elsewhere
+            found["gflop_per_update"] = count(arm) / 1e9
+        found |= best_rates(device, arm)
+    return found
+
+
+def rate(update: Callable[[], object], device: str, seconds: float) -> float:
+    """Return calls per second: the median over pairs of calls (the actor moves every second update)."""
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 5:
+        start = time.perf_counter()
+        update(), update()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) / 2)
+    return 1 / statistics.median(times)
+
+
+def count(arm: Arm) -> float:
+    """Count the floating-point operations of one update (mean of two), run eagerly."""
+    agent = make_agent(arm, "cpu", "off")
+    with FlopCounterMode(display=False) as counter:
+        agent.update()
+        agent.update()
+    return float(counter.get_total_flops()) / 2
+
+
+def best_rates(device: str, arm: Arm) -> dict[str, float]:
+    """Return GFLOP/s of a matrix product (the state networks' size, or 2048) and of the encoder's largest
+    convolution."""
+    side, many = (2048, 1) if arm.pixels else (256, 64)
+    a, b = torch.randn(2, many, side, side, device=device).unbind()
+    products = 2 * many * side**3 * rate(lambda: torch.bmm(a, b), device, 0.5) / 1e9
+    if not arm.pixels:
+        return {"product_gflops": products}
+    x, w = (
+        torch.randn(shape, device=device).to(memory_format=torch.channels_last)
+        for shape in ((64, 32, 41, 41), (32, 32, 3, 3))
+    )
+    work = 2 * 64 * 39 * 39 * 32 * 32 * 9
+    with torch.no_grad():
+        return {
+            "product_gflops": products,
+            "convolution_gflops": work * rate(lambda: torch.conv2d(x, w), device, 0.5) / 1e9,
+        }
+
+
+def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Time both arms of a case in turn, `rounds` times."""
+    rounds: list[list[dict[str, float]]] = []
+    for _ in range(options.rounds):
+        rounds.append([run_arm(name, side, options) for side in (0, 1)])
+    ratios = [ours["updates_per_second"] / theirs["updates_per_second"] for ours, theirs in rounds]
+    ours, theirs = (
+        {key: statistics.median(r[side][key] for r in rounds) for key in rounds[0][side]} for side in (0, 1)
+    )
+    result: dict[str, Any] = {"ours": ours, "against": theirs, "ratio": statistics.median(ratios), "ratios": ratios}
+    if "gflop_per_update" in ours:
+        reached = ours["gflop_per_update"] * ours["updates_per_second"]
+        result["gflops_reached"] = reached
+        result["share_of_best"] = reached / max(ours["product_gflops"], ours.get("convolution_gflops", 0))
+    print(
+        f"{name}: {ours['updates_per_second']:.2f}/s against {theirs['updates_per_second']:.2f}/s, "
+        f"ratio {result['ratio']:.2f}",
+        end="",
+    )
+    print(
+        f", {100 * result['share_of_best']:.0f} % of this machine's rate" if "share_of_best" in result else "",
+        flush=True,
+    )
+    return result
+
+
+def table_row(name: str, case: dict[str, Any]) -> list[str]:
+    """Return a line of the README's table."""
+    ours, theirs = CASES[name]
+    gflops, share = case.get("gflops_reached"), case.get("share_of_best")
+    return [
+        describe(ours),
+        f"{case['ours']['updates_per_second']:.2f}",
+        describe(theirs),
+        f"{case['against']['updates_per_second']:.2f}",
+        f"{case['ratio']:.2f}",
+        f"{gflops:.0f}" if gflops else "",
+        f"{100 * share:.0f} %" if share else "",
+    ]
+
+
+def describe(arm: Arm) -> str:
+    """Return an arm in words."""
+    if arm.peer:
+        return f"{PEERS[arm.peer]}, batch {arm.batch}"
+    what = "pixels" if arm.pixels else "states"
+    heads = f" + {arm.aux}" if arm.aux else ""
+    return f"SAC{heads} on {what}, batch {arm.batch}" + (", bf16" if arm.precision == "bf16" else "")
+
+
+def run_arm(name: str, side: int, options: argparse.Namespace) -> dict[str, float]:
+    """Time one arm in a fresh process."""
+    words = ["--measure", f"{name}:{side}", "--device", options.device, "--seconds", str(options.seconds)]
+    words += ["--curl", str(options.curl)] if options.curl else []
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.update_speed", *words], capture_output=True, text=True, cwd=machine.ROOT
+    )
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curl", type=Path, help="checkout of MishaLaskin/curl; without it its cases are left out")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of timing, per arm and round")
+    parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)}")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        name, side = options.measure.split(":")
+        print(json.dumps(measure(CASES[name][int(side)], options.device, options.curl, options.seconds)))
+        return
+    names = [name for name in options.cases.split(",") if options.curl or CASES[name][1].peer != "curl"]
+    cases = {name: compare(name, options) for name in names}
+    limits = f"Medians of {options.rounds} rounds; each round times both sides in turn, in processes of their own."
+    table = {"columns": list(COLUMNS), "rows": [table_row(name, case) for name, case in cases.items()]}
+    report = {"machine": machine.describe(), "rounds": options.rounds, "cases": cases, "table": table, "limits": limits}
+    path = machine.ROOT / "benchmarks" / "results" / f"update_speed_{options.device}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written to {path.relative_to(machine.ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

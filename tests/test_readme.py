@@ -1,0 +1,62 @@
+"""What the README tells people to type is valid, and its tables are those of the result files."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tables
+from rlrep.runtime.cli import read_arguments
+from rlrep.runtime.compose import compose_run
+from rlrep.runtime.overrides import expand
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^python -m rlrep\.train ([^#\n]*)", TEXT, re.MULTILINE)
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) >= 7
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_composes(command: str) -> None:
+    arguments = read_arguments(shlex.split(command))
+    for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
+        assert compose_run(words).config.train
+
+
+def test_arms_compose() -> None:
+    arms = re.findall(r"\| `(augment=\w+ aux=\w+)` \|", TEXT)
+    found = [compose_run(["env=dmc_cartpole", *arm.split()]).config.choices for arm in arms]
+    assert [(choices["augment"], choices["aux"]) for choices in found] == [
+        ("none", "none"),
+        ("random_crop", "none"),
+        ("random_crop", "return_contrast"),
+    ]
+
+
+def test_choices_are_those_of_the_configs() -> None:
+    for group, row in re.findall(r"^\| `(agent|aux|augment|encoder|preset|logger)` \| (.*) \|$", TEXT, re.MULTILINE):
+        named = set(re.findall(r"`(\w+)`", row))
+        there = {path.stem.removesuffix("_state") for path in (ROOT / "configs" / group).glob("*.yaml")} - {"auto"}
+        assert named == there, group
+
+
+def test_python_example_runs() -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", f"{block}\nenv.close()"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_targets_are_those_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)", TEXT)) <= {*targets, "does"}
+
+
+def test_tables_say_what_the_results_say() -> None:
+    assert tables.fill(TEXT, tables.RESULTS) == TEXT
+    assert tables.unplaced(TEXT, tables.RESULTS) == []
