@@ -31,7 +31,7 @@ THREAD_PIXELS = 0.5  # radius below which a capsule is drawn as a thread
 THREAD_SLICES = 14
 ROW_PIXELS = 0.012  # how far an outline may lie inside MuJoCo's
 # stacks carry the shading along a cylinder: their length at most so many pixels, and distances to the nearest lamp
-STACK_PIXELS, STACK_LAMPS = 20.0, 0.045
+STACK_PIXELS, STACK_LAMPS = 20.0, 0.03
 
 
 class Simplifier:

@@ -60,12 +60,12 @@ def _cylinder_rings(radius: float, half_length: float, slices: int, stacks: int)
 
 
 def _hemisphere(radius: float, centre: float, slices: int, rows: int) -> Mesh:
-    """Rows at equal elevations from the equator up, with half the slices beyond 60 degrees."""
+    """Rows at equal elevations from the equator up, with half the slices near the pole."""
     rings = []
     for row in range(rows):
         elevation = 0.5 * np.pi * row / rows
         wide, high = float(np.cos(elevation)), float(np.sin(elevation))
-        count = slices if wide > 0.5 or slices % 2 else slices // 2
+        count = slices if wide > 0.35 or slices % 2 else slices // 2
         rings.append(Ring(radius * wide, centre + radius * high, wide, high, count))
     return _lathe([*rings, Ring(0.0, centre + radius, 0.0, 1.0, 1)])
 

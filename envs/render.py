@@ -3,8 +3,9 @@
 What takes dm_control's time at 84 pixels, and what is done here:
 - a 640x480 multisampled buffer, scene and camera made anew per frame: one buffer of the frame's size, made once;
 - 1800 triangles per capsule, most of them smaller than a sample: meshes by size on screen (`lod.py`);
-- a 2048x2048 shadow map: 1024, aimed at the half of the light's field where that holds all casters.
-`exact` does only the first, which changes no pixel.
+- a 2048x2048 shadow map of floors and of both sides of every solid: 1024, of sides facing the light, aimed at the half
+  of the light's field where that holds all casters.
+`exact` does only the first, which changes no pixel; `off` has the coarser meshes, too.
 """
 
 import math

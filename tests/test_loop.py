@@ -25,7 +25,7 @@ from rlrep.runtime.loop import Loop, Parts
 from rlrep.runtime.meter import EpisodeMeter
 from rlrep.runtime.perf import Stopwatch
 from rlrep.runtime.process import Seeds, load_random_state, random_state
-from rlrep.runtime.progress import Lines, clock
+from rlrep.runtime.progress import Bar, Lines, clock
 from rlrep.runtime.protocols import Step
 from rlrep.runtime.signals import StopRequest, catch_signals
 from rlrep.runtime.sinks import Csv
@@ -475,6 +475,15 @@ def test_plain_lines_say_where_the_run_is(capsys: pytest.CaptureFixture[str], mo
     out = capsys.readouterr().out
     assert out.startswith("250/1000 env steps  return 3.0") and "updates/s" in out and out.rstrip().endswith("left")
     assert clock(3725.4) == "1:02:05"
+
+
+def test_the_bar_shows_return_rate_and_lines_above_it(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Bar(100, 0)
+    bar.update(40, 10, "return 3.0")
+    bar.say("an [evaluation]")
+    bar.close()
+    out = capsys.readouterr().out
+    assert "40/100" in out and "return 3.0" in out and "updates/s" in out and "an [evaluation]" in out
 
 
 def test_multiples_are_crossed_whatever_the_stride() -> None:

@@ -249,8 +249,8 @@ if __name__ == "__main__":
     vector.reset()
     pids = [worker._process.pid for worker in vector._workers]
     torch = any("torch" in open(f"/proc/{pid}/maps").read() for pid in pids)
-    print(*pids, torch, flush=True)
     try:
+        print(*pids, torch, flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         vector.step_async(np.zeros((2, 1), np.float32))

@@ -195,6 +195,7 @@ def _load(checkpoints: Checkpoints) -> tuple[Manifest, Tree] | None:
 def _warnings_to(reporter: Reporter) -> Iterator[None]:
     """Show warnings (a simulator that was restarted) as lines of the run."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"rlrep\.envs")  # each loss, not only the first
         warnings.showwarning = lambda message, *_: reporter.say(f"warning: {message}")
         yield
 
