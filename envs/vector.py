@@ -52,6 +52,8 @@ def make_vector(config: EnvConfig, seeds: list[int], *, workers: bool) -> "Inlin
 
     Raises what `config.make` raises: ValueError for an unknown option, RuntimeError where the machine lacks something.
     """
+    if not seeds:
+        raise ValueError("env.num_envs must be at least 1")
     return WorkerVector(config, seeds) if workers else InlineVector(config, seeds)
 
 

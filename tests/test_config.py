@@ -323,3 +323,12 @@ def test_importing_rlrep_and_the_entry_points_stays_light() -> None:
     code = f"import sys, rlrep, rlrep.train, rlrep.evaluate; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_compilation_that_cannot_run_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="needs a GPU"):
+        choose_compile("cudagraph", device="cpu", pixels=True, updates=10)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match="install g\\+\\+"):
+        choose_compile("default", device="cpu", pixels=False, updates=10)

@@ -1,5 +1,6 @@
 """Exact resume: train N equals train k, stop, resume to N, bit for bit on a CPU, however it was stopped."""
 
+import json
 import random
 import signal
 import subprocess
@@ -121,7 +122,26 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: int, code:
     again.communicate()
 
 
+def logged_steps(out: Path) -> int:
+    """Return the agent steps of the last whole row of metrics.jsonl."""
+    rows = (out / "metrics.jsonl").read_text().split("\n")[:-1] if (out / "metrics.jsonl").exists() else []
+    return int(json.loads(rows[-1])["agent_steps"]) if rows else 0
+
+
+def kill_after(out: Path, process: "subprocess.Popen[str]", agent_steps: int, seconds: float) -> None:
+    """Kill -9 once a run has come so far, and some more time has passed. Fails if the run ends before."""
+    deadline = time.monotonic() + 300
+    while logged_steps(out) < agent_steps:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(seconds)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("env", "aux"), [("toy_pixels", "return_contrast"), ("toy_state", "curl")])
 def test_twenty_kills_leave_no_trace(env: str, aux: str, tmp_path: Path) -> None:
     """Kill -9 at random moments, start-up and saving included; the same command each time."""
@@ -136,20 +156,11 @@ def test_twenty_kills_leave_no_trace(env: str, aux: str, tmp_path: Path) -> None
         "agent.capacity=400",
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    began = time.monotonic()
     assert start(whole, *words).wait(timeout=1200) == 0
-    seconds = time.monotonic() - began
-    draw, kills = random.Random(0), 0
-    while kills < 20:
-        process = start(parts, *words)
-        try:
-            text, _ = process.communicate(timeout=draw.uniform(0.05, 0.4) * seconds)
-            assert process.returncode == 0, text
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
-    assert kills == 20 or kills > 5
+    draw = random.Random(0)
+    for agent_steps in sorted(draw.randrange(2500) for _ in range(16)):
+        kill_after(parts, start(parts, *words), agent_steps, draw.uniform(0, 0.2))
+    for _ in range(4):
+        kill_after(parts, start(parts, *words), 0, draw.uniform(0.1, 4))
     assert start(parts, *words).wait(timeout=1200) == 0
     assert_equal_runs(whole, parts)

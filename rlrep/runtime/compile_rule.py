@@ -4,6 +4,8 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from .errors import UserError
+
 WORTH_COMPILING_UPDATES = 20_000
 """State updates after which compiling (about a minute) has paid for itself on a CPU."""
 
@@ -17,7 +19,14 @@ class CompileChoice:
 
 
 def choose_compile(asked: str, *, device: str, pixels: bool, updates: int) -> CompileChoice:
-    """Settle `auto` from the device type, the kind of observation and the planned updates."""
+    """Settle `auto` from the device type, the kind of observation and the planned updates.
+
+    Raises UserError if what is asked for cannot run here.
+    """
+    if asked == "cudagraph" and device != "cuda":
+        raise UserError(f"compile=cudagraph needs a GPU, this run is on {device}: use compile=default or compile=off")
+    if asked == "default" and device == "cpu" and not find_compiler():
+        raise UserError("compile=default needs a C++ compiler: install g++ or clang++, or use compile=off")
     if asked != "auto":
         return CompileChoice(asked, "as asked")
     if device == "cuda":
