@@ -36,6 +36,7 @@ SETTINGS = (
     "agent.alpha_lr=3e-4",
     "agent.alpha_beta1=0.9",
     "agent.initial_temperature=1.0",
+    "agent.temperature_loss=log_alpha",
     "agent.discount=0.99",
     "agent.critic_tau=0.005",
     "agent.target_every=1",

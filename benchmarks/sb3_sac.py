@@ -31,6 +31,7 @@ SAME_AS_SB3: dict[str, object] = {
     "log_std_bound": "clamp",
     "init": "torch",
     "alpha_beta1": 0.9,
+    "temperature_loss": "log_alpha",
     "target_entropy": None,
     "precision": "float32",
 }

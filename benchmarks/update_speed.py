@@ -45,6 +45,7 @@ SB3_SIZES = SACConfig(
     lr=3e-4,
     alpha_lr=3e-4,
     alpha_beta1=0.9,
+    temperature_loss="log_alpha",
     critic_tau=0.005,
     actor_every=1,
     target_every=1,

@@ -223,6 +223,13 @@ def test_sweeps_expand_to_their_product() -> None:
     assert jobs[-1] == ["env=a", "aux=[curl,return_contrast]", "seed=1"]
 
 
+def test_toy_is_short_for_the_pixel_one() -> None:
+    toy, pixels = compose_run(["env=toy"]), compose_run(["env=toy_pixels"])
+    assert toy.config.env == pixels.config.env and toy.config.encoder == pixels.config.encoder
+    assert {"toy", "toy_pixels", "toy_state"} <= set(registry.visible("env"))
+    assert "sac_state" not in registry.visible("agent") and "none_state" not in registry.visible("augment")
+
+
 def test_other_folders_and_entry_points_add_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "mine.yaml").write_text("# @package _global_\nenv:\n  _target_: rlrep.envs.toy.ToyState\n")

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.sac import SAC, SACConfig
-from rlrep.agents.sac.update import Networks
+from rlrep.agents.sac.update import Networks, TemperatureLoss
 from rlrep.aux import AuxConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoChange, RandomCrop
@@ -131,7 +131,8 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
     )
     q = torch.minimum(*nets.q(stored, raw.tanh()))
     actor_loss = (nets.log_alpha.exp().detach() * log_prob - q).mean()
-    alpha_loss = (nets.log_alpha.exp() * (-log_prob - agent.target_entropy).detach()).mean()
+    factor = nets.log_alpha if config.temperature_loss == "log_alpha" else nets.log_alpha.exp()
+    alpha_loss = (factor * (-log_prob - agent.target_entropy).detach()).mean()
     actor_optimiser.zero_grad()
     nets.log_alpha.grad = None
     (actor_loss + alpha_loss).backward()
@@ -149,7 +150,8 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
-    agent = make_agent(pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1))
+    form: TemperatureLoss = "alpha" if pixels else "log_alpha"
+    agent = make_agent(pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1, temperature_loss=form))
     nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.items()))
     agent.update()
     plain_update(nets, agent, heads)

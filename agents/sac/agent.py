@@ -23,7 +23,7 @@ from rlrep.replay import Batch, Extra, Pairs, Replay, ReplaySpec
 from rlrep.views import View
 
 from .networks import Actor, TwinQ
-from .update import Networks, Scalars, actor_gradients, critic_gradients, diagnose
+from .update import Networks, Scalars, TemperatureLoss, actor_gradients, critic_gradients, diagnose
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SACConfig:
     lr: of actor, critic, encoder and heads. batch_size, capacity: transitions. n_step: of the TD target.
     critic_tau, encoder_tau: weight of the new value in the target networks, every `target_every` updates.
     actor_every: updates.
-    target_entropy: nats; None = minus the action dimension.
+    target_entropy: nats; None = minus the action dimension. temperature_loss: see `TemperatureLoss`.
     log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
     init: `orthogonal` (SAC-AE, CURL) or `torch` (the layers' own default, as Stable-Baselines3).
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
@@ -48,6 +48,7 @@ class SACConfig:
     alpha_lr: float = 1e-4
     alpha_beta1: float = 0.5
     initial_temperature: float = 0.1
+    temperature_loss: TemperatureLoss = "alpha"
     target_entropy: float | None = None
     critic_tau: float = 0.01
     encoder_tau: float = 0.05
@@ -260,7 +261,13 @@ class SAC:
             acting = actor.parameters + alpha.parameters
             with self._autocast():
                 gradients, more = self._actor_gradients(
-                    self.nets, acting, found.features, found.latent, noise[1], self.target_entropy
+                    self.nets,
+                    acting,
+                    found.features,
+                    found.latent,
+                    noise[1],
+                    self.target_entropy,
+                    self.config.temperature_loss,
                 )
             actor.step(gradients[:-1])
             alpha.step(gradients[-1:])

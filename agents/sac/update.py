@@ -7,6 +7,7 @@ on the stored and detached encoding, trains the actor alone; the temperature's l
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,12 @@ from rlrep.nn.distributions import sample_squashed
 from rlrep.replay.batch import Batch
 
 from .networks import Actor, TwinQ
+
+TemperatureLoss = Literal["alpha", "log_alpha"]
+"""What multiplies the entropy gap: alpha, as in the paper and SAC-AE, or log alpha, as in Stable-Baselines3.
+
+With alpha the gradient shrinks as alpha falls, faster than Adam's second moment forgets, so the descent slows down.
+"""
 
 
 class Networks(nn.Module):
@@ -102,6 +109,7 @@ def actor_gradients(
     latent: Tensor,
     noise: Tensor,
     target_entropy: float,
+    temperature_loss: TemperatureLoss,
 ) -> tuple[tuple[Tensor, ...], Scalars]:
     """Differentiate the actor's and the temperature's losses, which share no parameter. features, latent: detached;
     noise `(B, A)`."""
@@ -111,7 +119,8 @@ def actor_gradients(
     q = nets.q(latent, action, frozen=True).amin(0)
     actor_loss = (alpha.detach() * log_prob - q).mean()
     entropy = -log_prob.detach().mean()
-    alpha_loss = alpha * (entropy - target_entropy)
+    factor = alpha if temperature_loss == "alpha" else nets.log_alpha
+    alpha_loss = factor * (entropy - target_entropy)
     metrics = {
         "loss/actor": actor_loss.detach(),
         "loss/alpha": alpha_loss.detach(),

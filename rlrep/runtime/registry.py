@@ -35,6 +35,8 @@ def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
 def visible(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """Return the names to offer: `X_state` is what `X` stands for on states, and `auto` is the default."""
     known = names(group, folders)
+    if group == "env":
+        return known
     return [name for name in known if name != "auto" and name.removesuffix("_state") not in set(known) - {name}]
 
 
