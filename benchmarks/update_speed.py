@@ -67,7 +67,7 @@ class Arm:
 
 PRECISIONS: dict[str, Literal["float32", "bf16"]] = {"": "float32", "_bf16": "bf16"}
 PEERS = {"curl": "CURL's code", "sb3": "Stable-Baselines3's SAC"}
-COLUMNS = ("what", "updates/s", "against", "updates/s", "ratio", "GFLOP/s", "of the best rate")
+COLUMNS = ("what", "updates/s", "against", "updates/s", "ratio", "GFLOP/s", "of the best rate", "start and compile, s")
 CASES = {
     f"pixels{batch}{label}": (Arm(True, batch, "curl", precision), Arm(True, batch, peer="curl"))
     for batch in (64, 128)
@@ -228,6 +228,7 @@ def table_row(name: str, case: dict[str, Any]) -> list[str]:
         f"{case['ratio']:.2f}",
         f"{gflops:.0f}" if gflops else "",
         f"{100 * share:.0f} %" if share else "",
+        f"{case['ours']['start_seconds']:.0f}",
     ]
 
 
