@@ -193,6 +193,18 @@ def test_a_checkpoint_is_never_taken_of_a_run_gone_wrong(tmp_path: Path) -> None
     assert rig.checkpoints.latest() is None
 
 
+def test_a_simulator_that_cannot_go_on_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(tmp_path)
+
+    def fail() -> None:
+        raise RuntimeError("worker 0 died 5 times\nwithout a step")
+
+    monkeypatch.setattr(rig.envs, "step_wait", fail)
+    with pytest.raises(UserError, match="the environment failed: worker 0 died 5 times.*repeat the command") as error:
+        rig.run()
+    assert "\n" not in str(error.value)
+
+
 def full_disk(*args: object, **options: object) -> str:
     raise OSError(errno.ENOSPC, "No space left on device")
 

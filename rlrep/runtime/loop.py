@@ -11,14 +11,14 @@ from .checkpoint import Checkpoints
 from .config import Length, TrainConfig, updates_by
 from .counters import Counters, crossed
 from .curve import Curve
-from .errors import Stopped, UserError
+from .errors import Stopped, UserError, one_line
 from .evaluation import FINAL, Episode, Evaluator
 from .logs import RunLog
 from .meter import EpisodeMeter
 from .perf import Stopwatch
 from .process import load_random_state, random_state
 from .progress import Reporter
-from .protocols import Agent, Array, Tree, VectorEnv
+from .protocols import Agent, Array, Step, Tree, VectorEnv
 from .signals import StopRequest
 
 
@@ -108,13 +108,21 @@ class Loop:
         if self._overlap:
             self._update()
         with watch.section("env"):
-            step = envs.step_wait()
+            step = self._wait()
         agent.observe(action, step)
         self._meter.add(step)
         self._obs = step.obs
         if not self._overlap:
             self._update()
         self.counters.agent_steps += self.length.num_envs
+
+    def _wait(self) -> Step:
+        try:
+            return self.parts.envs.step_wait()
+        except RuntimeError as error:
+            raise UserError(
+                f"the environment failed: {one_line(error)}; repeat the command to go on from the last checkpoint"
+            ) from error
 
     def _act(self) -> Array:
         if self.counters.agent_steps < self.train.init_steps:
