@@ -200,7 +200,7 @@ def test_a_simulator_that_cannot_go_on_is_one_line(tmp_path: Path, monkeypatch: 
         raise RuntimeError("worker 0 died 5 times\nwithout a step")
 
     monkeypatch.setattr(rig.envs, "step_wait", fail)
-    with pytest.raises(UserError, match="the environment failed: worker 0 died 5 times.*repeat the command") as error:
+    with pytest.raises(UserError, match=r"the environment failed: worker 0 died 5 times.*repeat the command") as error:
         rig.run()
     assert "\n" not in str(error.value)
 
