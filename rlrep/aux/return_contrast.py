@@ -31,7 +31,7 @@ class ReturnContrast:
 
     weight: float = 1.0
     mode: Literal["reward_event", "return_threshold", "return_bin"] = "return_threshold"
-    threshold: float = 1.0
+    threshold: float = 5.0
     max_length: int | None = None
     bins: int = 20
     binning: Literal["quantile", "equal_width"] = "quantile"
