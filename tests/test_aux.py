@@ -77,7 +77,7 @@ def test_masked_negatives_do_not_move_the_loss() -> None:
     moved = replace(pairs, obs=pairs.obs + 10 * torch.eye(ROWS)[1][:, None])
     for masked in (True, False):
         setting, batch = Setting(), make_batch(pairs)
-        head = ReturnContrast(mask_same_return=masked).make("head", WIDTH, BOX)
+        head = ReturnContrast(mask_same_return=masked, temperature=10.0).make("head", WIDTH, BOX)
         first, _ = head.loss(batch, setting.encode(batch), setting.encoders)
         second, _ = head.loss(
             replace(batch, extra={"head": Extra(pairs=moved)}), setting.encode(batch), setting.encoders
