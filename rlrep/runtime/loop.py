@@ -179,10 +179,9 @@ class Loop:
         with self._watch.paused():
             video = self.parts.video_path(number, self.env_steps)
             episodes = self.parts.evaluator.run(number, self.train.eval_episodes, video=video)
-            summary = summarise(episodes)
+            summary, position = summarise(episodes), self._position()  # one time stamp for all of an evaluation's rows
             self.parts.log.evaluation(
-                [{**self._position(), **_row(episode), "kind": kind} for episode in episodes],
-                {**self._position(), **summary},
+                [{**position, **_row(episode), "kind": kind} for episode in episodes], {**position, **summary}
             )
             self.parts.reporter.say(
                 f"{kind} evaluation at {self.env_steps} env steps: return {summary['eval/return_mean']:.1f} "
