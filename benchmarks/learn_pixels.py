@@ -11,16 +11,23 @@ from collections.abc import Iterator
 from .grid import Run
 from .learning import Study, main
 
-ARMS: dict[str, tuple[str, ...]] = {
-    "base": ("augment=none", "aux=none"),
-    "augmentation-only": ("augment=random_crop", "aux=none"),
-    "curl": ("augment=random_crop", "aux=curl"),
-    "return_contrast": ("augment=random_crop", "aux=return_contrast"),
-}
+AUGMENTS = {"cpu": "augment=random_shift", "paper": "augment=random_crop"}
+"""Of every arm but the base, by preset."""
 WEIGHTS = (0.01, 0.1, 1.0)
 THRESHOLDS = (5.0, 20.0)
 QUIET = ("video=false", "logger.tensorboard=false")
 PAPER_TASKS = ("cartpole", "cheetah", "walker", "finger", "reacher", "cup")
+
+
+def arms(preset: str) -> dict[str, tuple[str, ...]]:
+    """Return the words of each arm."""
+    augment = AUGMENTS[preset]
+    return {
+        "base": ("augment=none", "aux=none"),
+        "augmentation-only": (augment, "aux=none"),
+        "curl": (augment, "aux=curl"),
+        "return_contrast": (augment, "aux=return_contrast"),
+    }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def arm_runs(env: str, preset: str, seeds: int, words: tuple[str, ...]) -> Iterator[Run]:
     """Yield the four arms. Seeds vary slowest, so that an interrupted grid is balanced."""
     for seed in range(seeds):
-        for arm, choice in ARMS.items():
+        for arm, choice in arms(preset).items():
             yield Run(env, arm, seed, (f"env={env}", f"preset={preset}", *choice, *QUIET, *words))
 
 
@@ -48,7 +55,7 @@ def sweep_runs(seeds: int, env_steps: int, words: tuple[str, ...]) -> Iterator[R
         for weight in WEIGHTS:
             for threshold in THRESHOLDS:
                 head = (f"aux.return_contrast.weight={weight}", f"aux.return_contrast.threshold={threshold}")
-                choice = (*ARMS["return_contrast"], *head)
+                choice = (*arms("cpu")["return_contrast"], *head)
                 arm = f"weight {weight} threshold {threshold:g}"
                 yield Run(
                     "dmc_cartpole", arm, seed, ("env=dmc_cartpole", "preset=cpu", *choice, *length, *QUIET, *words)
