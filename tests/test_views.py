@@ -27,6 +27,12 @@ def test_random_crop_reaches_every_offset_and_shares_it_across_the_stack() -> No
     assert counts.min() > 100  # 160 expected of each
 
 
+@pytest.mark.parametrize(("size", "pad"), [(84, 4), (60, 3), (10, 0)])
+def test_random_shift_pads_in_proportion_to_the_frame(size: int, pad: int) -> None:
+    frames = torch.randint(0, 256, (64, 1, size, size), dtype=torch.uint8)
+    assert torch.equal(RandomShift(size)(frames, generator(3)), RandomShift(size, pad=pad)(frames, generator(3)))
+
+
 def test_random_shift_equals_padding_by_replication_and_cropping() -> None:
     frames = torch.randint(0, 255, (64, 3, 10, 10), generator=generator(1), dtype=torch.uint8)
     shifted = RandomShift(10, pad=2)(frames, generator(2))

@@ -66,17 +66,21 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class RandomShift:
-    """DrQ's shift: replicate-pad the `size` x `size` centre by `pad` pixels and crop at random (offsets 0..2*pad)."""
+    """DrQ's shift: replicate-pad the `size` x `size` centre by `pad` pixels and crop at random (offsets 0..2*pad).
+
+    pad: None = 4 of 84 pixels, DrQ's, in proportion (3 of 60).
+    """
 
     size: int = 84
-    pad: int = 4
+    pad: int | None = None
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return randomly shifted frames. Raises ValueError if the frame is smaller than `size`."""
         inner = centre_crop(obs, self.size)
-        border = torch.arange(-self.pad, self.size + self.pad, device=obs.device).clamp_(0, self.size - 1)
+        pad = round(self.size * 4 / 84) if self.pad is None else self.pad
+        border = torch.arange(-pad, self.size + pad, device=obs.device).clamp_(0, self.size - 1)
         padded = inner.index_select(2, border).index_select(3, border)
-        top, left = _offsets(2 * self.pad + 1, obs.shape[0], generator)
+        top, left = _offsets(2 * pad + 1, obs.shape[0], generator)
         return crop(padded, top, left, self.size)
 
     def fixed(self, obs: Tensor) -> Tensor:
