@@ -78,10 +78,11 @@ def newton_schulz(covariance: Tensor, eps: float, iterations: int) -> Tensor:
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     shifted = covariance + eps * eye
     trace = shifted.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    scaled, root = shifted / trace, eye
+    forth, back = shifted / trace, eye  # go to the root and to its inverse; alone, rounding would blow the inverse up
     for _ in range(iterations):
-        root = 1.5 * root - 0.5 * root @ root @ root @ scaled
-    return root / trace.sqrt()
+        step = 1.5 * eye - 0.5 * back @ forth
+        forth, back = forth @ step, step @ back
+    return back / trace.sqrt()
 
 
 def _cholesky(covariance: Tensor, eps: float) -> Tensor:
