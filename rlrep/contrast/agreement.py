@@ -12,7 +12,7 @@ def negative_cosine(prediction: Tensor, target: Tensor, *, row_weight: Tensor | 
 
     prediction, target: `(N, D)`. row_weight: `(N,)`, weights of the mean. Raises ValueError if shapes do not fit.
     """
-    check_embeddings(prediction=prediction, target=target)
+    check_embeddings("prediction, target", prediction, target)
     cosine = (unit(prediction) * unit(target.detach())).sum(1)
     return anchor_mean(2.0 - 2.0 * cosine, row_weight)
 
@@ -23,7 +23,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, off_diagonal: float) -> Tensor:
     C is the correlation over the batch of the features of z1 and z2 `(N, D)`, each standardised as batch norm does
     (variance over N, eps 1e-5). off_diagonal: 0.0051 in the paper. Raises ValueError if shapes do not fit.
     """
-    check_embeddings(z1=z1, z2=z2)
+    check_embeddings("z1, z2", z1, z2)
     first, second = (F.batch_norm(z, None, None, training=True) if len(z) > 1 else z - z for z in wide(z1, z2))
     correlation = dot(first.T, second.T) / len(z1)
     return (correlation.diagonal() - 1.0).square().sum() + off_diagonal * _off_diagonal(correlation).square().sum()
@@ -38,7 +38,7 @@ def vicreg(
     + covariance x sum over views of the squared off-diagonal covariances / D; variances divide by N - 1.
     Raises ValueError if shapes do not fit.
     """
-    check_embeddings(z1=z1, z2=z2)
+    check_embeddings("z1, z2", z1, z2)
     z1, z2 = wide(z1, z2)
     spread, redundancy = z1.new_zeros(()), z1.new_zeros(())
     for z in (z1, z2):

@@ -14,6 +14,7 @@ Everything stays in log space. The log of an empty mass is `NOTHING`: finite, so
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .pairs import check_valid, self_pairs
@@ -23,10 +24,9 @@ NOTHING = -1e30
 
 def log_sum(logits: Tensor, members: Tensor | None = None) -> Tensor:
     """Return log sum exp over the members (bool, shaped like logits; None = all) of the last dimension."""
-    logits = logits if members is None else logits.masked_fill(~members, NOTHING)
     if logits.shape[-1] == 0:
         return logits.new_full(logits.shape[:-1], NOTHING)
-    return logits.logsumexp(-1)
+    return (logits if members is None else logits.where(members, NOTHING)).logsumexp(-1)
 
 
 def one_positive(positive: Tensor, negative_mass: Tensor) -> Tensor:
@@ -47,9 +47,10 @@ def corrected_log_mass(
     floor: the least logit there can be, -1/temperature for cosines.
     """
     log_count = count.clamp_min(1).log().masked_fill(count == 0, NOTHING)
-    mass = log_sum(negatives)
     if beta > 0.0:
         mass = log_sum(negatives * (beta + 1.0)) - log_sum(negatives * beta) + log_count
+    else:
+        mass = log_sum(negatives)
     if tau_plus > 0.0:
         gap = positive + log_count + math.log(tau_plus) - mass  # log of the share taken off
         possible = (gap < -torch.finfo(gap.dtype).eps) & (count > 0)
@@ -64,7 +65,7 @@ def log_sum_by_class(logits: Tensor, members: Tensor, column: Tensor) -> Tensor:
 
     logits, members: `(A, C)`. column: `(C,)`, the index of the class of every candidate.
     """
-    logits, index = logits.masked_fill(~members, NOTHING), column.expand_as(logits)
+    logits, index = logits.where(members, NOTHING), column.expand_as(logits)
     peak = torch.full_like(logits, NOTHING).scatter_reduce(1, index, logits.detach(), "amax")
     total = torch.zeros_like(logits).scatter_add(1, index, (logits - peak.gather(1, index)).exp())
     return (total.clamp_min(torch.finfo(total.dtype).tiny).log() + peak).masked_fill(peak <= NOTHING, NOTHING)
@@ -81,8 +82,10 @@ def diagonal_cross_entropy(logits: Tensor, *, valid: Tensor | None = None, row_w
     if logits.shape != (count, count) or count == 0:
         raise ValueError(f"Contrast with the diagonal needs logits (N, N) with N > 0, got {tuple(logits.shape)}.")
     check_valid(valid, count, count)
-    members = None if valid is None else valid | self_pairs(count, logits)
-    return anchor_mean(log_sum(logits, members) - logits.diagonal(), row_weight)
+    if valid is not None:
+        logits = logits.where(valid | self_pairs(count, logits), NOTHING)
+    losses = F.cross_entropy(logits, torch.arange(count, device=logits.device), reduction="none")
+    return anchor_mean(losses, row_weight)  # log_sum(logits) - logits.diagonal(), in one pass
 
 
 def anchor_mean(losses: Tensor, row_weight: Tensor | None, views: int = 1) -> Tensor:

@@ -14,7 +14,7 @@ def align(z1: Tensor, z2: Tensor, alpha: float = 2) -> Tensor:
 
     From 0 to 2^alpha. It carries gradient. Raises ValueError on shapes that do not fit.
     """
-    check_embeddings(z1=z1, z2=z2)
+    check_embeddings("z1, z2", z1, z2)
     square = (unit(z1) - unit(z2)).square().sum(1)
     if alpha == 2:
         return square.mean()
@@ -27,7 +27,7 @@ def uniform(z: Tensor, t: float = 2) -> Tensor:
 
     From -4t to 0, where all rows are equal; 0 for a single row. It carries gradient. Raises ValueError on bad shapes.
     """
-    check_embeddings(z=z)
+    check_embeddings("z", z)
     z = unit(z)
     pairs = len(z) * (len(z) - 1)
     if pairs == 0:
@@ -42,7 +42,7 @@ def effective_rank(z: Tensor) -> Tensor:
 
     RankMe (Garrido et al. 2023, equation 1). 1 for a zero matrix. Raises ValueError unless z is a matrix.
     """
-    check_embeddings(z=z)
+    check_embeddings("z", z)
     with torch.autocast(z.device.type, enabled=False):
         values = torch.linalg.svdvals(*wide(z))
     share: Tensor = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
@@ -56,7 +56,7 @@ def feature_std(z: Tensor) -> Tensor:
 
     0 where all rows are equal. Raises ValueError unless z is a matrix.
     """
-    check_embeddings(z=z)
+    check_embeddings("z", z)
     (z,) = wide(z)
     return z.std(0, correction=0).mean()
 
@@ -68,7 +68,7 @@ def feature_correlation(z: Tensor) -> Tensor:
     From 0 (decorrelated) to 1 (dimensional collapse: Hua et al. 2021); constant features correlate with nothing.
     Raises ValueError unless z is a matrix.
     """
-    check_embeddings(z=z)
+    check_embeddings("z", z)
     (z,) = wide(z)
     centred = z - z.mean(0)
     rounding = 10.0 * torch.finfo(z.dtype).eps * torch.linalg.vector_norm(z, dim=0)

@@ -56,7 +56,7 @@ def info_nce(
     similarity: `cosine`, `dot`, or `neg_sq_dist` = -||a - b||^2; the last two take embeddings as they are.
     valid: `(N, N)`, or `(N, K)` where negatives are given (K of all of them together).
     """
-    check_embeddings(query=query, key=key)
+    check_embeddings("query, key", query, key)
     if negatives is None:
         logits = compare(query, key, similarity) / above_zero(temperature)
         return diagonal_cross_entropy(logits, valid=valid, row_weight=row_weight)
@@ -110,7 +110,7 @@ def mahalanobis_info_nce(
 
     Logits: -sum_l (mean_q - mean_k)_l^2 / (1e-3 + (var_q + var_k)_l / 2) / temperature. Memory: `(N, N, D)`.
     """
-    check_embeddings(mean_q=mean_q, var_q=var_q, mean_k=mean_k, var_k=var_k)
+    check_embeddings("mean_q, var_q, mean_k, var_k", mean_q, var_q, mean_k, var_k)
     mean_q, var_q, mean_k, var_k = wide(mean_q, var_q, mean_k, var_k)
     spread = 1e-3 + (var_q[:, None] + var_k[None, :]) / 2.0
     logits = -((mean_q[:, None] - mean_k[None, :]).square() / spread).sum(-1) / above_zero(temperature)
@@ -165,7 +165,7 @@ def hard_nt_xent(
         raise ValueError(f"tau_plus must be in [0, 1) and beta at least 0, not {tau_plus} and {beta}.")
     rows = two_views(z1, z2, temperature, valid)
     mass = corrected_log_mass(
-        rows.logits.masked_fill(~rows.negative, NOTHING),
+        rows.logits.where(rows.negative, NOTHING),
         rows.negative.sum(1, dtype=rows.logits.dtype),
         rows.positive,
         tau_plus=tau_plus,
@@ -220,7 +220,7 @@ def suncet(
     """
     if not 0.0 <= smoothing < 1.0:
         raise ValueError(f"smoothing must be in [0, 1), not {smoothing}.")
-    check_embeddings(features=features)
+    check_embeddings("features", features)
     logits, positive, negative = label_pairs(features[:, None], labels, temperature, valid)
     mass, counted = log_sum(logits, positive | negative), positive.any(1)
     if smoothing == 0.0:

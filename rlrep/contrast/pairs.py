@@ -84,7 +84,7 @@ def self_pairs(count: int, like: Tensor) -> Tensor:
 
 def two_views(z1: Tensor, z2: Tensor, temperature: float, valid: Tensor | None) -> TwoViews:
     """Pair the rows of two views, each `(N, D)`: the positive is the other view, negatives are all other samples."""
-    check_embeddings(z1=z1, z2=z2)
+    check_embeddings("z1, z2", z1, z2)
     count = len(z1)
     check_valid(valid, count, count)
     z = unit(torch.cat(wide(z1, z2)))
@@ -120,12 +120,11 @@ def same_label(labels: Tensor, count: int) -> Tensor:
     return labels[:, None] == labels[None, :]
 
 
-def check_embeddings(**tensors: Tensor) -> None:
-    """Raise ValueError unless all are `(N, D)` of one shape with N, D > 0."""
-    first = next(iter(tensors.values()))
-    if any(z.ndim != 2 or z.shape != first.shape or z.numel() == 0 for z in tensors.values()):
-        shapes = ", ".join(f"{name} {tuple(z.shape)}" for name, z in tensors.items())
-        raise ValueError(f"Expected embeddings (N, D) of one shape with N, D > 0, got {shapes}.")
+def check_embeddings(names: str, *tensors: Tensor) -> None:
+    """Raise ValueError unless all are `(N, D)` of one shape with N, D > 0. names: for the message, `z1, z2`."""
+    if any(z.ndim != 2 or z.shape != tensors[0].shape or z.numel() == 0 for z in tensors):
+        shapes = ", ".join(str(tuple(z.shape)) for z in tensors)
+        raise ValueError(f"Expected {names} to be (N, D) of one shape with N, D > 0, got {shapes}.")
 
 
 def check_valid(valid: Tensor | None, rows: int, columns: int) -> None:

@@ -100,7 +100,7 @@ def mix_hard_negatives(
     Returns `(N, mixed + query_mixed, D)`, rows of length 1, detached: append them to the negatives.
     Raises ValueError on shapes that do not fit and on counts below 0 (`hardest`: below 1).
     """
-    check_embeddings(query=query)
+    check_embeddings("query", query)
     if negatives.ndim != 2 or negatives.shape[1] != query.shape[1] or len(negatives) == 0:
         raise ValueError(f"negatives must be (K, {query.shape[1]}) with K > 0, got {tuple(negatives.shape)}.")
     if hardest < 1 or mixed < 0 or query_mixed < 0:

@@ -47,5 +47,5 @@ def _cost(anchors: Tensor, candidates: Tensor) -> Tensor:
 
 def _conditional_cost(cost: Tensor, members: Tensor, sharpness: float) -> Tensor:
     """Return the cost `(..., A)` over the members of the last dimension, weighted by softmax(sharpness x cost)."""
-    weight = (sharpness * cost).masked_fill(~members, NOTHING).softmax(-1)
-    return (weight * cost).masked_fill(~members, 0.0).sum(-1)
+    weight = (sharpness * cost).where(members, NOTHING).softmax(-1)
+    return (weight * cost).where(members, 0.0).sum(-1)
