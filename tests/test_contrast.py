@@ -1,5 +1,6 @@
 """Objectives against worked values, closed forms and each other (against slow twins: test_contrast_twins.py)."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlrep import contrast
 from rlrep.contrast import (
     align,
     barlow_twins,
@@ -326,3 +328,43 @@ def test_pair_regression_is_least_at_the_mean_label() -> None:
 def test_settings_out_of_range_are_named(call: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(draw(6, 4))
+
+
+SIGNATURES = """
+info_nce(query, key, *, temperature, negatives, similarity, valid)
+bilinear_info_nce(query, key, weight, *, temperature, valid)
+mahalanobis_info_nce(mean_q, var_q, mean_k, var_k, *, temperature, valid)
+nt_xent(z1, z2, *, temperature, valid)
+sup_con(features, labels, *, temperature, form, contrast, valid)
+suncet(features, labels, *, temperature, num_classes, smoothing, valid)
+debiased_nt_xent(z1, z2, *, temperature, tau_plus, valid)
+hard_nt_xent(z1, z2, *, temperature, tau_plus, beta, valid)
+cacr(views, *, t_pos, t_neg, attract, repel, valid)
+negative_cosine(prediction, target)
+barlow_twins(z1, z2, *, off_diagonal)
+vicreg(z1, z2, *, invariance, variance, covariance)
+pair_regression(score, same)
+align(z1, z2, alpha)
+uniform(z, t)
+effective_rank(z)
+feature_std(z)
+feature_correlation(z)
+MemoryQueue(size, dim)
+mix_hard_negatives(query, negatives, *, hardest, mixed, query_mixed, generator)
+MomentumTarget(module, tau, *, buffers)
+DirectPredictor(dim, *, rho, eps, every)
+GroupWhitening(dim, *, groups, shuffle)
+Bilinear(dim)
+gather_with_grad(z)
+"""
+
+
+@pytest.mark.parametrize("line", SIGNATURES.split("\n")[1:-1])
+def test_public_signatures_stay(line: str) -> None:
+    """Names and order; more options may follow, by keyword."""
+    name, _, rest = line.removesuffix(")").partition("(")
+    by_order, _, by_name = rest.partition("*, ") if "*" in rest else (rest, "", "")
+    found = inspect.signature(getattr(contrast, name)).parameters.values()
+    ordered = [p.name for p in found if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert ordered == [word for word in by_order.split(", ") if word]
+    assert set(by_name.split(", ")) - {""} <= {p.name for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY}

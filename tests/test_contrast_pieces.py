@@ -47,7 +47,9 @@ def test_queue_survives_a_checkpoint() -> None:
         queue.push(draw(3, 4, seed=i, dtype=torch.float32))
     state = queue.state_dict()
     assert all(isinstance(value, Tensor) for value in state.values())
+    again.push(draw(1, 4, dtype=torch.float32))
     again.load_state_dict(state)
+    assert len(again) == 5
     for one in (queue, again):
         one.push(draw(2, 4, seed=7, dtype=torch.float32), torch.tensor([3, 4]))
     for ours, theirs in zip(queue.state_dict().values(), again.state_dict().values(), strict=True):

@@ -1,4 +1,4 @@
-"""What holds for every objective: its twin's value, a right and finite gradient, precision, an unbroken graph, errors."""
+"""What holds for every objective: its twin's value, a right and finite gradient, precision, an unbroken graph."""
 
 import pytest
 import torch

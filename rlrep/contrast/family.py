@@ -40,7 +40,7 @@ def corrected_log_mass(
     """Return the log mass of negatives of which a share tau_plus are false, the harder ones weighing more.
 
     log max((R - tau_plus K e^positive) / (1 - tau_plus), K e^floor), R the sum of e^negatives with the weights
-    e^(beta negatives) / mean of e^(beta negatives): Chuang et al. 2020, eq. 8; Robinson et al. 2021, eq. 4. Where the
+    e^(beta negatives) / mean of e^(beta negatives): Chuang et al. 2020, eq. 8; Robinson et al. 2021. Where the
     floor holds there is no gradient; the weights have theirs.
 
     negatives: logits `(A, C)`, `NOTHING` where there is none. count: K `(A,)`. positive: `(A,)`.

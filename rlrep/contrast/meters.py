@@ -10,7 +10,7 @@ from .pairs import check_embeddings, dot, self_pairs, squared_distance, unit, wi
 
 
 def align(z1: Tensor, z2: Tensor, alpha: float = 2) -> Tensor:
-    """Return the mean of ||z1 - z2||^alpha of pairs on the sphere (Wang & Isola 2020, eq. 7); z1, z2: `(N, D)`.
+    """Return the mean of ||z1 - z2||^alpha of pairs on the sphere (Wang & Isola 2020); z1, z2: `(N, D)`.
 
     From 0 to 2^alpha. It carries gradient. Raises ValueError on shapes that do not fit.
     """
@@ -23,7 +23,7 @@ def align(z1: Tensor, z2: Tensor, alpha: float = 2) -> Tensor:
 
 
 def uniform(z: Tensor, t: float = 2) -> Tensor:
-    """Return log mean exp(-t ||a - b||^2) over pairs of rows of z `(N, D)` on the sphere (Wang & Isola 2020, eq. 8).
+    """Return log mean exp(-t ||a - b||^2) over pairs of rows of z `(N, D)` on the sphere (Wang & Isola 2020).
 
     From -4t to 0, where all rows are equal; 0 for a single row. It carries gradient. Raises ValueError on bad shapes.
     """

@@ -156,7 +156,7 @@ def hard_nt_xent(
     valid: Tensor | None = None,
     row_weight: Tensor | None = None,
 ) -> Tensor:
-    """Contrastive loss with hard negatives (Robinson et al. 2021, eq. 4), debiased by tau_plus.
+    """Contrastive loss with hard negatives (HCL, Robinson et al. 2021), debiased by tau_plus.
 
     beta: concentration of the importance weights e^(beta s / temperature), at least 0; they carry gradient. 0 gives
     `debiased_nt_xent`.
@@ -211,7 +211,7 @@ def suncet(
     smoothing: float = 0.0,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Soft nearest-neighbour classification of every row by the others (SuNCEt, Assran et al. 2020, eq. 2).
+    """Soft nearest-neighbour classification of every row by the others (SuNCEt, Assran et al. 2020).
 
     features: `(N, D)`. labels: `(N,)`, any integers.
     smoothing: e in [0, 1): the target is 1 - e + e/C on the own class and e/C on the others; classes that are not in

@@ -1,6 +1,5 @@
 """Negatives from memory (MoCo), and harder ones mixed from them (MoCHi)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,10 +32,12 @@ class MemoryQueue(nn.Module):
         self.register_buffer("tags", torch.full((size,), UNLABELLED))
         self.register_buffer("born", torch.zeros(size, dtype=torch.int64))  # which push brought the row, from 1
         self.register_buffer("pushes", torch.zeros(2, dtype=torch.int64))  # rows and batches pushed so far
+        self._counts: tuple[int, int] | None = (0, 0)  # the same on the host, so that reading waits for no device
+        self.register_load_state_dict_post_hook(_forget_counts)  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         """Return how many keys there are."""
-        return min(int(self.pushes[0]), self.size)
+        return min(self._counted()[0], self.size)
 
     @torch.no_grad()
     def push(self, keys: Tensor, labels: Tensor | None = None) -> None:
@@ -50,12 +51,14 @@ class MemoryQueue(nn.Module):
             raise ValueError(f"Expected keys (B, {dim}) and labels (B,) or None, got {got}.")
         if keys.dtype == torch.float64 and len(self) == 0:
             self.bank = self.bank.double()
-        start = int(self.pushes[0])
-        self.pushes += torch.tensor([len(keys), 1])
+        start, batches = self._counted()
+        self._counts = (start + len(keys), batches + 1)
+        self.pushes[0] += len(keys)
+        self.pushes[1] += 1
         index = torch.arange(start, start + len(keys), device=self.bank.device)[-self.size :] % self.size
         self.bank[index] = unit(keys[-self.size :]).to(self.bank)
         self.tags[index] = UNLABELLED if labels is None else labels[-self.size :].to(self.tags)
-        self.born[index] = int(self.pushes[1])
+        self.born[index] = batches + 1
 
     def keys(self) -> Tensor:
         """Return the keys `(K, dim)`, K <= size."""
@@ -63,7 +66,7 @@ class MemoryQueue(nn.Module):
 
     def ages(self) -> Tensor:
         """Return how many pushes ago each key came, `(K,)` int64: 1 for the last push (VideoMoCo, Pan et al. 2021)."""
-        return int(self.pushes[1]) + 1 - self._in_order(self.born)
+        return self._counted()[1] + 1 - self._in_order(self.born)
 
     def labels(self) -> Tensor:
         """Return the labels `(K,)` int64, -1 where none was given."""
@@ -72,12 +75,17 @@ class MemoryQueue(nn.Module):
     def _in_order(self, rows: Tensor) -> Tensor:
         if len(self) < self.size:
             return rows[: len(self)].clone()
-        return rows.roll(-int(self.pushes[0]) % self.size, 0)
+        return rows.roll(-(self._counted()[0] % self.size), 0)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MemoryQueue":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.pushes = self.pushes.cpu()  # counted on the host: reading a counter must not wait for the device
-        return self
+    def _counted(self) -> tuple[int, int]:
+        if self._counts is None:
+            self._counts = (int(self.pushes[0]), int(self.pushes[1]))
+        return self._counts
+
+
+def _forget_counts(queue: nn.Module, _: Any) -> None:
+    assert isinstance(queue, MemoryQueue)
+    queue._counts = None
 
 
 @torch.no_grad()
@@ -90,7 +98,7 @@ def mix_hard_negatives(
     query_mixed: int,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Mix new negatives from the hardest of each query (MoCHi, Kalantidis et al. 2020, eq. 4 and 5).
+    """Mix new negatives from the hardest of each query (MoCHi, Kalantidis et al. 2020).
 
     The first `mixed` are a n_i + (1 - a) n_j, a in (0, 1); the other `query_mixed` are b query + (1 - b) n_j,
     b in (0, 0.5); n_i and n_j are drawn with replacement from the `hardest` negatives most similar to the query (all,

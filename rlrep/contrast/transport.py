@@ -17,7 +17,7 @@ def cacr(
     valid: Tensor | None = None,
     row_weight: Tensor | None = None,
 ) -> Tensor:
-    """Contrastive attraction and contrastive repulsion (Zheng et al. 2023, eq. 4 and 5): attract x L_CA + repel x L_CR.
+    """Contrastive attraction and contrastive repulsion (CACR, Zheng et al. 2023): attract x L_CA + repel x L_CR.
 
     Cost c = ||a - b||^2 on the sphere. L_CA: mean over anchors of the cost of their other views, weighted by
     softmax(t_pos c). L_CR: minus the mean over anchors and pairs of views x < y of the cost of the other samples in
