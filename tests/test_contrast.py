@@ -1,135 +1,301 @@
-"""Objectives, targets, heads and meters against slow twins, closed forms and symmetries."""
+"""Objectives against worked values, closed forms and each other (against slow twins: test_contrast_twins.py)."""
 
+import inspect
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from rlrep.contrast import Bilinear, MomentumTarget, bilinear_info_nce, effective_rank, feature_std, pair_regression
+from rlrep import contrast
+from rlrep.contrast import (
+    align,
+    barlow_twins,
+    bilinear_info_nce,
+    cacr,
+    debiased_nt_xent,
+    hard_nt_xent,
+    info_nce,
+    mahalanobis_info_nce,
+    negative_cosine,
+    nt_xent,
+    pair_regression,
+    suncet,
+    sup_con,
+    uniform,
+    vicreg,
+)
+from rlrep.contrast.family import NOTHING, corrected_log_mass
+from tests import contrast_twins as twins
+from tests.contrast_cases import CASES, LABELS, WEIGHT, draw
 
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def slow_info_nce(query: Tensor, key: Tensor, weight: Tensor, temperature: float, valid: Tensor) -> float:
-    """Loops and plain exponentials."""
-    losses = []
-    for i, q in enumerate(query):
-        scores = [math.exp(float(q @ weight @ k) / temperature) for k in key]
-        rest = sum(score for j, score in enumerate(scores) if j != i and valid[i, j])
-        losses.append(-math.log(scores[i] / (scores[i] + rest)))
-    return sum(losses) / len(losses)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.3])
-@pytest.mark.parametrize("masked", [False, True])
-def test_bilinear_info_nce_equals_its_slow_twin(temperature: float, masked: bool) -> None:
-    query, key, weight = draw(6, 4, seed=1), draw(6, 4, seed=2), draw(4, 4, seed=3)
-    valid = draw(6, 6, seed=4) > 0 if masked else torch.ones(6, 6, dtype=torch.bool)
-    want = slow_info_nce(query, key, weight, temperature, valid)
-    got = bilinear_info_nce(query, key, weight, temperature=temperature, valid=valid if masked else None)
-    assert got.item() == pytest.approx(want, rel=1e-12)
-    assert got.shape == ()
-
-
-def test_bilinear_info_nce_gradient() -> None:
-    inputs = [draw(4, 3, seed=1), draw(4, 3, seed=2), draw(3, 3, seed=3)]
-    valid = draw(4, 4, seed=4) > 0
-    weights = torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64)
-
-    def loss(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
-        return bilinear_info_nce(query, key, weight, valid=valid, row_weight=weights)
-
-    assert torch.autograd.gradcheck(loss, [tensor.requires_grad_() for tensor in inputs])
+FORMS: tuple[Literal["out", "in"], ...] = ("out", "in")
+SIMILARITIES: tuple[Literal["cosine", "dot", "neg_sq_dist"], ...] = ("cosine", "dot", "neg_sq_dist")
 
 
-def test_bilinear_info_nce_closed_forms() -> None:
-    query, key, weight = draw(8, 5, seed=1), draw(8, 5, seed=2), draw(5, 5, seed=3)
-    assert bilinear_info_nce(query[:1], key[:1], weight).item() == 0.0
-    assert bilinear_info_nce(query, key, torch.zeros_like(weight)).item() == pytest.approx(math.log(8))
-    nothing_valid = torch.zeros(8, 8, dtype=torch.bool)
-    assert bilinear_info_nce(query, key, weight, valid=nothing_valid).item() == pytest.approx(0.0, abs=1e-12)
+def test_the_order_of_labelled_samples_does_not_matter() -> None:
+    z, order = draw(6, 2, 4, seed=1), torch.tensor([4, 0, 5, 1, 3, 2])
+    for form in FORMS:
+        moved = sup_con(z[order], LABELS[order], temperature=0.5, form=form)
+        torch.testing.assert_close(moved, sup_con(z, LABELS, temperature=0.5, form=form))
+    for smoothing in (0.0, 0.3):
+        moved = suncet(z[order, 0], 7 - LABELS[order], temperature=0.5, smoothing=smoothing)
+        torch.testing.assert_close(moved, suncet(z[:, 0], LABELS, temperature=0.5, smoothing=smoothing))
 
 
-def test_a_constant_per_row_changes_nothing() -> None:
-    """A constant key feature with its own weights adds q . c to every logit of the row."""
+ONE_POSITIVE = ["cosine", "dot", "neg_sq_dist", "bilinear", "mahalanobis", "nt_xent", "debiased", "hard"]
+
+
+@pytest.mark.parametrize("name", ONE_POSITIVE)
+def test_the_positive_is_never_masked(name: str) -> None:
+    """Without negatives it is alone: loss 0. A mask that only names positives changes nothing."""
+    z1, z2, fast = draw(6, 4, seed=1), draw(6, 4, seed=2), CASES[name].fast
+    assert fast(z1, z2, 0.5, torch.zeros(6, 6, dtype=torch.bool)).item() == pytest.approx(0.0, abs=1e-12)
+    torch.testing.assert_close(fast(z1, z2, 0.5, ~torch.eye(6, dtype=torch.bool)), fast(z1, z2, 0.5, None))
+
+
+def test_values_worked_out_elsewhere() -> None:
+    """The value of every line was computed by the named public codes (SimCLR's is twice the first)."""
+    k = torch.arange(24, dtype=torch.float64).reshape(6, 4)
+    a = torch.sin(1.3 * k + 0.5)
+    b = a + 0.35 * torch.cos(2.1 * k)
+    z1, z2 = F.normalize(a), F.normalize(b)
+    queue = F.normalize(torch.cos(0.9 * torch.arange(32, dtype=torch.float64).reshape(4, 8)), dim=0).T
+    weight = torch.arange(16, dtype=torch.float64).reshape(4, 4) / 16
+    both = torch.stack([z1, z2])
+    for value, want in [
+        (nt_xent(z1, z2, temperature=0.5), 1.0717500360),  # lightly, pytorch-metric-learning, SupContrast, solo-learn
+        (nt_xent(a, b, temperature=0.5), 1.0717500360),
+        (sup_con(both.transpose(0, 1), LABELS, temperature=0.5), 2.8878595408),  # SupContrast with base = temperature
+        (debiased_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1), 0.6974094811),  # HCL with beta 0
+        (info_nce(z1, z2, temperature=0.5), 0.6800376074),
+        (align(z1, z2), 0.0925047763),
+        (uniform(z1), -2.7250818645),
+        (cacr(both, t_pos=1.0, t_neg=1.0, repel=0.0), 0.0925047763),  # CACR-SSL
+        (info_nce(z1, z2, negatives=queue, temperature=0.5), 1.2459616273),  # lightly with a memory bank
+        (bilinear_info_nce(a, b, weight), 1.7318020111),  # curl
+    ]:
+        assert value.item() == pytest.approx(want, abs=6e-11)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_identical_features(count: int) -> None:
+    same, other = torch.ones(count, 3, dtype=torch.float64), 3 * torch.ones(count, 3, dtype=torch.float64)
+    assert nt_xent(same, other, temperature=0.07).item() == pytest.approx(math.log(2 * count - 1))
+    assert info_nce(same, other, temperature=0.07).item() == pytest.approx(math.log(count))
+    assert bilinear_info_nce(same, other, torch.zeros(3, 3)).item() == pytest.approx(math.log(count))
+    against = info_nce(same, other, temperature=0.07, negatives=torch.ones(4, 3, dtype=torch.float64))
+    assert against.item() == pytest.approx(math.log(5))
+    assert uniform(same).item() == pytest.approx(0.0, abs=1e-12)
+    assert align(same, other).item() == pytest.approx(0.0, abs=1e-12)
+    assert negative_cosine(same, other).item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_members_of_the_family_meet(temperature: float) -> None:
+    z1, z2 = draw(6, 4, seed=1), draw(6, 4, seed=2)
+    pairs, t = torch.stack([z1, z2], 1), temperature
+    plain = nt_xent(z1, z2, temperature=t)
+    debiased = debiased_nt_xent(z1, z2, temperature=t, tau_plus=0.1)
+    hard = hard_nt_xent(z1, z2, temperature=t, tau_plus=0.1, beta=0.0)
+    torch.testing.assert_close(debiased_nt_xent(z1, z2, temperature=t, tau_plus=0.0), plain)
+    torch.testing.assert_close(hard, debiased)
+    torch.testing.assert_close(hard_nt_xent(z1, z2, temperature=t, tau_plus=0.1, beta=1e-9), debiased)
+    assert hard_nt_xent(z1, z2, temperature=t, tau_plus=0.0, beta=2.0) > plain
+    assert debiased_nt_xent(z1, z1, temperature=t, tau_plus=0.1) < nt_xent(z1, z1, temperature=t)
+    for labels in (None, torch.arange(6)):
+        torch.testing.assert_close(sup_con(pairs, labels, temperature=t), plain)
+        torch.testing.assert_close(sup_con(pairs, labels, temperature=t, form="in"), plain)
+    one_by_one = [sup_con(each, temperature=t, contrast="one") for each in (pairs, pairs.flip(1))]
+    torch.testing.assert_close((one_by_one[0] + one_by_one[1]) / 2, plain)
+    only = torch.eye(6, dtype=torch.bool)
+    in_batch = torch.stack([z2[~row] for row in only])
+    torch.testing.assert_close(info_nce(z1, z2, temperature=t, negatives=in_batch), info_nce(z1, z2, temperature=t))
+
+
+def test_sup_con_and_suncet_are_one_gradient() -> None:
+    """L_in = SuNCEt + mean log |P|, and it is at most L_out."""
+    z = draw(6, 4, seed=1).requires_grad_()
+    labels = torch.tensor([0, 1, 0, 1, 1, 0])
+    inside = sup_con(z[:, None], labels, temperature=0.3, form="in")
+    neighbours = suncet(z, labels, temperature=0.3)
+    assert (inside - neighbours).item() == pytest.approx(math.log(2))
+    gradients = [torch.autograd.grad(loss, z)[0] for loss in (inside, neighbours)]
+    torch.testing.assert_close(*gradients)
+    assert inside <= sup_con(z[:, None], labels, temperature=0.3)
+
+
+def test_anchors_without_a_positive_are_not_counted() -> None:
+    """Sample 3 is alone in its class: it is a negative, no anchor."""
+    z, alone = draw(6, 4, seed=1), torch.arange(6)
+    for form in FORMS:
+        want = twins.sup_con(z[:, None], LABELS, 0.5, form)
+        assert sup_con(z[:, None], LABELS, temperature=0.5, form=form).item() == pytest.approx(want)
+        z.requires_grad_()
+        nothing = sup_con(z[:, None], alone, temperature=0.5, form=form)
+        assert nothing.item() == 0.0 and not torch.autograd.grad(nothing, z)[0].any()
+        z.requires_grad_(False)
+    assert suncet(z, alone, temperature=0.5).item() == suncet(z, alone, temperature=0.5, smoothing=0.1).item() == 0.0
+
+
+def test_suncet_smoothing() -> None:
+    """Smoothing mixes the own class with the mean over classes; a class that is not there is left out."""
+    z, labels = draw(6, 4, seed=1), torch.tensor([5, 9, 5, 9, 9, 5])
+    one_hot, half = suncet(z, labels, temperature=0.5), suncet(z, labels, temperature=0.5, smoothing=0.5)
+    swapped = twins.suncet(z, labels, 0.5, 0.5)
+    assert half.item() == pytest.approx(swapped)
+    assert suncet(z, labels, temperature=0.5, num_classes=2, smoothing=0.5).item() == pytest.approx(swapped)
+    wide = suncet(z, labels, temperature=0.5, num_classes=10, smoothing=0.5)
+    assert wide.item() == pytest.approx(twins.suncet(z, labels, 0.5, 0.5, 10))
+    torch.testing.assert_close(suncet(z, labels, temperature=0.5, num_classes=3), one_hot)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("shape", [(7, 4), (6, 7, 4)])
+def test_given_negatives(similarity: Literal["cosine", "dot", "neg_sq_dist"], shape: tuple[int, ...]) -> None:
+    z1, z2, negatives, valid = draw(6, 4, seed=1), draw(6, 4, seed=2), draw(*shape, seed=3), draw(6, 7, seed=4) > 0
+    for mask in (None, valid):
+        got = info_nce(z1, z2, temperature=0.5, negatives=negatives, similarity=similarity, valid=mask)
+        assert got.item() == pytest.approx(twins.info_nce_against(z1, z2, negatives, 0.5, similarity, mask))
+
+
+def test_negatives_add_up() -> None:
+    z1, z2, queue, own = draw(6, 4, seed=1), draw(6, 4, seed=2), draw(7, 4, seed=3), draw(6, 3, 4, seed=5)
+    losses = [
+        info_nce(z1, z2, temperature=0.5, negatives=negatives).item()
+        for negatives in (queue[:0], queue[:3], queue, [queue, own])
+    ]
+    assert losses == sorted(losses) and losses[0] == 0.0 and len(set(losses)) == 4
+    joined = torch.cat([queue.expand(6, -1, -1), own], 1)
+    assert info_nce(z1, z2, temperature=0.5, negatives=joined).item() == pytest.approx(losses[3])
+    for bad in (queue[:, :3], own[:5], queue[0]):
+        with pytest.raises(ValueError, match=r"negatives must be \(K, 4\) or \(6, K, 4\), got"):
+            info_nce(z1, z2, temperature=0.5, negatives=bad)
+    with pytest.raises(ValueError, match=r"bool \(6, 7\).*\(6, 6\)"):
+        info_nce(z1, z2, temperature=0.5, negatives=queue, valid=torch.ones(6, 6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["cosine", "bilinear", "mahalanobis", "nt_xent", "debiased", "hard"])
+def test_row_weights_select_samples(name: str) -> None:
+    z1, z2 = draw(6, 4, seed=1), draw(6, 4, seed=2)
+
+    def loss(row_weight: Tensor | None) -> Tensor:
+        if name == "cosine":
+            return info_nce(z1, z2, temperature=0.5, row_weight=row_weight)
+        if name == "bilinear":
+            return bilinear_info_nce(z1, z2, WEIGHT, temperature=0.5, row_weight=row_weight)
+        if name == "mahalanobis":
+            return mahalanobis_info_nce(z1, z1**2, z2, z2**2, temperature=0.5, row_weight=row_weight)
+        if name == "nt_xent":
+            return nt_xent(z1, z2, temperature=0.5, row_weight=row_weight)
+        if name == "debiased":
+            return debiased_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1, row_weight=row_weight)
+        return hard_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1, beta=1.0, row_weight=row_weight)
+
+    each = [loss(row) for row in torch.eye(6, dtype=torch.float64)]
+    torch.testing.assert_close(torch.stack(each).mean(), loss(None))
+    some = torch.tensor([1.0, 0.0, 3.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(loss(some), each[0] * 0.25 + each[2] * 0.75)
+    z1.requires_grad_()
+    none = loss(torch.zeros(6))
+    assert none.item() == 0.0 and not torch.autograd.grad(none, z1)[0].any()
+    with pytest.raises(ValueError, match=r"row_weight must be \(6,\), got \(3,\)"):
+        loss(torch.ones(3))
+
+
+def test_row_weights_of_the_others() -> None:
+    z1, z2, only = draw(6, 4, seed=1), draw(6, 4, seed=2), torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+    torch.testing.assert_close(negative_cosine(z1, z2, row_weight=only), negative_cosine(z1[2:3], z2[2:3]))
+    pair = torch.stack([z1, z2])
+    weighted = cacr(pair, t_pos=1.0, t_neg=1.0, repel=0.0, row_weight=only)
+    torch.testing.assert_close(weighted, cacr(pair[:, 2:3], t_pos=1.0, t_neg=1.0, repel=0.0))
+
+
+def test_bilinear_closed_forms() -> None:
     query, key, weight = draw(7, 4, seed=1), draw(7, 4, seed=2), draw(4, 4, seed=3)
     key[:, 3] = 1.0
     shifted = weight.clone()
-    shifted[:, 3] += draw(4, seed=5) * 100
+    shifted[:, 3] += draw(4, seed=5) * 100  # adds q . c to every logit of a row
     torch.testing.assert_close(bilinear_info_nce(query, key, shifted), bilinear_info_nce(query, key, weight))
-
-
-def test_permuting_the_batch_changes_nothing() -> None:
-    query, key, weight = draw(7, 4, seed=1), draw(7, 4, seed=2), draw(4, 4, seed=3)
-    order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(
-        bilinear_info_nce(query[order], key[order], weight), bilinear_info_nce(query, key, weight)
+        bilinear_info_nce(query, key, torch.eye(4).double(), temperature=0.5),
+        info_nce(query, key, temperature=0.5, similarity="dot"),
     )
+    with pytest.raises(ValueError, match=r"\(7, 4\), \(5, 4\)"):
+        bilinear_info_nce(query, key[:5], weight)
+    with pytest.raises(ValueError, match=r"\(4, 3\)"):
+        bilinear_info_nce(query, key, weight[:, :3])
+
+
+def test_mahalanobis_with_one_variance_is_a_distance() -> None:
+    mean_q, mean_k, var = draw(6, 4, seed=1), draw(6, 4, seed=2), torch.full((6, 4), 0.999, dtype=torch.float64)
+    torch.testing.assert_close(
+        mahalanobis_info_nce(mean_q, var, mean_k, var, temperature=0.5),
+        info_nce(mean_q, mean_k, temperature=0.5, similarity="neg_sq_dist"),
+    )
+
+
+def test_distances_beside_large_norms() -> None:
+    """float32 must see differences of 0.1 at an offset of 1000."""
+    z1, z2 = draw(6, 4, seed=1) * 0.1, draw(6, 4, seed=2) * 0.1
+    want = info_nce(z1, z2, temperature=0.1, similarity="neg_sq_dist").float()
+    far = [(z + 1000.0).float() for z in (z1, z2)]
+    torch.testing.assert_close(info_nce(*far, temperature=0.1, similarity="neg_sq_dist"), want, rtol=5e-3, atol=0.0)
+
+
+def test_where_the_floor_holds_negatives_get_no_gradient() -> None:
+    negatives = torch.tensor([[-2.0, -1.0, NOTHING], [1.0, 2.0, 1.5]], dtype=torch.float64).requires_grad_()
+    positive = torch.tensor([2.0, -1.0], dtype=torch.float64).requires_grad_()
+    count = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    mass = corrected_log_mass(negatives, count, positive, tau_plus=0.3, beta=0.0, floor=-2.0)
+    assert mass[0].item() == pytest.approx(math.log(2) - 2.0)
+    assert mass[1].exp().item() == pytest.approx((math.e + math.e**2 + math.e**1.5 - 0.9 / math.e) / 0.7)
+    to_negatives, to_positive = torch.autograd.grad(mass.sum(), [negatives, positive])
+    assert not to_negatives[0].any() and to_positive[0] == 0.0
+    assert bool((to_negatives[1] > 0).all()) and to_positive[1] < 0.0
+
+
+def test_cacr_closed_forms() -> None:
+    pair = torch.stack([draw(6, 4, seed=1), draw(6, 4, seed=2)])
+    torch.testing.assert_close(cacr(pair, t_pos=3.0, t_neg=1.0, repel=0.0), align(pair[0], pair[1]))
+    three = torch.cat([pair, draw(1, 6, 4, seed=3)])
+    flat = cacr(three, t_pos=0.0, t_neg=0.0, attract=1.0, repel=0.0)
+    want = (align(three[0], three[1]) + align(three[0], three[2]) + align(three[1], three[2])) / 3
+    torch.testing.assert_close(flat, want)
+    with pytest.raises(ValueError, match=r"\(1, 6, 4\)"):
+        cacr(pair[:1], t_pos=1.0, t_neg=1.0)
+
+
+def test_no_target_gets_a_gradient_from_negative_cosine() -> None:
+    prediction, target = draw(5, 4, seed=1).requires_grad_(), draw(5, 4, seed=2).requires_grad_()
+    torch.autograd.backward(negative_cosine(prediction, target))
+    assert target.grad is None and prediction.grad is not None
+    assert negative_cosine(prediction, -prediction).item() == pytest.approx(4.0)
 
 
 def test_detached_key_gets_no_gradient_and_query_does() -> None:
     query, key = draw(5, 4, seed=1).requires_grad_(), draw(5, 4, seed=2).requires_grad_()
-    torch.autograd.backward(bilinear_info_nce(query, key.detach(), draw(4, 4, seed=3)))
+    torch.autograd.backward(info_nce(query, key.detach(), temperature=0.5))
     assert key.grad is None
     assert query.grad is not None and query.grad.abs().sum() > 0
 
 
-def test_row_weights_select_anchors() -> None:
-    query, key, weight = draw(6, 4, seed=1), draw(6, 4, seed=2), draw(4, 4, seed=3)
-    each = [bilinear_info_nce(query, key, weight, row_weight=row) for row in torch.eye(6, dtype=torch.float64)]
-    torch.testing.assert_close(torch.stack(each).mean(), bilinear_info_nce(query, key, weight))
-    some = torch.tensor([1.0, 0.0, 3.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-    torch.testing.assert_close(bilinear_info_nce(query, key, weight, row_weight=some), each[0] * 0.25 + each[2] * 0.75)
-    query.requires_grad_()
-    none = bilinear_info_nce(query, key, weight, row_weight=torch.zeros(6))
-    torch.autograd.backward(none)
-    assert none.item() == 0.0 and query.grad is not None and not query.grad.any()
-
-
-def test_large_logits_stay_finite_in_every_precision() -> None:
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        query = (draw(6, 4, seed=1) * 1e4).to(dtype).requires_grad_()
-        loss = bilinear_info_nce(query, (draw(6, 4, seed=2) * 1e4).to(dtype), torch.eye(4, dtype=dtype))
-        torch.autograd.backward(loss)
-        assert loss.isfinite() and query.grad is not None and bool(query.grad.isfinite().all())
-
-
-def test_autocast_does_not_lower_the_precision() -> None:
-    query, key, weight = (
-        draw(*shape, seed=i, dtype=torch.float32) for i, shape in enumerate([(64, 50), (64, 50), (50, 50)])
-    )
-    plain = bilinear_info_nce(query, key, weight)
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = bilinear_info_nce(query, key, weight)
-    assert cast.dtype == torch.float32 and torch.equal(cast, plain)
-
-
-def test_bilinear_info_nce_names_bad_shapes() -> None:
-    query, weight = draw(6, 4), draw(4, 4)
-    with pytest.raises(ValueError, match=r"\(6, 4\), \(5, 4\)"):
-        bilinear_info_nce(query, query[:5], weight)
-    with pytest.raises(ValueError, match=r"\(4, 3\)"):
-        bilinear_info_nce(query, query, weight[:, :3])
-    with pytest.raises(ValueError, match=r"bool \(6, 6\).*\(6, 5\)"):
-        bilinear_info_nce(query, query, weight, valid=torch.ones(6, 5, dtype=torch.bool))
-    with pytest.raises(ValueError, match="float64"):
-        bilinear_info_nce(query, query, weight, valid=draw(6, 6))
-    with pytest.raises(ValueError, match=r"row_weight must be \(6,\), got \(5,\)"):
-        bilinear_info_nce(query, query, weight, row_weight=draw(5))
-    with pytest.raises(ValueError, match="N > 0"):
-        bilinear_info_nce(query[:0], query[:0], weight)
-    with pytest.raises(ValueError, match="temperature"):
-        bilinear_info_nce(query, query, weight, temperature=0.0)
+def test_redundancy_is_least_without_any() -> None:
+    white = torch.linalg.qr(draw(20, 5) - draw(20, 5).mean(0))[0]
+    white = torch.linalg.qr(white - white.mean(0))[0] * math.sqrt(20)
+    assert barlow_twins(white, 3 * white + 1, off_diagonal=1.0).item() < 1e-3
+    assert barlow_twins(white, -white, off_diagonal=0.0).item() == pytest.approx(20.0, rel=1e-4)
+    assert vicreg(2 * white, 2 * white).item() == pytest.approx(0.0, abs=1e-9)
+    assert vicreg(torch.ones(8, 3), torch.ones(8, 3)).item() == pytest.approx(25.0 * 0.99)
 
 
 def test_pair_regression() -> None:
     score = torch.tensor([0.0, 0.5, 1.0, 0.2], dtype=torch.float64, requires_grad=True)
     same = torch.tensor([True, True, False, False])
-    want = (0.0**2 + 0.5**2 + 0.0**2 + 0.8**2) / 4
-    assert pair_regression(score, same).item() == pytest.approx(want)
+    assert pair_regression(score, same).item() == pytest.approx((0.0**2 + 0.5**2 + 0.0**2 + 0.8**2) / 4)
     assert torch.autograd.gradcheck(lambda s: pair_regression(s, same), [score])
     assert pair_regression(torch.tensor([0.25]), torch.tensor([0.75])).item() == 0.0
     with pytest.raises(ValueError, match=r"\(4,\) and \(3,\)"):
@@ -142,82 +308,63 @@ def test_pair_regression_is_least_at_the_mean_label() -> None:
     assert losses[1] == min(losses) == pytest.approx(0.25 * 0.75)
 
 
-def test_effective_rank() -> None:
-    orthonormal = torch.linalg.qr(draw(20, 5))[0]
-    assert effective_rank(orthonormal).item() == pytest.approx(5.0)
-    assert effective_rank(7 * orthonormal).item() == pytest.approx(5.0)
-    assert effective_rank(draw(20, 1) @ draw(1, 5)).item() == pytest.approx(1.0, abs=1e-6)
-    assert effective_rank(torch.zeros(4, 3)).item() == 1.0
-    two = torch.diag(torch.tensor([3.0, 1.0]))
-    assert effective_rank(two).item() == pytest.approx(math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25))))
-    with pytest.raises(ValueError, match=r"\(3,\)"):
-        effective_rank(torch.zeros(3))
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda z: nt_xent(z, z, temperature=0.0), "temperature"),
+        (lambda z: info_nce(z, z, temperature=math.nan), "temperature"),
+        (lambda z: bilinear_info_nce(z, z, WEIGHT, temperature=-1.0), "temperature"),
+        (lambda z: nt_xent(z, z[:5], temperature=1.0), r"z1, z2 .* \(6, 4\), \(5, 4\)"),
+        (lambda z: negative_cosine(z, z[:, :3]), r"prediction, target .* \(6, 4\), \(6, 3\)"),
+        (lambda z: debiased_nt_xent(z, z, temperature=1.0, tau_plus=1.0), "tau_plus"),
+        (lambda z: hard_nt_xent(z, z, temperature=1.0, tau_plus=0.0, beta=-1.0), "beta"),
+        (lambda z: sup_con(z, temperature=1.0), r"\(N, V, D\).*\(6, 4\)"),
+        (lambda z: sup_con(z[:, None], LABELS[:5], temperature=1.0), r"\(6,\).*\(5,\)"),
+        (lambda z: sup_con(z[:, None], temperature=1.0, form="no"), "form"),  # type: ignore[arg-type]
+        (lambda z: suncet(z, LABELS, temperature=1.0, smoothing=1.0), "smoothing"),
+        (lambda z: info_nce(z, z, temperature=1.0, similarity="no"), "neg_sq_dist"),  # type: ignore[arg-type]
+    ],
+)
+def test_settings_out_of_range_are_named(call: Callable[[Tensor], Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(draw(6, 4))
 
 
-def test_feature_std() -> None:
-    z = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
-    assert feature_std(z).item() == 0.5
-    assert feature_std(z[:1]).item() == 0.0
-    assert not feature_std(z.requires_grad_()).requires_grad
+SIGNATURES = """
+info_nce(query, key, *, temperature, negatives, similarity, valid)
+bilinear_info_nce(query, key, weight, *, temperature, valid)
+mahalanobis_info_nce(mean_q, var_q, mean_k, var_k, *, temperature, valid)
+nt_xent(z1, z2, *, temperature, valid)
+sup_con(features, labels, *, temperature, form, contrast, valid)
+suncet(features, labels, *, temperature, num_classes, smoothing, valid)
+debiased_nt_xent(z1, z2, *, temperature, tau_plus, valid)
+hard_nt_xent(z1, z2, *, temperature, tau_plus, beta, valid)
+cacr(views, *, t_pos, t_neg, attract, repel, valid)
+negative_cosine(prediction, target)
+barlow_twins(z1, z2, *, off_diagonal)
+vicreg(z1, z2, *, invariance, variance, covariance)
+pair_regression(score, same)
+align(z1, z2, alpha)
+uniform(z, t)
+effective_rank(z)
+feature_std(z)
+feature_correlation(z)
+MemoryQueue(size, dim)
+mix_hard_negatives(query, negatives, *, hardest, mixed, query_mixed, generator)
+MomentumTarget(module, tau, *, buffers)
+DirectPredictor(dim, *, rho, eps, every)
+GroupWhitening(dim, *, groups, shuffle)
+Bilinear(dim)
+gather_with_grad(z)
+"""
 
 
-def make_net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
-
-
-@pytest.mark.parametrize("buffers", ["own", "copy"])
-def test_momentum_target_follows(buffers: str) -> None:
-    net = make_net()
-    target = MomentumTarget(net, 0.25, buffers="own" if buffers == "own" else "copy")
-    before = [p.detach().clone() for p in net.parameters()]
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(1.0)
-    net(draw(16, 3, dtype=torch.float32) + 5)
-    target.update()
-    for start, parameter in zip(before, target.parameters(), strict=True):
-        torch.testing.assert_close(parameter, start + 0.25)
-    mine, theirs = target.module.get_buffer("1.running_mean"), net.get_buffer("1.running_mean")
-    assert torch.equal(mine, theirs) == (buffers == "copy")
-    assert buffers == "copy" or not mine.any()
-
-
-def test_momentum_target_is_frozen_and_separate() -> None:
-    net = make_net()
-    target = MomentumTarget(net, 1.0)
-    x = draw(4, 3, dtype=torch.float32).requires_grad_()
-    assert torch.equal(target(x), make_net()(x)) and not target(x).requires_grad
-    assert not any(parameter.requires_grad for parameter in target.parameters())
-    assert len(list(target.parameters())) == len(list(net.parameters()))  # the online module is not a part of it
-    assert list(target.state_dict()) == [f"module.{name}" for name in net.state_dict()]
-    mine, theirs = target.module.get_parameter("0.weight"), net.get_parameter("0.weight")
-    nn.init.ones_(theirs)
-    assert not torch.equal(mine, theirs)
-    target.update()
-    assert torch.equal(mine, theirs)
-    for tau in (0.0, 1.5):
-        with pytest.raises(ValueError, match="tau"):
-            MomentumTarget(net, tau)
-
-
-def test_momentum_target_keeps_memory_format_and_takes_parameterless_modules() -> None:
-    conv = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    target = MomentumTarget(conv, 0.5)
-    target.update()
-    assert target.module.get_parameter("weight").is_contiguous(memory_format=torch.channels_last)
-    MomentumTarget(nn.Identity(), 0.5).update()
-
-
-def test_bilinear() -> None:
-    head = Bilinear(6, generator=torch.Generator().manual_seed(1))
-    assert bool(((head.weight >= 0) & (head.weight < 1)).all()) and head.weight.mean().item() == pytest.approx(
-        0.5, abs=0.2
-    )
-    again = Bilinear(6, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(head.weight, again.weight)
-    query, key = draw(5, 6, dtype=torch.float32), draw(5, 6, seed=1, dtype=torch.float32)
-    torch.testing.assert_close(Bilinear(6, init="identity")(query, key), query @ key.T)
-    torch.testing.assert_close(head(query, key), torch.einsum("id,de,je->ij", query, head.weight, key))
-    with pytest.raises(ValueError, match="dim"):
-        Bilinear(0)
+@pytest.mark.parametrize("line", SIGNATURES.split("\n")[1:-1])
+def test_public_signatures_stay(line: str) -> None:
+    """Names and order; more options may follow, by keyword."""
+    name, _, rest = line.removesuffix(")").partition("(")
+    by_order, _, by_name = rest.partition("*, ") if "*" in rest else (rest, "", "")
+    found = inspect.signature(getattr(contrast, name)).parameters.values()
+    ordered = [p.name for p in found if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert ordered == [word for word in by_order.split(", ") if word]
+    assert set(by_name.split(", ")) - {""} <= {p.name for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -1,8 +1,58 @@
-"""Contrast core: objectives, targets, heads and meters. It knows nothing of RL."""
+"""Contrast core: objectives, queues, targets, heads and meters. It knows nothing of RL."""
 
-from .heads import Bilinear
-from .meters import effective_rank, feature_std
-from .objectives import bilinear_info_nce, pair_regression
+from .agreement import barlow_twins, negative_cosine, pair_regression, vicreg
+from .batchnorm import SplitBatchNorm
+from .directpred import DirectPredictor
+from .distributed import gather_with_grad
+from .family import diagonal_cross_entropy, weighted_mean
+from .heads import Bilinear, Predictor, Projector
+from .meters import align, effective_rank, feature_correlation, feature_std, uniform
+from .objectives import (
+    bilinear_info_nce,
+    bilinear_logits,
+    debiased_nt_xent,
+    hard_nt_xent,
+    info_nce,
+    mahalanobis_info_nce,
+    nt_xent,
+    suncet,
+    sup_con,
+)
+from .queue import MemoryQueue, mix_hard_negatives
 from .targets import MomentumTarget
+from .transport import cacr
+from .whitening import GroupWhitening
 
-__all__ = ["Bilinear", "MomentumTarget", "bilinear_info_nce", "effective_rank", "feature_std", "pair_regression"]
+__all__ = [
+    "Bilinear",
+    "DirectPredictor",
+    "GroupWhitening",
+    "MemoryQueue",
+    "MomentumTarget",
+    "Predictor",
+    "Projector",
+    "SplitBatchNorm",
+    "align",
+    "barlow_twins",
+    "bilinear_info_nce",
+    "bilinear_logits",
+    "cacr",
+    "debiased_nt_xent",
+    "diagonal_cross_entropy",
+    "effective_rank",
+    "feature_correlation",
+    "feature_std",
+    "gather_with_grad",
+    "hard_nt_xent",
+    "info_nce",
+    "mahalanobis_info_nce",
+    "mix_hard_negatives",
+    "negative_cosine",
+    "nt_xent",
+    "pair_regression",
+    "suncet",
+    "sup_con",
+    "uniform",
+    "vicreg",
+    "weighted_mean",
+]
