@@ -99,9 +99,10 @@ def multi_view(images: Tensor, views: Sequence[View], generator: Generator) -> T
 
 
 def _as_float(obs: Tensor, channels: int) -> Tensor:
-    return obs.float().div_(255).unflatten(1, (-1, channels))
+    x: Tensor = obs.float().div_(255).unflatten(1, (-1, channels))
+    return x
 
 
 def _as_bytes(x: Tensor) -> Tensor:
-    scaled: Tensor = (x * 255).add_(0.5)
-    return scaled.flatten(1, 2).to(torch.uint8)
+    frames: Tensor = (x * 255).add_(0.5).to(torch.uint8).flatten(1, 2)
+    return frames
