@@ -112,6 +112,11 @@ class DMCEnv(gymnasium.Env[Array, Array]):
                 renderer.close()
         self._pixels = self._video = None
 
+    def labels(self) -> dict[str, float]:
+        """Return the physics state that the newest frame shows, for probes: generalised positions and velocities."""
+        data = self._suite_env.physics.data
+        return {f"{kind}_{i}": float(x) for kind in ("qpos", "qvel") for i, x in enumerate(getattr(data, kind))}
+
     def state(self) -> Tree:
         """Return what `load_state` replays: the RNG at the episode's start and every action since."""
         return {

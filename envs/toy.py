@@ -129,6 +129,10 @@ class ToyEnv(gymnasium.Env[Array, Array]):
         """Return the line as RGB `(64, 64, 3)`."""
         return np.ascontiguousarray(_draw(self._agent, self._target, 64).transpose(1, 2, 0))
 
+    def labels(self) -> dict[str, float]:
+        """Return what the newest frame shows, for probes: both positions."""
+        return {"agent": self._agent, "target": self._target}
+
     def state(self) -> Tree:
         """Return everything `load_state` needs."""
         return {

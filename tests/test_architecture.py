@@ -22,15 +22,16 @@ FLOORS = {
     "rlrep.configs": 0,
     "rlrep.replay": 1,
     "rlrep.aux": 2,
+    "rlrep.ssl": 2,
     "rlrep.agents": 3,
     "rlrep.envs": 3,
     "rlrep.runtime": 4,
     "rlrep": 5,  # entry points, and what `import rlrep` offers
 }
-SHARED = ("rlrep.nn", "rlrep.views", "rlrep.contrast")
+SHARED = ("rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl")
 BANNED_IN = {
     "rlrep.envs": {"torch": "worker processes must start fast and small"},
-    **{room: {"gymnasium": "floor 0 knows no RL", "stable_baselines3": "floor 0 knows no RL"} for room in SHARED},
+    **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},
 }
 PLUMBING = {"rlrep.envs.vector"}  # runs any environment, is none
 BANNED = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
@@ -52,6 +53,7 @@ DECLARED = {  # importable name: distribution
     "imageio": "imageio",
     "imageio_ffmpeg": "imageio-ffmpeg",
     "PIL": "pillow",
+    "sklearn": "scikit-learn",
     "wandb": "wandb",
 }
 

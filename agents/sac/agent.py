@@ -315,7 +315,7 @@ class SAC:
         """One owner per parameter: critic, encoder and heads; the actor; the temperature."""
         config, nets = self.config, self.nets
         learned = [
-            *nets.encoder.parameters(),
+            *(p for p in nets.encoder.parameters() if p.requires_grad),  # a frozen body has no owner
             *nets.q.parameters(),
             *(p for p in self.heads.parameters() if p.requires_grad),
         ]

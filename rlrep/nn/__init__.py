@@ -1,15 +1,26 @@
 """Networks shared by agents, heads and image methods."""
 
-from .encoders import Encoder, EncoderConfig, IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
+from .encoder_file import EncoderFile, load_encoder, read_encoder, save_encoder
+from .encoders import Encoder, EncoderConfig, IdentityConfig, LoadableEncoder, MLPEncoderConfig, PixelEncoderConfig
 from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal
+from .lars import LARS, warmup_cosine
+from .resnet import ResNetConfig
 
 __all__ = [
+    "LARS",
     "Encoder",
     "EncoderConfig",
+    "EncoderFile",
     "EnsembleLinear",
     "IdentityConfig",
+    "LoadableEncoder",
     "MLPEncoderConfig",
     "PixelEncoderConfig",
+    "ResNetConfig",
     "delta_orthogonal_",
     "init_orthogonal",
+    "load_encoder",
+    "read_encoder",
+    "save_encoder",
+    "warmup_cosine",
 ]

@@ -4,13 +4,15 @@ The critic's trunk belongs to the encoder; an actor takes its own trunk on the s
 DrQ-v2).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from .encoder_file import load_encoder
 from .init import init_orthogonal
 
 
@@ -42,17 +44,49 @@ class EncoderConfig(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadableEncoder(ABC):
+    """What every encoder with weights offers beside its own settings.
+
+    load: a folder with an encoder file, or its .safetensors (see `encoder_file`); body and trunk start from it.
+    freeze: the body is not trained; the trunk is. Without `load` this is the baseline of random features.
+    """
+
+    load: str | None = None
+    freeze: bool = False
+
+    def make(self, obs_shape: tuple[int, ...]) -> Encoder:
+        """Build, load, freeze. Raises ValueError if the observations or the file do not fit."""
+        encoder = self.build(obs_shape)
+        if self.load is not None:
+            load_encoder(self.load, encoder, self, obs_shape)
+        if self.freeze:
+            encoder.body.requires_grad_(False)
+        return encoder
+
+    @abstractmethod
+    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
+        """Return a new encoder with weights drawn from torch's global generator."""
+
+
 class ConvBody(nn.Module):
-    """3x3 convolutions on uint8 frames, the first with stride 2; output flattened in channels-last order (no copy).
+    """Convolutions on uint8 frames (or floats in [0, 255]); output flattened in channels-last order (no copy).
 
     The scaling `x / 255 - offset` is folded into the first layer, which is exact because that layer has no padding.
     """
 
-    def __init__(self, in_channels: int, strides: tuple[int, ...], channels: int, offset: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        strides: tuple[int, ...],
+        channels: tuple[int, ...],
+        kernels: tuple[int, ...],
+        offset: float,
+    ) -> None:
         super().__init__()
-        dims = [in_channels] + [channels] * len(strides)
+        dims = pairwise((in_channels, *channels))
         self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride) for (a, b), stride in zip(pairwise(dims), strides, strict=True)
+            nn.Conv2d(a, b, kernel, stride) for (a, b), kernel, stride in zip(dims, kernels, strides, strict=True)
         )
         self.offset = offset
 
@@ -69,49 +103,64 @@ class ConvBody(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-@dataclass(frozen=True)
-class PixelEncoderConfig:
-    """Convolutional encoder of SAC-AE / CURL (`offset=0, tanh=False`) and of DrQ-v2 (`offset=0.5, tanh=True`).
+Trunk = Literal["norm", "norm_tanh", "relu", "none"]
+"""Linear and then LayerNorm (CURL), LayerNorm and tanh (DrQ-v2) or ReLU (Nature DQN); `none`: latent = features."""
 
-    strides: one 3x3 layer each. channels: filters of every layer. latent_dim: width of the linear + LayerNorm trunk.
+
+@dataclass(frozen=True)
+class PixelEncoderConfig(LoadableEncoder):
+    """Convolutions without padding: SAC-AE and CURL by default, DrQ-v2 with `offset=0.5, trunk=norm_tanh`, the CNNs of
+    Nature DQN and data-efficient Rainbow.
+
+    strides: one per layer. channels, kernels: filters and kernel side, of every layer or one per layer. latent_dim:
+    width of the trunk, which `trunk=none` ignores. init: `orthogonal` (delta-orthogonal: odd kernels) or `torch` (the
+    layers' own default).
     """
 
     strides: tuple[int, ...] = (2, 1, 1, 1)
-    channels: int = 32
+    channels: int | tuple[int, ...] = 32
+    kernels: int | tuple[int, ...] = 3
     latent_dim: int = 50
     offset: float = 0.0
-    tanh: bool = False
+    trunk: Trunk = "norm"
+    init: Literal["orthogonal", "torch"] = "orthogonal"
 
-    def make(self, obs_shape: tuple[int, ...]) -> Encoder:
+    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for frames `(C, H, W)`. Raises ValueError if they are too small for the strides."""
-        if len(obs_shape) != 3:
-            raise ValueError(
-                f"a pixel encoder needs (channels, height, width), got {obs_shape}: choose encoder=mlp for states"
-            )
-        body = ConvBody(obs_shape[0], self.strides, self.channels, self.offset)
+        check_pixels(obs_shape)
+        channels, kernels = self._per_layer("channels"), self._per_layer("kernels")
+        body = ConvBody(obs_shape[0], self.strides, channels, kernels, self.offset)
         try:
-            with torch.no_grad():
-                feature_dim = body(torch.zeros(1, *obs_shape, dtype=torch.uint8)).shape[1]
+            feature_dim = count_features(body, obs_shape)
         except RuntimeError as error:
             raise ValueError(f"frames of {obs_shape} are too small for strides {self.strides}") from error
-        body.apply(init_orthogonal)
+        if self.init == "orthogonal":
+            body.apply(init_orthogonal)
         body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Encoder(body, self.make_trunk(feature_dim), feature_dim, self.latent_dim)
+        return encoder_of(body, feature_dim, self)
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
-        """Linear, LayerNorm and, for DrQ-v2, tanh."""
-        return _trunk(feature_dim, self.latent_dim, tanh=self.tanh)
+        """Build a trunk of the kind chosen."""
+        trunk = make_trunk(self.trunk, feature_dim, self.latent_dim)
+        return trunk.apply(init_orthogonal) if self.init == "orthogonal" else trunk
+
+    def _per_layer(self, name: str) -> tuple[int, ...]:
+        given: int | tuple[int, ...] = getattr(self, name)
+        values = (given,) * len(self.strides) if isinstance(given, int) else given
+        if len(values) != len(self.strides):
+            raise ValueError(f"{name}={list(values)} and strides={list(self.strides)} need one value per layer each")
+        return values
 
 
 @dataclass(frozen=True)
-class MLPEncoderConfig:
+class MLPEncoderConfig(LoadableEncoder):
     """State encoder: one hidden ReLU layer as the body, linear + LayerNorm + tanh as the trunk, so that heads have
     one to train."""
 
     hidden_dim: int = 256
     latent_dim: int = 64
 
-    def make(self, obs_shape: tuple[int, ...]) -> Encoder:
+    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
         if len(obs_shape) != 1:
             raise ValueError(
@@ -123,7 +172,7 @@ class MLPEncoderConfig:
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
         """Linear, LayerNorm, tanh."""
-        return _trunk(feature_dim, self.latent_dim, tanh=True)
+        return make_trunk("norm_tanh", feature_dim, self.latent_dim).apply(init_orthogonal)
 
 
 @dataclass(frozen=True)
@@ -144,7 +193,41 @@ class IdentityConfig:
         return nn.Identity()
 
 
-def _trunk(feature_dim: int, latent_dim: int, *, tanh: bool) -> nn.Module:
-    layers: list[nn.Module] = [nn.Linear(feature_dim, latent_dim), nn.LayerNorm(latent_dim)]
-    trunk = nn.Sequential(*layers, nn.Tanh()) if tanh else nn.Sequential(*layers)
-    return trunk.apply(init_orthogonal)
+class _HasTrunk(Protocol):
+    @property
+    def trunk(self) -> Trunk: ...
+    @property
+    def latent_dim(self) -> int: ...
+    def make_trunk(self, feature_dim: int) -> nn.Module: ...
+
+
+def encoder_of(body: nn.Module, feature_dim: int, config: _HasTrunk) -> Encoder:
+    """Put a body and the trunk that `config` asks for together."""
+    latent_dim = feature_dim if config.trunk == "none" else config.latent_dim
+    return Encoder(body, config.make_trunk(feature_dim), feature_dim, latent_dim)
+
+
+def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:
+    """Build a trunk `(B, feature_dim)` to `(B, latent_dim)`."""
+    if kind == "none":
+        return nn.Identity()
+    after: dict[Trunk, list[nn.Module]] = {
+        "norm": [nn.LayerNorm(latent_dim)],
+        "norm_tanh": [nn.LayerNorm(latent_dim), nn.Tanh()],
+        "relu": [nn.ReLU()],
+    }
+    return nn.Sequential(nn.Linear(feature_dim, latent_dim), *after[kind])
+
+
+def check_pixels(obs_shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless these are frames `(C, H, W)`."""
+    if len(obs_shape) != 3:
+        raise ValueError(
+            f"a pixel encoder needs (channels, height, width), got {obs_shape}: choose encoder=mlp for states"
+        )
+
+
+@torch.no_grad()
+def count_features(body: nn.Module, obs_shape: tuple[int, ...]) -> int:
+    """Return the width of a body's output on uint8 frames `(C, H, W)`."""
+    return int(body(torch.zeros(1, *obs_shape, dtype=torch.uint8)).shape[1])

@@ -14,14 +14,22 @@ class FusedAdam:
     """Adam (Kingma & Ba 2015) for one group of parameters, on CPU or CUDA; step counts stay on the device, so CUDA
     graphs can hold it.
 
-    parameters: float tensors on one device. lr: step size. beta1, beta2: decay of the moments.
+    parameters: float tensors on one device. lr: step size, may be set between steps. beta1, beta2: decay of the
+    moments. weight_decay: decoupled, times lr (AdamW, Loshchilov & Hutter 2019).
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], lr: float, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+        self,
+        parameters: list[nn.Parameter],
+        lr: float,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         self.parameters: list[Tensor] = list(parameters)
-        self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
+        self.lr, self.beta1, self.beta2, self.eps, self.weight_decay = lr, beta1, beta2, eps, weight_decay
         self._first = [torch.zeros_like(parameter) for parameter in parameters]
         self._second = [torch.zeros_like(parameter) for parameter in parameters]
         self._steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
@@ -30,7 +38,7 @@ class FusedAdam:
     def step(self, gradients: tuple[Tensor, ...] | list[Tensor]) -> None:
         """Apply gradients given in the parameters' order."""
         torch._foreach_add_(self._steps, 1)
-        torch._fused_adam_(
+        torch._fused_adamw_(
             self.parameters,
             gradients,
             self._first,
@@ -40,7 +48,7 @@ class FusedAdam:
             lr=self.lr,
             beta1=self.beta1,
             beta2=self.beta2,
-            weight_decay=0.0,
+            weight_decay=self.weight_decay,
             eps=self.eps,
             amsgrad=False,
             maximize=False,

@@ -138,8 +138,8 @@ def _obs(env: dict[str, Any], line: CommandLine) -> str:
 
 
 def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) -> str | list[str]:
-    """Settle `auto`; an environment's augmentation is of its frames, so states go without unless one is asked for."""
-    unasked = group == "augment" and obs == "state" and group not in line.choices
+    """Settle `auto`; what an environment or preset chose is for frames, so states go without unless it is asked for."""
+    unasked = obs == "state" and group not in line.choices
     if group in registry.AUTO and (choice == "auto" or unasked):
         return registry.AUTO[group].get(obs, "none")
     return choice

@@ -68,7 +68,7 @@ def _evaluate(asked: EvaluateConfig) -> int:
     set_threads()
     envs = build_envs(config.env, [0] * min(asked.episodes, cores(), 8))
     try:
-        agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off")
+        agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
         agent.load_state(state["agent"])
         evaluator = Evaluator(lambda: envs, agent, Seeds(asked.seed), say=print)
         video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None

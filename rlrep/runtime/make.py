@@ -5,6 +5,7 @@ agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -115,13 +116,19 @@ def build_envs(config: EnvConfig, seeds: list[int]) -> VectorEnv:
     return cast(VectorEnv, envs)  # its Step is a twin of ours: environments must not import torch
 
 
-def build_agent(config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: str) -> Agent:
-    """Build a run's agent. Raises UserError if its parts do not fit each other."""
+def build_agent(
+    config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: str, restored: bool = False
+) -> Agent:
+    """Build a run's agent. Raises UserError if its parts do not fit each other.
+
+    restored: its weights come from a checkpoint, so `encoder.load` is not read again and its file may be gone.
+    """
+    loads = restored and getattr(config.encoder, "load", None) is not None
     return assemble(
         config.agent,
         envs,
         num_envs=config.env.num_envs,
-        encoder=config.encoder,
+        encoder=replace(config.encoder, load=None) if loads else config.encoder,
         augment=config.augment,
         aux=config.aux,
         device=device,

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from .coerce import TARGET
 from .errors import ConfigError, hint
@@ -24,6 +24,15 @@ AUTO = {"encoder": {"pixels": "curl", "state": "mlp"}, "augment": {"pixels": "no
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
 
 OmegaConf.register_new_resolver("min", min, replace=True)  # ${min:84,${env.size}} in the YAML files
+
+
+def _frame_size(*, _root_: DictConfig) -> int | None:
+    """Side of the frames that a view hands to the encoder; None (as they come) where there is no environment."""
+    size = OmegaConf.select(_root_, "env.size")
+    return None if size is None else min(_root_.image_size, size)
+
+
+OmegaConf.register_new_resolver("frame_size", _frame_size, replace=True)  # ${frame_size:}
 
 
 def names(group: str, folders: Sequence[Path] = ()) -> list[str]:

@@ -129,9 +129,16 @@ class _Session:
         self._stack.callback(envs.close)
         plan = make_plan(config, self._opened, self._device, envs)
         self._seeds.set_globals()
-        agent = build_agent(config, envs, device=self._device, seed=self._seeds.agent, compile=plan.compile.mode)
         checkpoints = Checkpoints(self._folder / "checkpoints")
         loaded = _load(checkpoints)
+        agent = build_agent(
+            config,
+            envs,
+            device=self._device,
+            seed=self._seeds.agent,
+            compile=plan.compile.mode,
+            restored=loaded is not None,
+        )
         start = loaded[0].agent_steps if loaded else 0
         final_tree = resolve_tree(tree, _resolved(plan))
         write_config(self._folder, final_tree)

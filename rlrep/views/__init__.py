@@ -1,7 +1,26 @@
 """Augmentations: batched, per sample, on the observation's device."""
 
 from .base import View
+from .compose import ImageView, multi_view
 from .image import NoAugment, RandomCrop, RandomShift, centre_crop, crop
+from .ops import Blur, ColourJitter, Flip, Grayscale, ResizedCrop, Solarise
 from .state import AmplitudeScale, NoChange
 
-__all__ = ["AmplitudeScale", "NoAugment", "NoChange", "RandomCrop", "RandomShift", "View", "centre_crop", "crop"]
+__all__ = [
+    "AmplitudeScale",
+    "Blur",
+    "ColourJitter",
+    "Flip",
+    "Grayscale",
+    "ImageView",
+    "NoAugment",
+    "NoChange",
+    "RandomCrop",
+    "RandomShift",
+    "ResizedCrop",
+    "Solarise",
+    "View",
+    "centre_crop",
+    "crop",
+    "multi_view",
+]

@@ -1,0 +1,118 @@
+"""Encoders as files: `encoder.safetensors` with the weights, and `encoder.json` beside it, which says what they are.
+
+The sidecar names the architecture (the encoder's settings), the input it was trained on, the command that made it, and
+the weights' sha256.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+FORMAT = 1
+_WEIGHTS, _SIDECAR = "encoder.safetensors", "encoder.json"
+_NO_ARCHITECTURE = ("load", "freeze", "init")
+
+
+@dataclass(frozen=True)
+class EncoderFile:
+    """A saved encoder as found. architecture: `kind` and settings. input: `shape` (C, H, W) or (D,) and `dtype`."""
+
+    path: Path
+    architecture: Mapping[str, Any]
+    input: Mapping[str, Any]
+    command: str
+    tensors: Mapping[str, Tensor]
+
+
+def save_encoder(folder: Path, encoder: nn.Module, config: Any, obs_shape: tuple[int, ...], *, command: str) -> Path:
+    """Write both files into `folder` and return the weights' path. A crash leaves the old pair or a refused one.
+
+    config: the encoder's settings dataclass. obs_shape: of one observation, as given to `config.make`.
+    command: the command line that trained it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Copies: channels-last weights cannot be saved as they are.
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
+    sidecar = {
+        "format": FORMAT,
+        "architecture": architecture_of(config),
+        "input": input_of(obs_shape),
+        "command": command,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    _replace(folder / _WEIGHTS, weights)
+    _replace(folder / _SIDECAR, (json.dumps(sidecar, indent=2) + "\n").encode())
+    return folder / _WEIGHTS
+
+
+def read_encoder(place: str | Path) -> EncoderFile:
+    """Read an encoder from a folder or a .safetensors. Raises ValueError in one line if it is missing or damaged."""
+    path = Path(place)
+    path = path / _WEIGHTS if path.is_dir() else path
+    sidecar = path.with_suffix(".json")
+    for needed in (path, sidecar):
+        if not needed.is_file():
+            raise ValueError(f"encoder.load={place}: there is no {needed}")
+    try:
+        about = json.loads(sidecar.read_text())
+        weights = path.read_bytes()
+        if hashlib.sha256(weights).hexdigest() != about["sha256"]:
+            raise ValueError(f"{path.name} is not the file that {sidecar.name} describes")
+        if about["format"] != FORMAT:
+            raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
+        return EncoderFile(path, about["architecture"], about["input"], about["command"], load(weights))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"encoder.load={place} is damaged: {error or type(error).__name__}") from error
+
+
+def load_encoder(place: str | Path, encoder: nn.Module, config: Any, obs_shape: tuple[int, ...]) -> None:
+    """Copy saved weights into `encoder`, in its own memory layout.
+
+    Raises ValueError, naming both sides, if they belong to another architecture or input.
+    """
+    found = read_encoder(place)
+    there = {**found.architecture, **found.input}
+    here = {**architecture_of(config), **input_of(obs_shape)}
+    other = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    if other:
+        raise ValueError(
+            f"encoder.load={place} holds {_describe(there, other)}, but this run has {_describe(here, other)}"
+        )
+    try:
+        encoder.load_state_dict(found.tensors)
+    except RuntimeError as error:
+        raise ValueError(f"encoder.load={place} is damaged: {error}") from error
+
+
+def architecture_of(config: Any) -> dict[str, Any]:
+    """Return what makes two encoders the same: the kind and its settings, without those of loading and initialising."""
+    settings = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _NO_ARCHITECTURE}
+    plain: dict[str, Any] = json.loads(json.dumps({"kind": type(config).__name__, **settings}))
+    return plain
+
+
+def input_of(obs_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the input's spec: frames are uint8, states float32."""
+    return {"shape": list(obs_shape), "dtype": "uint8" if len(obs_shape) == 3 else "float32"}
+
+
+def _describe(about: Mapping[str, Any], keys: list[str]) -> str:
+    settings = ", ".join(f"{key} {about[key]}" for key in keys if key in about and key != "kind")
+    return f"{about['kind']}" + (f" with {settings}" if settings else "")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,81 @@
+"""ResNet-18 for small images: 3x3 stem without max pooling (SimCLR, appendix B.9)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import Encoder, LoadableEncoder, Trunk, check_pixels, count_features, encoder_of, make_trunk
+from .init import init_orthogonal
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm beside a shortcut (He et al. 2016, arXiv 1512.03385, figure 5 left)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = _conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels)
+        self.conv2, self.norm2 = _conv(channels, channels, 3, 1), nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm2.weight)  # every block starts as its shortcut (Goyal et al. 2017, section 5.1)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(_conv(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, in_channels, H, W)` to `(B, channels, H / stride, W / stride)`."""
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu_()))
+        result: Tensor = y.add_(self.shortcut(x)).relu_()
+        return result
+
+
+class ResNetBody(nn.Module):
+    """Stem, four stages of `width` to `8 * width` channels, global average pooling to features `(B, 8 * width)`."""
+
+    def __init__(self, in_channels: int, width: int, blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem, self.norm = _conv(in_channels, width, 3, 1), nn.BatchNorm2d(width)
+        stages: list[nn.Module] = []
+        channels = width
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                stages.append(BasicBlock(channels, width << stage, 2 if stage and not block else 1))
+                channels = width << stage
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map uint8 `(B, C, H, W)`, or floats in [0, 255], to features. The scale 1/255 is folded into the stem."""
+        x = torch.stack(obs.unbind(1), -1).permute(0, 3, 1, 2).to(self.stem.weight.dtype)
+        x = nn.functional.conv2d(x, self.stem.weight / 255, padding=1)
+        features: Tensor = self.stages(self.norm(x).relu_()).mean((2, 3))
+        return features
+
+
+@dataclass(frozen=True)
+class ResNetConfig(LoadableEncoder):
+    """ResNet of basic blocks. width: channels of the first stage. blocks: per stage, (2, 2, 2, 2) = ResNet-18.
+
+    Batch norm starts in eval mode, on its running statistics, which suits an agent acting on single observations;
+    pretraining switches it with `.train()`. trunk, latent_dim: as for `PixelEncoderConfig`.
+    """
+
+    width: int = 64
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    latent_dim: int = 50
+    trunk: Trunk = "none"
+
+    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
+        """Build for frames `(C, H, W)` of any size."""
+        check_pixels(obs_shape)
+        body = ResNetBody(obs_shape[0], self.width, self.blocks).eval()
+        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return encoder_of(body, count_features(body, obs_shape), self)
+
+    def make_trunk(self, feature_dim: int) -> nn.Module:
+        """Build a trunk of the kind chosen."""
+        return make_trunk(self.trunk, feature_dim, self.latent_dim).apply(init_orthogonal)
+
+
+def _conv(in_channels: int, channels: int, kernel: int, stride: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv

@@ -1,0 +1,102 @@
+"""Frames for image pretraining, collected from an environment once and reused."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import Env, spaces
+
+from rlrep.ssl.data import ImageData, save_frames
+from rlrep.ssl.data.frames import read_about
+
+from .errors import UserError, one_line
+from .protocols import Array, EnvConfig
+
+Policy = Callable[[Array], Any]
+"""An observation `(S*C, H, W)` to an action."""
+
+
+def collect_frames(
+    env: EnvConfig,
+    path: Path,
+    *,
+    steps: int,
+    seed: int,
+    policy: Policy | None = None,
+    policy_name: str = "random",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Play `steps` agent steps and write every observation's newest frame, with the simulator's state as labels.
+
+    A file that was collected in the same way is kept as it is. policy: None = uniformly random actions; policy_name
+    stands for it in the file. Labels are what the environment's `labels()` says, where it has one.
+    Raises UserError if the environment has no frames or cannot be made, or `path` holds other ones.
+    """
+    about = {"env": _describe(env), "steps": steps, "seed": seed, "policy": policy_name}
+    if path.exists():
+        _check_same(path, about)
+        say(f"using {path}")
+        return path
+    say(f"collecting {steps} frames into {path}")
+    save_frames(path, _play(_make(env, seed), steps, seed, policy), about)
+    return path
+
+
+def _play(env: Any, steps: int, seed: int, policy: Policy | None) -> ImageData:
+    space: spaces.Box = env.observation_space
+    channels = space.shape[0] // env.frame_stack
+    random = np.random.default_rng(seed)
+    frames = np.empty((steps, channels, *space.shape[1:]), np.uint8)
+    episode, time = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
+    labels: list[Mapping[str, float]] = []
+    obs, number, age = env.reset(seed=seed)[0], 0, 0
+    try:
+        for step in range(steps):
+            frames[step], episode[step], time[step] = obs[-channels:], number, age
+            labels.append(env.labels() if hasattr(env, "labels") else {})
+            action = policy(obs) if policy else _random_action(env.action_space, random)
+            obs, _, terminated, truncated, _ = env.step(action)
+            age += 1
+            if terminated or truncated:
+                obs, number, age = env.reset()[0], number + 1, 0
+    finally:
+        env.close()
+    columns = {name: torch.tensor([row[name] for row in labels]) for name in labels[0]}
+    return ImageData(torch.from_numpy(frames), columns, torch.from_numpy(episode), torch.from_numpy(time))
+
+
+def _make(config: EnvConfig, seed: int) -> Env[Any, Any]:
+    try:
+        env = config.make(seed)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise UserError(f"cannot make the environment: {one_line(error)}") from error
+    if len(env.observation_space.shape or ()) != 3:
+        raise UserError(f"frames need an environment with pixels, this one gives {env.observation_space}")
+    return env
+
+
+def _random_action(space: spaces.Space[Any], random: np.random.Generator) -> Any:
+    if isinstance(space, spaces.Discrete):
+        return int(space.start + random.integers(space.n))
+    box = cast(spaces.Box, space)
+    return random.uniform(box.low, box.high).astype(box.dtype)
+
+
+def _describe(env: EnvConfig) -> dict[str, Any]:
+    """Return the environment's settings as JSON holds them."""
+    settings = json.dumps({"kind": type(env).__name__, **asdict(cast(Any, env))})
+    return cast(dict[str, Any], json.loads(settings))
+
+
+def _check_same(path: Path, about: Mapping[str, Any]) -> None:
+    try:
+        found = read_about(path)
+    except ValueError as error:
+        raise UserError(f"{one_line(error)}: delete it, or choose another path") from error
+    differing = [f"{key} was {found.get(key)}, now {about[key]}" for key in about if found.get(key) != about[key]]
+    if differing:
+        raise UserError(f"{path} holds other frames ({'; '.join(differing)}): delete it, or choose another path")

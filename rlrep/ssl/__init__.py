@@ -1,0 +1,1 @@
+"""Self-supervised learning from images and frames."""

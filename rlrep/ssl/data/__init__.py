@@ -1,0 +1,22 @@
+"""Image data sets as configs. Nothing is downloaded: a missing path says what to put there."""
+
+from .archive import Cifar10
+from .digits import Digits
+from .files import ImageArrays, ImageFolder
+from .frames import FrameFile, Frames, read_frames, save_frames
+from .image_data import DataConfig, ImageData, Split, SplitSettings
+
+__all__ = [
+    "Cifar10",
+    "DataConfig",
+    "Digits",
+    "FrameFile",
+    "Frames",
+    "ImageArrays",
+    "ImageData",
+    "ImageFolder",
+    "Split",
+    "SplitSettings",
+    "read_frames",
+    "save_frames",
+]

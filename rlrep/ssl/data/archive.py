@@ -1,0 +1,63 @@
+"""CIFAR-10 (Krizhevsky 2009) from the archive its author offers."""
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .image_data import ImageData, Split, existing
+
+_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+_TEST = ("test_batch.bin",)
+_ROW = 1 + 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """50,000 and 10,000 RGB images of 32x32 pixels, labels `class`, in the published split.
+
+    path: `cifar-10-binary.tar.gz`, or the folder it unpacks to. (The Python version holds pickles, which are not read.)
+    """
+
+    path: str
+
+    def make(self, device: torch.device) -> Split:
+        """Read the archive without unpacking it."""
+        path = existing("data.path", self.path, "cifar-10-binary.tar.gz (the binary version)")
+        files = _read_folder(path) if path.is_dir() else _read_archive(path)
+        missing = [name for name in (*_TRAIN, *_TEST) if name not in files]
+        if missing:
+            raise ValueError(
+                f"data.path={path} has no {', '.join(missing)}: it must be cifar-10-binary.tar.gz (the binary version)"
+            )
+        return Split(_decode(path, files, _TRAIN).to(device), _decode(path, files, _TEST).to(device))
+
+
+def _read_folder(path: Path) -> dict[str, bytes]:
+    return {name: (path / name).read_bytes() for name in (*_TRAIN, *_TEST) if (path / name).is_file()}
+
+
+def _read_archive(path: Path) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name, content = Path(member.name).name, archive.extractfile(member)
+                if name in (*_TRAIN, *_TEST) and content is not None:
+                    files[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"data.path={path} is not a sound archive: {error}") from error
+    return files
+
+
+def _decode(path: Path, files: dict[str, bytes], names: tuple[str, ...]) -> ImageData:
+    parts: list[NDArray[np.uint8]] = []
+    for name in names:
+        if len(files[name]) % _ROW or not files[name]:
+            raise ValueError(f"data.path={path}: {name} is cut short, {len(files[name])} bytes")
+        parts.append(np.frombuffer(files[name], np.uint8).reshape(-1, _ROW))
+    rows = torch.from_numpy(np.concatenate(parts))
+    return ImageData(rows[:, 1:].reshape(-1, 3, 32, 32).contiguous(), {"class": rows[:, 0].long()})

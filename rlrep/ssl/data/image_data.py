@@ -1,0 +1,104 @@
+"""Images with labels on one device, split into what is trained on and what probes are tested on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """N images and what is known about them.
+
+    images: uint8 `(N, C, H, W)`. labels: by name, `(N,)`: int64 = classes from 0, float32 = physical quantities.
+    episode, time: int64 `(N,)` for frames of episodes, else None.
+    """
+
+    images: Tensor
+    labels: Mapping[str, Tensor]
+    episode: Tensor | None = None
+    time: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
+        for name, values in self.labels.items():
+            if values.shape != (len(self),) or values.dtype not in (torch.int64, torch.float32):
+                raise ValueError(
+                    f"label {name} must be int64 or float32 ({len(self)},), got {values.dtype} {tuple(values.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (C, H, W) of one image."""
+        return tuple(self.images.shape[1:])
+
+    def rows(self, index: Tensor) -> "ImageData":
+        """Return the images that `index` names, with their labels."""
+        episode = None if self.episode is None else self.episode[index]
+        time = None if self.time is None else self.time[index]
+        return ImageData(self.images[index], {k: v[index] for k, v in self.labels.items()}, episode, time)
+
+    def to(self, device: torch.device) -> "ImageData":
+        """Return the data on another device."""
+        episode = None if self.episode is None else self.episode.to(device)
+        time = None if self.time is None else self.time.to(device)
+        return ImageData(self.images.to(device), {k: v.to(device) for k, v in self.labels.items()}, episode, time)
+
+
+@dataclass(frozen=True)
+class Split:
+    """train: for pretraining and for fitting probes. test: for scoring probes."""
+
+    train: ImageData
+    test: ImageData
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """test_fraction: share of the images, or of the episodes, that is held out. split_seed: which ones; kept apart from
+    the run's seed, so that all seeds of an experiment share their test set."""
+
+    test_fraction: float = 0.2
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction must be between 0 and 1, not {self.test_fraction}")
+
+    def split(self, data: ImageData, device: torch.device) -> Split:
+        """Hold out random images, or whole episodes where there are any (neighbouring frames are nearly the same).
+
+        Raises ValueError if there are too few for either side.
+        """
+        units = torch.arange(len(data)) if data.episode is None else data.episode.unique(return_inverse=True)[1]
+        count = int(units.max()) + 1 if len(units) else 0
+        held_out = round(count * self.test_fraction)
+        if not 0 < held_out < count:
+            what = "images" if data.episode is None else "episodes"
+            raise ValueError(f"test_fraction={self.test_fraction} of {count} {what} leaves none on one side")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
+        tested = torch.isin(units, order[:held_out])
+        return Split(data.rows((~tested).nonzero()[:, 0]).to(device), data.rows(tested.nonzero()[:, 0]).to(device))
+
+
+class DataConfig(Protocol):
+    """A `data=` choice: the dataclass behind its `_target_`."""
+
+    def make(self, device: torch.device) -> Split:
+        """Read the data. Raises ValueError, in one line, if something is missing or damaged."""
+        ...
+
+
+def existing(option: str, path: str, wanted: str) -> Path:
+    """Return `path` if it is there, else raise ValueError saying what to put there."""
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise ValueError(f"{option}={path} is not there: put {wanted} there (nothing is downloaded)")
+    return found
