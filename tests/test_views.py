@@ -27,6 +27,11 @@ def test_random_crop_reaches_every_offset_and_shares_it_across_the_stack() -> No
     assert counts.min() > 100  # 160 expected of each
 
 
+def test_a_crop_of_the_whole_frame_is_refused_because_it_would_augment_nothing() -> None:
+    with pytest.raises(ValueError, match=r"more than 12 pixels, got 12x12: raise env\.size"):
+        RandomCrop(12)(torch.zeros(2, 3, 12, 12, dtype=torch.uint8), generator(0))
+
+
 @pytest.mark.parametrize(("size", "pad"), [(84, 4), (60, 3), (10, 0)])
 def test_random_shift_pads_in_proportion_to_the_frame(size: int, pad: int) -> None:
     frames = torch.randint(0, 256, (64, 1, size, size), dtype=torch.uint8)

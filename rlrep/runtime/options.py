@@ -44,7 +44,7 @@ def expand_views(node: Mapping[str, Any], path: str, folders: Sequence[Path] = (
 
 def auto_view(augment: str, obs: str) -> str:
     """Return what a head's `view=auto` is: the agent's augmentation or, where it has none, the kind's usual one."""
-    return {"pixels": "random_crop", "state": "amplitude_scale"}[obs] if augment.startswith("none") else augment
+    return {"pixels": "random_shift", "state": "amplitude_scale"}[obs] if augment.startswith("none") else augment
 
 
 def view_node(name: str, path: str, folders: Sequence[Path] = ()) -> dict[str, Any]:

@@ -52,10 +52,13 @@ class RandomCrop:
     size: int = 84
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
-        """Return random crops. Raises ValueError if the frame is not square or smaller than `size`."""
+        """Return random crops. Raises ValueError unless the frame is square and larger than `size`."""
         height, width = obs.shape[-2:]
-        if height != width or height < self.size:
-            raise ValueError(f"random_crop needs square frames of at least {self.size} pixels, got {height}x{width}")
+        if height != width or height <= self.size:  # a crop of the whole frame would be no augmentation
+            raise ValueError(
+                f"random_crop needs square frames of more than {self.size} pixels, got {height}x{width}: raise env.size, "
+                "lower image_size, or choose random_shift"
+            )
         top, left = _offsets(height - self.size + 1, obs.shape[0], generator)
         return crop(obs, top, left, self.size)
 
