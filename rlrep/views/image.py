@@ -56,8 +56,8 @@ class RandomCrop:
         height, width = obs.shape[-2:]
         if height != width or height <= self.size:  # a crop of the whole frame would be no augmentation
             raise ValueError(
-                f"random_crop needs square frames of more than {self.size} pixels, got {height}x{width}: raise env.size, "
-                "lower image_size, or choose random_shift"
+                f"random_crop needs square frames of more than {self.size} pixels, got {height}x{width}: "
+                "raise env.size, lower image_size, or choose random_shift"
             )
         top, left = _offsets(height - self.size + 1, obs.shape[0], generator)
         return crop(obs, top, left, self.size)
