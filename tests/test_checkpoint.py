@@ -84,7 +84,7 @@ def fill(ring: Ring, count: int) -> None:
 
 def saved(checkpoints: Checkpoints, ring: Ring, step: int, *, finished: bool = False) -> None:
     state = {"step": step, "weight": torch.full((3,), float(step))}
-    checkpoints.save(state, {} if finished else {"steps": ring}, agent_steps=step, finished=finished)
+    checkpoints.save(state, {} if finished else {"steps": ring}, step=step, finished=finished)
 
 
 def restored(folder: Path, capacity: int = 10) -> tuple[int, Ring]:
@@ -279,7 +279,7 @@ def test_the_kernel_refusing_a_write_is_survived_too(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.load()
     with file_size_limit(4096), pytest.raises(OSError):
-        checkpoints.save({"large": torch.zeros(10_000)}, {}, agent_steps=3)
+        checkpoints.save({"large": torch.zeros(10_000)}, {}, step=3)
     assert restored(tmp_path, 100)[0] == 2
     assert not (tmp_path / ".writing").exists()
 

@@ -76,7 +76,7 @@ class Rig:
         self.envs, self.agent = FakeEnvs(calls=self.calls, deaths=deaths), FakeAgent(self.calls, agent)
         self.length: Length = plan_length(train, num_envs=2, action_repeat=2)
         logger = LoggerConfig(tensorboard="false")
-        self.log = RunLog(folder, logger, {}, resumed=resumed, env_steps=0, say=self.said.say)
+        self.log = RunLog(folder, logger, {}, resumed=resumed, step=0, say=self.said.say)
         self.checkpoints = Checkpoints(folder / "checkpoints", say=self.said.say)
         evaluator = Evaluator(eval_envs, self.agent, Seeds(0), say=self.said.say, check_stop=self.stop.check)
         parts = Parts(
@@ -183,7 +183,7 @@ def test_nan_stops_the_run_names_the_term_and_saves_the_batch(tmp_path: Path) ->
     assert load_file(tmp_path / "nonfinite_batch.safetensors")["obs"].tolist() == [9.0, 9.0]
     assert rig.calls.count("update") == 9
     latest = rig.checkpoints.latest()
-    assert latest is not None and latest.agent_steps == 16  # six updates in: from before
+    assert latest is not None and latest.step == 16  # six updates in: from before
 
 
 def test_a_checkpoint_is_never_taken_of_a_run_gone_wrong(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_a_column_that_appears_later_is_added_to_the_table(tmp_path: Path) -> No
 
 
 def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, LoggerConfig(tensorboard="false"), {}, resumed=None, env_steps=0, say=print)
+    log = RunLog(tmp_path, LoggerConfig(tensorboard="false"), {}, resumed=None, step=0, say=print)
     log.metrics({"env_steps": 1, "x": math.inf, "y": 0.5})
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"env_steps": 1, "x": None, "y": 0.5}
 
@@ -429,8 +429,8 @@ def test_an_optional_sink_that_is_asked_for_and_absent_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("rlrep.runtime.sinks.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'rlrep\[wandb\]'"):
-        RunLog(tmp_path, LoggerConfig(wandb=True), {}, resumed=None, env_steps=0, say=print)
-    RunLog(tmp_path, LoggerConfig(), {}, resumed=None, env_steps=0, say=print).close()
+        RunLog(tmp_path, LoggerConfig(wandb=True), {}, resumed=None, step=0, say=print)
+    RunLog(tmp_path, LoggerConfig(), {}, resumed=None, step=0, say=print).close()
 
 
 def test_tensorboard_hides_what_a_resumed_run_repeats(tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_tensorboard_hides_what_a_resumed_run_repeats(tmp_path: Path) -> None:
 
     for resumed, steps in ((0, (10, 20, 30)), (20, (30, 40))):
         sizes = {"metrics.jsonl": 0, "eval.csv": 0} if resumed else None
-        log = RunLog(tmp_path, LoggerConfig(), {}, resumed=sizes, env_steps=resumed, say=print)
+        log = RunLog(tmp_path, LoggerConfig(), {}, resumed=sizes, step=resumed, say=print)
         for step in steps:
             log.metrics({"env_steps": step, "loss/x": float(step + resumed)})
         log.close()

@@ -12,6 +12,7 @@ from benchmarks import tables
 from rlrep.runtime.cli import read_arguments
 from rlrep.runtime.compose import compose_run
 from rlrep.runtime.overrides import expand
+from rlrep.runtime.pretraining.compose import compose_pretraining
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -29,6 +30,13 @@ def test_command_composes(command: str) -> None:
         assert compose_run(words).config.train
 
 
+@pytest.mark.parametrize("command", re.findall(r"^python -m rlrep\.pretrain ([^#\n]*)", TEXT, re.MULTILINE))
+def test_pretraining_command_composes(command: str) -> None:
+    arguments = read_arguments(shlex.split(command))
+    for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
+        assert compose_pretraining(words).config.train
+
+
 def test_arms_compose() -> None:
     arms = re.findall(r"\| `(augment=\w+ aux=\w+)` \|", TEXT)
     found = [compose_run(["env=dmc_cartpole", *arm.split()]).config.choices for arm in arms]
@@ -40,9 +48,14 @@ def test_arms_compose() -> None:
 
 
 def test_choices_are_those_of_the_configs() -> None:
-    for group, row in re.findall(r"^\| `(agent|aux|augment|encoder|preset|logger)` \| (.*) \|$", TEXT, re.MULTILINE):
+    for group, row in re.findall(
+        r"^\| `(agent|aux|augment|encoder|preset|logger|method|data)` \| (.*) \|$", TEXT, re.MULTILINE
+    ):
         named = set(re.findall(r"`(\w+)`", row))
-        there = {path.stem.removesuffix("_state") for path in (ROOT / "configs" / group).glob("*.yaml")} - {"auto"}
+        there = {
+            path.stem.removesuffix("_state").removesuffix("_pretrain")
+            for path in (ROOT / "configs" / group).glob("*.yaml")
+        } - {"auto"}
         assert named == there, group
 
 

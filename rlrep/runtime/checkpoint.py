@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from rlrep.replay.ring import Ring
 
 from .chunks import ChunkStore, Damaged, RingRecord, read_checked
+from .errors import UserError
 from .files import sync_folder, write_synced
 from .protocols import Tree
 from .tree import join, split
@@ -33,14 +34,14 @@ class Manifest:
     """What a checkpoint says of itself. finished: the run's end, without replay unless it was kept."""
 
     path: Path
-    agent_steps: int
+    step: int
     finished: bool
     files: Mapping[str, str]
     rings: Mapping[str, RingRecord]
 
 
 class Checkpoints:
-    """The checkpoints of one run folder."""
+    """The checkpoints of one run folder. `step` counts what the run counts: agent steps, or updates of pretraining."""
 
     def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
         self.folder = folder
@@ -57,7 +58,7 @@ class Checkpoints:
                 continue
         return None
 
-    def save(self, tree: Tree, rings: Mapping[str, Ring], *, agent_steps: int, finished: bool = False) -> None:
+    def save(self, tree: Tree, rings: Mapping[str, Ring], *, step: int, finished: bool = False) -> None:
         """Write one checkpoint. Raises OSError (disk full) with the older ones intact and no half-written one left."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".writing"
@@ -65,8 +66,8 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             records = {name: self._chunks.save(name, ring, self._records.get(name)) for name, ring in rings.items()}
             temporary.mkdir()
-            _write(temporary, tree, agent_steps, finished, records)
-            temporary.rename(self.folder / f"{self._next_serial():06d}_step_{agent_steps}")
+            _write(temporary, tree, step, finished, records)
+            temporary.rename(self.folder / f"{self._next_serial():06d}_step_{step}")
             sync_folder(self.folder)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -103,14 +104,14 @@ class Checkpoints:
         return manifest, tree
 
     def peek(self) -> tuple[int, Tree]:
-        """Return agent steps and state of the newest sound checkpoint, without its replay, changing nothing.
+        """Return step and state of the newest sound checkpoint, without its replay, changing nothing.
 
         Raises Damaged if there is none.
         """
         for path in reversed(self._paths()):
             try:
                 manifest = _read_manifest(path)
-                return manifest.agent_steps, _read_state(manifest)
+                return manifest.step, _read_state(manifest)
             except Damaged as error:
                 self._say(f"warning: checkpoint {path} is damaged ({error}): the previous one is used")
         raise Damaged(f"{self.folder} has no sound checkpoint")
@@ -146,14 +147,22 @@ class Checkpoints:
             self._say(f"warning: old replay chunks stay in {self._chunks.folder} ({error.strerror})")
 
 
-def _write(folder: Path, tree: Tree, agent_steps: int, finished: bool, records: Mapping[str, RingRecord]) -> None:
+def load_newest(checkpoints: Checkpoints) -> tuple[Manifest, Tree] | None:
+    """Return the newest sound checkpoint, None if there never was one. Raises UserError if none is sound."""
+    try:
+        return checkpoints.load()
+    except Damaged as error:
+        raise UserError(str(error)) from error
+
+
+def _write(folder: Path, tree: Tree, step: int, finished: bool, records: Mapping[str, RingRecord]) -> None:
     data, tensors = split(tree)
     files = {
         _TENSORS: write_synced(folder / _TENSORS, save(tensors)),
         _STATE: write_synced(folder / _STATE, json.dumps(data).encode()),
     }
     rings = {name: record.as_json() for name, record in records.items()}
-    body = {"format": FORMAT, "agent_steps": agent_steps, "finished": finished, "files": files, "rings": rings}
+    body = {"format": FORMAT, "step": step, "finished": finished, "files": files, "rings": rings}
     write_synced(folder / _MANIFEST, json.dumps({"sha256": _digest(body), "body": body}, indent=1).encode())
     sync_folder(folder)
 
@@ -167,7 +176,7 @@ def _read_manifest(path: Path) -> Manifest:
     if _digest(body) != digest or body["format"] != FORMAT:
         raise Damaged("its manifest is not what was written")
     rings = {name: RingRecord.from_json(record) for name, record in body["rings"].items()}
-    return Manifest(path, body["agent_steps"], body["finished"], body["files"], rings)
+    return Manifest(path, body["step"], body["finished"], body["files"], rings)
 
 
 def _read_state(manifest: Manifest) -> Tree:

@@ -40,12 +40,12 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     obs = _obs(first.node["env"], line)
     choices = {group: _settle(group, choice, obs, line) for group, choice in first.choices.items()}
     node = _compose({group: _variant(group, choice, obs, folders) for group, choice in choices.items()}, folders).node
-    node = _merge(node, node.pop("when").get(obs, {}))
+    node = merge(node, node.pop("when").get(obs, {}))
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
     view = auto_view(str(choices["augment"]), obs)
     node["aux"] = {name: expand_views(head, f"aux.{name}", folders, auto=view) for name, head in node["aux"].items()}
-    tree = _resolve(node)
+    tree = resolve(node)
     tree["out"] = tree["out"] or default_out(tree, line)
     return Composed(make_config(tree), tree)
 
@@ -61,19 +61,29 @@ class _Pass:
 def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
     outside = _outside(choices, folders)
     words = [_word(group, choice, outside.get(group, [])) for group, choice in choices.items()]
-    if folders:
-        words.append(f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]")
+    words += search_path(folders)
+    node, found = compose_tree("config", words)
+    _add_outside(node, outside)
+    return _Pass(_complete(node, folders), {**{group: _made(group, v) for group, v in found.items()}, **choices})
+
+
+def compose_tree(primary: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compose `configs/PRIMARY.yaml` and return the unresolved tree and the choice made in each group.
+
+    Raises ConfigError in one line.
+    """
     try:
         with initialize_config_dir(str(registry.ROOT.resolve()), version_base="1.3"):
-            config = compose("config", words, return_hydra_config=True)
+            config = compose(primary, list(words), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot compose {' '.join(words)}: {one_line(error)}") from error
-    made = {
-        str(k): _made(str(k), v) for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")
-    }
-    node = _plain(config)
-    _add_outside(node, outside)
-    return _Pass(_complete(node, folders), {**made, **choices})
+    choices = {str(k): v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    return _plain(config), choices
+
+
+def search_path(folders: Sequence[Path]) -> list[str]:
+    """Return the word that lets Hydra look into `--config-dir` folders."""
+    return [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
 
 
 def _made(group: str, choice: Any) -> str | list[str]:
@@ -152,15 +162,16 @@ def _variant(group: str, choice: str | list[str], obs: str, folders: Sequence[Pa
     return choice
 
 
-def _merge(node: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def merge(node: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Return `node` with the values of `more` in place of its own, option by option."""
     both = {
-        k: _merge(node[k], v) if isinstance(v, dict) and isinstance(node.get(k), dict) else v for k, v in more.items()
+        k: merge(node[k], v) if isinstance(v, dict) and isinstance(node.get(k), dict) else v for k, v in more.items()
     }
     return {**node, **both}
 
 
-def _resolve(node: dict[str, Any]) -> dict[str, Any]:
+def resolve(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the tree with references resolved. Raises ConfigError where one leads nowhere or a value is missing."""
     try:
         tree = OmegaConf.to_container(OmegaConf.create(node), resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

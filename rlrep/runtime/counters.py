@@ -10,6 +10,7 @@ from .protocols import Tree
 class Counters:
     """Steps and time of a run over all its sessions.
 
+    agent_steps: for pretraining, updates.
     evaluations: number of the last finished periodic evaluation.
     wall_seconds: of earlier sessions, up to the checkpoint.
     """

@@ -1,10 +1,13 @@
 """The run folder: its default name, its identity, and what is written into it once."""
 
+import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -15,30 +18,40 @@ from .overrides import CommandLine
 NOT_IDENTITY = frozenset({"out", "device", "launcher", "logger", "video", "video_format", "choices", "requested"})
 """Top-level keys that may change between the sessions of one run."""
 _NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "logger"})
-_REQUESTED = (("device",), ("compile",), ("train", "overlap"), ("train", "agent_steps"), ("train", "env_steps"))
+_PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
+_LOCK_SECONDS = 5.0
 _LENGTH = ("train.agent_steps", "train.env_steps")
 
 
 def default_out(tree: Mapping[str, Any], line: CommandLine) -> str:
     """Return `runs/ENV/PRESET/AGENT-AUGMENT-AUX[-hash of other overrides]/seedN`."""
     chosen = tree["choices"]
-    name = "-".join(chosen[group] for group in ("agent", "augment", "aux"))
-    others = [
-        f"{s.path}={json.dumps(s.value)}" for s in line.settings if s.path.split(".")[0] not in NOT_IDENTITY | {"seed"}
-    ]
-    others += [f"{group}={choice}" for group, choice in line.choices.items() if group not in _NAMED]
-    if others:
-        name += "-" + hashlib.sha256("\n".join(sorted(others)).encode()).hexdigest()[:8]
+    name = "-".join(chosen[group] for group in ("agent", "augment", "aux")) + _suffix(line, _NAMED)
     return str(Path("runs") / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
 
 
+def default_pretrain_out(tree: Mapping[str, Any], line: CommandLine) -> str:
+    """Return `runs/pretrain/DATA/PRESET/METHOD-ENCODER[-hash of other overrides]/seedN`."""
+    chosen = tree["choices"]
+    name = f"{chosen['method']}-{chosen['encoder']}{_suffix(line, _PRETRAIN_NAMED)}"
+    return str(Path("runs/pretrain") / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
+
+
+def _suffix(line: CommandLine, named: frozenset[str]) -> str:
+    others = [
+        f"{s.path}={json.dumps(s.value)}" for s in line.settings if s.path.split(".")[0] not in NOT_IDENTITY | {"seed"}
+    ]
+    others += [f"{group}={choice}" for group, choice in line.choices.items() if group not in named]
+    return "-" + hashlib.sha256("\n".join(sorted(others)).encode()).hexdigest()[:8] if others else ""
+
+
 def resolve_tree(tree: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of `config.yaml`: resolved values in place, what was asked for under `requested`."""
+    """Return the tree of `config.yaml`: resolved values (by dotted path) in place, what was asked under `requested`."""
     final: dict[str, Any] = json.loads(json.dumps(dict(tree)))
-    final["requested"] = {".".join(path): _get(tree, path) for path in _REQUESTED}
-    for path in _REQUESTED:
-        holder = final if len(path) == 1 else final[path[0]]
-        holder[path[-1]] = resolved[".".join(path)]
+    final["requested"] = {}
+    for path, value in resolved.items():
+        holder, leaf = _holder(final, path)
+        final["requested"][path], holder[leaf] = holder[leaf], value
     return final
 
 
@@ -57,10 +70,7 @@ def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored tree with the values that were asked for, as a command line composes them."""
     tree: dict[str, Any] = json.loads(json.dumps({key: value for key, value in stored.items() if key != "requested"}))
     for path, value in stored.get("requested", {}).items():
-        *parents, leaf = path.split(".")
-        holder = tree
-        for key in parents:
-            holder = holder[key]
+        holder, leaf = _holder(tree, path)
         holder[leaf] = value
     return tree
 
@@ -87,11 +97,34 @@ def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, 
     raise UserError(f"{folder} holds another run ({shown}): give this one its own out=, or repeat the first command")
 
 
-def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = tree
-    for key in path:
-        value = value[key]
-    return value
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run folder. The system frees the lock however this process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        deadline = time.monotonic() + _LOCK_SECONDS  # a killed run's simulators take a moment to go
+        while not _try_lock(file):
+            if time.monotonic() > deadline:
+                raise UserError(f"another process is training in {folder}: wait for it, or choose another out=")
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _holder(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    *parents, leaf = path.split(".")
+    for key in parents:
+        tree = tree[key]
+    return tree, leaf
 
 
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -30,10 +30,45 @@ Every option of the chosen components has a dotted name (agent.lr, env.num_envs,
 train.agent_steps or train.env_steps replaces the preset's length; env steps count action repeats."""
 
 
+_PRETRAIN_HEAD = """\
+Pretrain an encoder on images. The same command again continues an unfinished run.
+
+  python -m rlrep.pretrain [FLAGS] [GROUP=NAME ...] [OPTION=VALUE ...]
+
+  python -m rlrep.pretrain method=simclr data=digits preset=cpu         two minutes on two cores
+  python -m rlrep.pretrain method=byol data=folder data.path=IMAGES     the cited paper's settings
+  python -m rlrep.pretrain method=simclr data=frames data.path=FILE encoder=curl augment=mild
+  python -m rlrep.pretrain -m method=simclr,byol data=digits preset=cpu 'seed=range(0,3)'
+  torchrun --nproc-per-node=4 -m rlrep.pretrain method=moco_v3 data=cifar10 data.path=ARCHIVE
+  python -m rlrep.train env=dmc_cheetah encoder.load=RUN                the encoder in an agent
+
+flags
+  -m, --multirun      run every combination of the sweeps: a,b  range(0,5)
+  -c, --cfg           print the composed config and stop
+  --config-dir DIR    look for more group files (DIR/method/NAME.yaml, ...) in DIR
+  -h, --help          print this
+
+groups
+"""
+_PRETRAIN_TAIL = """
+Every option of the chosen components has a dotted name (method.objective.temperature, method.predictor, data.path,
+encoder.latent_dim): see --cfg. augment=NAME makes all views of a method with that; without it they are the data's
+(digits and frames: mild) or the method's own. train.epochs or train.updates replaces the preset's length."""
+
+
 def train_help(folders: Sequence[Path]) -> str:
     """Return usage, groups with their names, and the general options with their defaults."""
-    groups = [f"  {group + '=':<11}{_wrap(registry.visible(group, folders))}" for group in registry.GROUPS]
-    return _HEAD + "\n".join(groups) + "\n\noptions\n" + "\n".join(_options()) + "\n" + _TAIL
+    return _HEAD + _groups(registry.GROUPS, folders) + "\n\noptions\n" + "\n".join(_options("config")) + "\n" + _TAIL
+
+
+def pretrain_help(folders: Sequence[Path]) -> str:
+    """Return the same of `rlrep.pretrain`."""
+    groups = _groups(registry.PRETRAIN_GROUPS, folders)
+    return _PRETRAIN_HEAD + groups + "\n\noptions\n" + "\n".join(_options("pretrain")) + "\n" + _PRETRAIN_TAIL
+
+
+def _groups(names: Sequence[str], folders: Sequence[Path]) -> str:
+    return "\n".join(f"  {group + '=':<11}{_wrap(registry.visible(group, folders))}" for group in names)
 
 
 def _wrap(names: Sequence[str]) -> str:
@@ -46,9 +81,9 @@ def _wrap(names: Sequence[str]) -> str:
     return ("\n" + " " * 13).join([*lines, line])
 
 
-def _options() -> list[str]:
-    """Show the general options as `config.yaml` writes them, with its comments."""
-    lines = (registry.ROOT / "config.yaml").read_text().splitlines()
-    top = {key for key in yaml.safe_load("\n".join(lines)) if key not in ("defaults", "when")}
+def _options(primary: str) -> list[str]:
+    """Show the general options as `configs/PRIMARY.yaml` writes them, with its comments."""
+    lines = (registry.ROOT / f"{primary}.yaml").read_text().splitlines()
+    top = {key for key in yaml.safe_load("\n".join(lines)) if key not in ("defaults", "when", "scale")}
     start = next(i for i, line in enumerate(lines) if line.split(":")[0] in top)
     return [f"  {line}" for line in lines[start:] if line.strip()]

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from .cli import Arguments
-from .compose import Composed, compose_run
+from .config import LauncherConfig
 from .errors import ConfigError
 from .overrides import expand
 from .process import cores
@@ -18,22 +20,37 @@ from .signals import StopRequest, catch_signals
 _POLL_SECONDS = 0.1
 
 
-def launch(arguments: Arguments) -> int:
-    """Check all runs, then run them. Returns 0 if all finished, 128 + signal if stopped, else 1.
+class _Settings(Protocol):
+    @property
+    def out(self) -> str: ...
+    @property
+    def launcher(self) -> LauncherConfig: ...
+
+
+class _Composed(Protocol):
+    @property
+    def config(self) -> _Settings: ...
+
+
+Compose = Callable[[Sequence[str], Sequence[Path]], _Composed]
+
+
+def launch(arguments: Arguments, entry: str, compose: Compose) -> int:
+    """Check all runs of an entry point, then run them. Returns 0 if all finished, 128 + signal if stopped, else 1.
 
     Raises ConfigError before any run starts if one of them is not valid, or two share a run folder.
     """
     jobs = expand(arguments.words)
-    composed = [compose_run(words, arguments.folders) for words in jobs]
+    composed = [compose(words, arguments.folders) for words in jobs]
     _check_folders(jobs, composed)
     if arguments.show:
         print("\n".join(run.config.out for run in composed))
         return 0
     with catch_signals() as stop:
-        return _Pool(arguments, composed[0].config.launcher.jobs, stop).run(jobs)
+        return _Pool(arguments, entry, composed[0].config.launcher.jobs, stop).run(jobs)
 
 
-def _check_folders(jobs: Sequence[Sequence[str]], composed: Sequence[Composed]) -> None:
+def _check_folders(jobs: Sequence[Sequence[str]], composed: Sequence[_Composed]) -> None:
     seen: dict[str, Sequence[str]] = {}
     for words, run in zip(jobs, composed, strict=True):
         if run.config.out in seen:
@@ -47,8 +64,8 @@ def _check_folders(jobs: Sequence[Sequence[str]], composed: Sequence[Composed]) 
 class _Pool:
     """Runs child processes, `width` at a time; the cores are shared out among them."""
 
-    def __init__(self, arguments: Arguments, width: int, stop: StopRequest) -> None:
-        self._arguments, self._width, self._stop = arguments, width, stop
+    def __init__(self, arguments: Arguments, entry: str, width: int, stop: StopRequest) -> None:
+        self._arguments, self._entry, self._width, self._stop = arguments, entry, width, stop
         self._running: dict[subprocess.Popen[bytes], str] = {}
         self._failed: list[str] = []
 
@@ -73,7 +90,7 @@ class _Pool:
 
     def _start(self, number: int, words: Sequence[str]) -> None:
         flags = [word for folder in self._arguments.folders for word in ("--config-dir", str(folder))]
-        command = [sys.executable, "-m", "rlrep.train", *flags, *words]
+        command = [sys.executable, "-m", self._entry, *flags, *words]
         environment = dict(os.environ)
         if self._width > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self._width)))

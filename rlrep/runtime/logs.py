@@ -15,19 +15,22 @@ EVAL_COLUMNS = ("agent_steps", "env_steps", "updates", "wall_seconds", "episode"
 
 
 class EvalTable:
-    """eval.csv: one row per evaluation episode, all rows of an evaluation at once."""
+    """eval.csv: one row per episode, or score of a probe; all rows of an evaluation at once."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = AppendFile(path)
+    def __init__(self, path: Path, columns: Sequence[str] = EVAL_COLUMNS) -> None:
+        self.file, self._columns = AppendFile(path), columns
 
     def write(self, rows: Sequence[Row]) -> None:
         """Append the rows of one evaluation. Raises OSError."""
-        header = ",".join(EVAL_COLUMNS) + "\n" if self.file.is_empty else ""
-        self.file.append(header + "".join(",".join(_cell(row[c]) for c in EVAL_COLUMNS) + "\n" for row in rows))
+        header = ",".join(self._columns) + "\n" if self.file.is_empty else ""
+        self.file.append(header + "".join(",".join(_cell(row[c]) for c in self._columns) + "\n" for row in rows))
 
 
 class RunLog:
-    """All logs of one run. They are first cut back to what the checkpoint knew, to nothing in a fresh run."""
+    """All logs of one run. They are first cut back to what the checkpoint knew, to nothing in a fresh run.
+
+    step: where the run stands, in what its rows count as `step_key`. columns: of eval.csv.
+    """
 
     def __init__(
         self,
@@ -36,15 +39,17 @@ class RunLog:
         tree: Mapping[str, Any],
         *,
         resumed: Tree | None,
-        env_steps: int,
+        step: int,
+        step_key: str = "env_steps",
+        columns: Sequence[str] = EVAL_COLUMNS,
         say: Callable[[str], None],
     ) -> None:
-        lines, self._table = JsonLines(folder / "metrics.jsonl"), EvalTable(folder / "eval.csv")
+        lines, self._table = JsonLines(folder / "metrics.jsonl"), EvalTable(folder / "eval.csv", columns)
         self._files = {"metrics.jsonl": lines.file, "eval.csv": self._table.file}
         for name, file in self._files.items():
             file.cut(resumed[name] if resumed else 0)
         csv = Csv(folder / "metrics.csv")
-        self._optional = optional_sinks(folder, config, tree, env_steps=env_steps, say=say)
+        self._optional = optional_sinks(folder, config, tree, step_key=step_key, step=step, say=say)
         self._sinks: list[tuple[Guard, Sink]] = [(Guard("metrics.jsonl", say), lines), (Guard("metrics.csv", say), csv)]
         self._sinks[1][0].run(lambda: csv.rewrite(read_rows(folder / "metrics.jsonl")))
         self._sinks += self._optional
@@ -56,10 +61,14 @@ class RunLog:
             guard.run(partial(sink.write, row))
 
     def evaluation(self, rows: Sequence[Row], summary: Row) -> None:
-        """Write an evaluation's episodes to eval.csv and its summary to the optional sinks."""
-        self._table_guard.run(lambda: self._table.write(rows))
+        """Write an evaluation's rows to eval.csv and its summary to the optional sinks."""
+        self.table(rows)
         for guard, sink in self._optional:
             guard.run(partial(sink.write, summary))
+
+    def table(self, rows: Sequence[Row]) -> None:
+        """Write an evaluation's rows to eval.csv only."""
+        self._table_guard.run(lambda: self._table.write(rows))
 
     def state(self) -> Tree:
         """Make the logs durable and return their lengths in bytes. Raises OSError."""

@@ -206,7 +206,7 @@ class Loop:
             with self._watch.paused():
                 state = self.state()
                 state["logs"] = logs or state["logs"]
-                self.parts.checkpoints.save(state, rings, agent_steps=self.counters.agent_steps, finished=finished)
+                self.parts.checkpoints.save(state, rings, step=self.counters.agent_steps, finished=finished)
                 return state["logs"]
         except OSError as error:
             line = (

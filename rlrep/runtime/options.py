@@ -11,7 +11,6 @@ from .coerce import TARGET, accepts, find_target, with_defaults
 from .errors import ConfigError, hint
 from .overrides import CommandLine
 
-_LENGTHS = ("agent_steps", "env_steps")
 AUTO = "auto"
 
 
@@ -19,25 +18,32 @@ def apply_settings(node: dict[str, Any], line: CommandLine, folders: Sequence[Pa
     """Write the command line's settings into `node`. Raises ConfigError for unknown paths, naming the nearest."""
     for setting in line.settings:
         *parents, leaf = setting.path.split(".")
-        holder = _find(node, parents, setting.path)
+        holder = _find(node, parents, setting.path, line.grammar.groups)
         if leaf not in holder or leaf == TARGET or setting.path.startswith("choices"):
-            raise ConfigError(f"unknown option {setting.path}{_hint(node, parents, leaf)}")
+            raise ConfigError(f"unknown option {setting.path}{_hint(node, parents, leaf, line.grammar.groups)}")
         _set(holder, leaf, setting.value, setting.path)
         if TARGET in holder:
             holder.update(expand_views(holder, ".".join(parents), folders))
-    _settle_length(node["train"], line)
+    if line.grammar.lengths:
+        _settle_length(node["train"], line)
 
 
 def expand_views(node: Mapping[str, Any], path: str, folders: Sequence[Path] = (), *, auto: str = "") -> dict[str, Any]:
-    """Replace the name of a view (`aux.curl.view=random_crop`) by the settings of that `augment` choice.
+    """Replace the name of a view (`aux.curl.view=random_crop`), or a list of names, by the settings of that choice.
 
     auto: the name that `auto` stands for; while it is not known yet, `auto` is left standing.
     """
     cls = find_target(str(node[TARGET]), path)
+
+    def expand(value: Any, place: str) -> Any:
+        if isinstance(value, list):
+            return [expand(each, f"{place}[{i}]") for i, each in enumerate(value)]
+        if not isinstance(value, str) or (value == AUTO and not auto):
+            return value
+        return view_node(auto if value == AUTO else value, place, folders)
+
     return {
-        key: view_node(auto if value == AUTO else value, f"{path}.{key}", folders)
-        if isinstance(value, str) and key != TARGET and accepts(cls, key, View) and (auto or value != AUTO)
-        else value
+        key: expand(value, f"{path}.{key}") if key != TARGET and accepts(cls, key, View) else value
         for key, value in node.items()
     }
 
@@ -54,11 +60,11 @@ def view_node(name: str, path: str, folders: Sequence[Path] = ()) -> dict[str, A
     return with_defaults(registry.read_yaml("augment", name, folders), path)
 
 
-def _find(node: dict[str, Any], parents: Sequence[str], path: str) -> dict[str, Any]:
+def _find(node: dict[str, Any], parents: Sequence[str], path: str, groups: Sequence[str]) -> dict[str, Any]:
     holder: Any = node
     for depth, key in enumerate(parents):
         if not isinstance(holder, dict) or key not in holder:
-            raise ConfigError(f"unknown option {path}{_inactive(parents) or _hint(node, parents[:depth], key)}")
+            raise ConfigError(f"unknown option {path}{_inactive(parents) or _hint(node, parents[:depth], key, groups)}")
         holder = holder[key]
     if not isinstance(holder, dict):
         raise ConfigError(f"unknown option {path}: {'.'.join(parents)} has no options (it is {holder})")
@@ -71,7 +77,7 @@ def _inactive(parents: Sequence[str]) -> str:
     return ""
 
 
-def _hint(node: Mapping[str, Any], parents: Sequence[str], leaf: str) -> str:
+def _hint(node: Mapping[str, Any], parents: Sequence[str], leaf: str, groups: Sequence[str]) -> str:
     """Name what is valid beside the unknown key, and the same key elsewhere."""
     elsewhere = [path for path in _paths(node) if path.split(".")[-1] == leaf]
     if elsewhere:
@@ -81,7 +87,7 @@ def _hint(node: Mapping[str, Any], parents: Sequence[str], leaf: str) -> str:
         holder = holder[key]
     prefix = "".join(f"{key}." for key in parents)
     valid = [f"{prefix}{key}" for key in holder if key not in (TARGET, "choices")] if isinstance(holder, dict) else []
-    return hint(f"{prefix}{leaf}", valid if parents else {*valid, *registry.GROUPS})
+    return hint(f"{prefix}{leaf}", valid if parents else {*valid, *groups})
 
 
 def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -108,8 +114,9 @@ def _set(holder: dict[str, Any], leaf: str, value: Any, path: str) -> None:
 
 def _settle_length(train: dict[str, Any], line: CommandLine) -> None:
     """A length on the command line replaces the preset's, in either unit."""
-    for given, other in (_LENGTHS, _LENGTHS[::-1]):
+    names = [path.removeprefix("train.") for path in line.grammar.lengths]
+    for given, other in (names, names[::-1]):
         if line.setting(f"train.{given}") is not None:
             train[other] = None
-    if (train["agent_steps"] is None) == (train["env_steps"] is None):
-        raise ConfigError("the run has no length: give train.agent_steps=N or train.env_steps=N")
+    if (train[names[0]] is None) == (train[names[1]] is None):
+        raise ConfigError(f"the run has no length: give {' or '.join(f'{p}=N' for p in line.grammar.lengths)}")

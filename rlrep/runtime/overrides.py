@@ -15,6 +15,20 @@ from .errors import ConfigError, hint, one_line
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """What an entry point's words may be. groups: those that choose a name. lengths: options of which one is due."""
+
+    groups: tuple[str, ...]
+    lengths: tuple[str, ...] = ()
+    explanation: str = ""
+
+
+TRAIN = Grammar(registry.GROUPS, ("train.agent_steps", "train.env_steps"), "env steps count action repeats")
+PROBE = Grammar(("data",))
+PRETRAIN = Grammar(registry.PRETRAIN_GROUPS, ("train.epochs", "train.updates"), "an epoch is one pass over the data")
+
+
+@dataclass(frozen=True)
 class Setting:
     """`path=value` for one option."""
 
@@ -29,24 +43,25 @@ class CommandLine:
     words: tuple[str, ...]
     choices: dict[str, str | list[str]]
     settings: tuple[Setting, ...]
+    grammar: Grammar = TRAIN
 
     def setting(self, path: str) -> Any:
         """Return the last value given for `path`, or None."""
         return next((s.value for s in reversed(self.settings) if s.path == path), None)
 
 
-def parse(words: Sequence[str], folders: Sequence[Path] = ()) -> CommandLine:
+def parse(words: Sequence[str], folders: Sequence[Path] = (), grammar: Grammar = TRAIN) -> CommandLine:
     """Read one run's words. Raises ConfigError on bad grammar, a sweep, or an unknown group choice."""
     choices: dict[str, str | list[str]] = {}
     settings = []
     for override in map(_read, words):
         key, value = str(override.key_or_group), _value(override)
-        if key in registry.GROUPS:
+        if key in grammar.groups:
             choices[key] = _choice(key, value, folders)
         else:
             settings.append(Setting(key, value))
-    _reject_two_lengths(settings)
-    return CommandLine(tuple(words), choices, tuple(settings))
+    _reject_two_lengths(settings, grammar)
+    return CommandLine(tuple(words), choices, tuple(settings), grammar)
 
 
 def expand(words: Sequence[str]) -> list[list[str]]:
@@ -87,10 +102,9 @@ def _choice(group: str, value: Any, folders: Sequence[Path]) -> str | list[str]:
     return sorted({str(head) for head in heads} - {"none"})
 
 
-def _reject_two_lengths(settings: Sequence[Setting]) -> None:
-    given = {s.path for s in settings} & {"train.agent_steps", "train.env_steps"}
-    if len(given) == 2:
-        raise ConfigError("give train.agent_steps or train.env_steps, not both (env steps count action repeats)")
+def _reject_two_lengths(settings: Sequence[Setting], grammar: Grammar) -> None:
+    if grammar.lengths and set(grammar.lengths) <= {s.path for s in settings}:
+        raise ConfigError(f"give {' or '.join(grammar.lengths)}, not both ({grammar.explanation})")
 
 
 def _expand_word(word: str) -> list[str]:

@@ -28,27 +28,27 @@ class Reporter(Protocol):
     """Shows how far a run is."""
 
     def say(self, line: str) -> None: ...
-    def update(self, env_steps: int, updates: int, note: str) -> None: ...
+    def update(self, done: int, updates: int, note: str) -> None: ...
     def close(self) -> None: ...
 
 
-def make_reporter(total_env_steps: int, done_env_steps: int) -> Reporter:
+def make_reporter(total: int, done: int, unit: str = "env steps") -> Reporter:
     """Return the bar where the output is a terminal of our own, else lines (with a prefix in a multirun)."""
     prefix = os.environ.get(PREFIX_VARIABLE, "")
     if sys.stdout.isatty() and not prefix:
-        return Bar(total_env_steps, done_env_steps)
-    return Lines(total_env_steps, done_env_steps, prefix)
+        return Bar(total, done, unit)
+    return Lines(total, done, unit, prefix)
 
 
 class Bar:
     """A rich progress bar; lines said meanwhile appear above it."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, unit: str = "env steps") -> None:
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("env steps  {task.fields[note]}"),
+            TextColumn(f"{unit}  {{task.fields[note]}}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -65,13 +65,13 @@ class Bar:
         """Print a line above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, env_steps: int, updates: int, note: str) -> None:
+    def update(self, done: int, updates: int, note: str) -> None:
         """Move the bar, a few times a second at most."""
-        self._done = env_steps
+        self._done = done
         if time.monotonic() - self._last >= _BAR_SECONDS:
             self._last = time.monotonic()
             note = f"{note}  {self._rate.per_second(updates):.3g} updates/s"
-            self._progress.update(self._task, completed=env_steps, note=note, refresh=True)
+            self._progress.update(self._task, completed=done, note=note, refresh=True)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -82,8 +82,8 @@ class Bar:
 class Lines:
     """One line every few seconds."""
 
-    def __init__(self, total: int, done: int, prefix: str = "") -> None:
-        self._total, self._first, self._prefix = total, done, prefix
+    def __init__(self, total: int, done: int, unit: str = "env steps", prefix: str = "") -> None:
+        self._total, self._first, self._unit, self._prefix = total, done, unit, prefix
         self._start = self._last = time.monotonic()
         self._rate = _Rate()
 
@@ -91,14 +91,14 @@ class Lines:
         """Print a line."""
         print(f"{self._prefix}{line}", flush=True)
 
-    def update(self, env_steps: int, updates: int, note: str) -> None:
+    def update(self, done: int, updates: int, note: str) -> None:
         """Print where the run is, if the last line is old enough."""
         now = time.monotonic()
         if now - self._last >= _LINE_SECONDS:
             self._last = now
             note = f"{note}  {self._rate.per_second(updates):.3g} updates/s"
-            left = (now - self._start) / max(1, env_steps - self._first) * (self._total - env_steps)
-            self.say(f"{env_steps}/{self._total} env steps  {note}  {clock(left)} left")
+            left = (now - self._start) / max(1, done - self._first) * (self._total - done)
+            self.say(f"{done}/{self._total} {self._unit}  {note}  {clock(left)} left")
 
     def close(self) -> None:
         """Nothing to close."""

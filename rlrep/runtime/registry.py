@@ -19,6 +19,7 @@ from .errors import ConfigError, hint
 
 ROOT = Path(__file__).parent.parent / "configs"
 GROUPS = ("env", "agent", "augment", "aux", "encoder", "preset", "logger", "launcher")
+PRETRAIN_GROUPS = ("method", "data", "encoder", "augment", "preset", "logger", "launcher")
 AUTO = {"encoder": {"pixels": "curl", "state": "mlp"}, "augment": {"pixels": "none", "state": "none"}}
 """What the choice `auto` stands for, by kind of observation."""
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
@@ -42,11 +43,15 @@ def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
 
 
 def visible(group: str, folders: Sequence[Path] = ()) -> list[str]:
-    """Return the names to offer: `X_state` is what `X` stands for on states, and `auto` is the default."""
+    """Return the names to offer: `X_state`, `X_pretrain` are what `X` stands for there, and `auto` is the default."""
     known = names(group, folders)
     if group == "env":
         return known
-    return [name for name in known if name != "auto" and name.removesuffix("_state") not in set(known) - {name}]
+    return [name for name in known if name != "auto" and not _is_variant(name, known)]
+
+
+def _is_variant(name: str, known: Sequence[str]) -> bool:
+    return any(name.removesuffix(suffix) in set(known) - {name} for suffix in ("_state", "_pretrain"))
 
 
 def check(group: str, name: str, folders: Sequence[Path] = ()) -> None:

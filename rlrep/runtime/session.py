@@ -1,26 +1,23 @@
 """One session of a run: open its folder, build its parts, train, and say how it ended."""
 
-import fcntl
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from . import versions
-from .checkpoint import Checkpoints, Manifest
-from .chunks import Damaged
+from .checkpoint import Checkpoints, Manifest, load_newest
 from .compile_rule import CompileChoice, choose_compile
 from .config import Length, RunConfig, plan_length
 from .curve import Curve
 from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluator
-from .folder import check_same_run, read_config, resolve_tree, write_config
+from .folder import check_same_run, lock_folder, read_config, resolve_tree, write_config
 from .logs import RunLog
 from .loop import Loop, Parts
 from .make import build_agent, build_envs
@@ -28,8 +25,6 @@ from .process import Seeds, cores, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
 from .protocols import Agent, Tree, VectorEnv
 from .signals import StopRequest, catch_signals
-
-_LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,10 @@ def train(config: RunConfig, tree: Mapping[str, Any], *, again: str, full_size: 
     keep_large_blocks()
     folder = Path(config.out)
     with ExitStack() as stack:
-        stack.enter_context(_lock(folder))
+        stack.enter_context(lock_folder(folder))
         opened = open_run(folder, tree, config)
         if opened.manifest is not None and opened.manifest.finished and not opened.grows:
-            steps = opened.manifest.agent_steps
+            steps = opened.manifest.step
             print(f"this run is finished ({steps} agent steps): see {folder}, or choose another seed= or out=")
             return
         stop = stack.enter_context(catch_signals())
@@ -90,7 +85,7 @@ def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened
     grows = check_same_run(folder, stored, tree, may_grow=may_grow)
     if grows and manifest is not None and manifest.finished and not manifest.rings:
         raise UserError(
-            f"{folder} is finished ({manifest.agent_steps} agent steps) and its replay was dropped, so it cannot "
+            f"{folder} is finished ({manifest.step} agent steps) and its replay was dropped, so it cannot "
             f"become longer: choose another out= (checkpoint.keep_replay=true keeps the replay)"
         )
     return Opened(folder, stored, manifest, grows)
@@ -130,7 +125,7 @@ class _Session:
         plan = make_plan(config, self._opened, self._device, envs)
         self._seeds.set_globals()
         checkpoints = Checkpoints(self._folder / "checkpoints")
-        loaded = _load(checkpoints)
+        loaded = load_newest(checkpoints)
         agent = build_agent(
             config,
             envs,
@@ -139,10 +134,10 @@ class _Session:
             compile=plan.compile.mode,
             restored=loaded is not None,
         )
-        start = loaded[0].agent_steps if loaded else 0
+        start = loaded[0].step if loaded else 0
         final_tree = resolve_tree(tree, _resolved(plan))
         write_config(self._folder, final_tree)
-        versions.record(self._folder, self._device, agent_steps=start)
+        versions.record(self._folder, self._device, at={"agent_steps": start})
         reporter = self._make_reporter(plan, start)
         for line in (*_headline(config, plan, envs), *agent.describe()):
             reporter.say(line)
@@ -165,7 +160,7 @@ class _Session:
         return reporter
 
     def _open_log(self, tree: Mapping[str, Any], logs: Tree, env_steps: int, reporter: Reporter) -> RunLog:
-        log = RunLog(self._folder, self._config.logger, tree, resumed=logs, env_steps=env_steps, say=reporter.say)
+        log = RunLog(self._folder, self._config.logger, tree, resumed=logs, step=env_steps, say=reporter.say)
         self._stack.callback(log.close)
         return log
 
@@ -189,13 +184,6 @@ class _Session:
             check_every_update=self._device.type == "cpu",
             video_path=partial(_video_path, config, self._folder),
         )
-
-
-def _load(checkpoints: Checkpoints) -> tuple[Manifest, Tree] | None:
-    try:
-        return checkpoints.load()
-    except Damaged as error:
-        raise UserError(str(error)) from error
 
 
 @contextmanager
@@ -254,26 +242,3 @@ def _say_done(folder: Path, config: RunConfig, full_size: str | None) -> None:
     places = ["learning_curve.png", f"videos/final.{config.video_format}", "eval.csv", "metrics.jsonl"]
     there = [str(folder / place) for place in places if (folder / place).exists()]
     print(f"done: {'  '.join(there)}" + (f"\nfull-size job: {full_size}" if full_size else ""), flush=True)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder. The system frees the lock however this process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        deadline = time.monotonic() + _LOCK_SECONDS  # a killed run's simulators take a moment to go
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise UserError(f"another process is training in {folder}: wait for it, or choose another out=")
-            time.sleep(0.1)
-        yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True

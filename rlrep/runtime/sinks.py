@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Sink(Protocol):
-    """Takes rows of flat metrics, each with `env_steps`."""
+    """Takes rows of flat metrics, each with the number that the run counts by, as `env_steps`."""
 
     def write(self, row: Row) -> None: ...
     def close(self) -> None: ...
@@ -70,19 +70,19 @@ class Csv:
 class TensorBoard:
     """Event files. After a resume, events past the checkpoint are hidden by `purge_step`."""
 
-    def __init__(self, folder: Path, env_steps: int) -> None:
-        self._folder, self._purge_step = folder, env_steps + 1 if env_steps else 0
+    def __init__(self, folder: Path, step_key: str, step: int) -> None:
+        self._folder, self._step_key, self._purge_step = folder, step_key, step + 1 if step else 0
         self._writer: Any = None
 
     def write(self, row: Row) -> None:
-        """Add every number of the row at its `env_steps`."""
+        """Add every number of the row at its step."""
         if self._writer is None:  # the import takes a second, so only once there is something to write
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
         for key, value in row.items():
             if isinstance(value, (int, float)):
-                self._writer.add_scalar(key, value, row["env_steps"])
+                self._writer.add_scalar(key, value, row[self._step_key])
 
     def close(self) -> None:
         """Flush the event file."""
@@ -93,9 +93,10 @@ class TensorBoard:
 class WandB:
     """Weights & Biases; the run's folder is its id, so that a resumed run goes on in the same chart."""
 
-    def __init__(self, folder: Path, config: LoggerConfig, tree: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: LoggerConfig, tree: Mapping[str, Any], step_key: str) -> None:
         import wandb
 
+        self._step_key = step_key
         self._run = wandb.init(
             project=config.wandb_project,
             entity=config.wandb_entity,
@@ -108,7 +109,7 @@ class WandB:
 
     def write(self, row: Row) -> None:
         """Log one row."""
-        self._run.log({key: value for key, value in row.items() if value is not None}, step=row["env_steps"])
+        self._run.log({key: value for key, value in row.items() if value is not None}, step=row[self._step_key])
 
     def close(self) -> None:
         """End the session."""
@@ -133,14 +134,14 @@ class Guard:
 
 
 def optional_sinks(
-    folder: Path, config: LoggerConfig, tree: Mapping[str, Any], *, env_steps: int, say: Callable[[str], None]
+    folder: Path, config: LoggerConfig, tree: Mapping[str, Any], *, step_key: str, step: int, say: Callable[[str], None]
 ) -> list[tuple[Guard, Sink]]:
     """Open the sinks that a run may go without. Raises UserError if one is asked for and not installed."""
     wanted: dict[str, Callable[[], Sink]] = {}
     if config.tensorboard != "false" and _installed("tensorboard", needed=config.tensorboard == "true"):
-        wanted["tensorboard"] = lambda: TensorBoard(folder / "tensorboard", env_steps)
+        wanted["tensorboard"] = lambda: TensorBoard(folder / "tensorboard", step_key, step)
     if config.wandb and _installed("wandb", needed=True):
-        wanted["wandb"] = lambda: WandB(folder, config, tree)
+        wanted["wandb"] = lambda: WandB(folder, config, tree, step_key)
     sinks = []
     for name, make in wanted.items():
         guard = Guard(name, say)

@@ -19,9 +19,10 @@ def _run(arguments: Arguments) -> int:
         print(train_help(arguments.folders))
         return 0
     if arguments.multirun:
+        from .compose import compose_run
         from .launch import launch
 
-        return launch(arguments)
+        return launch(arguments, ENTRY, compose_run)
     return _run_one(arguments)
 
 

@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,19 @@ def collect(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record(folder: Path, device: torch.device, *, agent_steps: int) -> None:
-    """Write `versions.json`; a later session of the same run adds itself under `resumed`."""
+def record(folder: Path, device: torch.device, *, at: Mapping[str, int]) -> None:
+    """Write `versions.json`; a later session of the same run, begun `at` some steps, adds itself under `resumed`."""
     path = folder / "versions.json"
     now = collect(device)
     try:
         first = json.loads(path.read_text())
     except (OSError, ValueError):
         first = None
-    if first is None or agent_steps == 0:
+    if first is None or not any(at.values()):
         content = now
     else:
         changed = {key: value for key, value in now.items() if value != first.get(key)}
-        content = {**first, "resumed": [*first.get("resumed", []), {"agent_steps": agent_steps, **changed}]}
+        content = {**first, "resumed": [*first.get("resumed", []), {**at, **changed}]}
     replace_file(path, json.dumps(content, indent=2) + "\n")
 
 

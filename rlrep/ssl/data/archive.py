@@ -3,6 +3,7 @@
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ class Cifar10:
     path: `cifar-10-binary.tar.gz`, or the folder it unpacks to. (The Python version holds pickles, which are not read.)
     """
 
+    augment: ClassVar[str] = "simclr_cifar"
     path: str
 
     def make(self, device: torch.device) -> Split:

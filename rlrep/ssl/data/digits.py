@@ -1,6 +1,7 @@
 """scikit-learn's handwritten digits, the data set that needs no file."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ class Digits(SplitSettings):
     size: side in pixels, enlarged bilinearly so that convolutional encoders fit; 8 = as they are.
     """
 
+    augment: ClassVar[str] = "mild"
     size: int = 32
 
     def make(self, device: torch.device) -> Split:

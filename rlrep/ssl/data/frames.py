@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +34,7 @@ class Frames(SplitSettings):
     before an episode's start its first frame is repeated, as environments do.
     """
 
+    augment: ClassVar[str] = "mild"
     path: str
     stack: int = 3
 

@@ -89,7 +89,10 @@ class SplitSettings:
 
 
 class DataConfig(Protocol):
-    """A `data=` choice: the dataclass behind its `_target_`."""
+    """A `data=` choice: the dataclass behind its `_target_`.
+
+    Optional: `augment`, the name of the view that suits these images better than a method's own.
+    """
 
     def make(self, device: torch.device) -> Split:
         """Read the data. Raises ValueError, in one line, if something is missing or damaged."""

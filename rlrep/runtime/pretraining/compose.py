@@ -1,0 +1,69 @@
+"""From a command line to a pretraining run's typed config."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..coerce import TARGET, build, find_target, with_defaults
+from ..compose import compose_tree, merge, resolve, search_path
+from ..folder import default_pretrain_out
+from ..options import apply_settings, expand_views, view_node
+from ..overrides import PRETRAIN, CommandLine, parse
+from .config import PretrainConfig
+
+_SUFFIX = "_pretrain"
+_COMPONENTS = ("method", "data", "encoder")
+
+
+@dataclass(frozen=True)
+class ComposedPretraining:
+    """One run's config, typed and as the plain tree that `config.yaml` holds."""
+
+    config: PretrainConfig
+    tree: dict[str, Any]
+
+
+def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> ComposedPretraining:
+    """Compose one run. Raises ConfigError in one line for anything that is not valid."""
+    line = parse(words, folders, PRETRAIN)
+    chosen = [f"{group}={_variant(group, str(name), folders)}" for group, name in line.choices.items()]
+    node, made = compose_tree("pretrain", [w for w in chosen if not w.startswith("augment=")] + search_path(folders))
+    node = merge(node, node.pop("when").get(node.pop("scale"), {}))
+    node["choices"] = {
+        g: str(line.choices.get(g, made.get(g, "auto"))).removesuffix(_SUFFIX) for g in registry.PRETRAIN_GROUPS
+    }
+    for group in _COMPONENTS:
+        node[group] = fill(node[group], group)
+    node["method"]["views"] = _views(node, line, folders)
+    apply_settings(node, line, folders)
+    tree = resolve(node)
+    tree["out"] = tree["out"] or default_pretrain_out(tree, line)
+    config: PretrainConfig = build(PretrainConfig, tree, "")
+    return ComposedPretraining(config, tree)
+
+
+def fill(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return a component with its dataclasses' defaults filled in at every depth, so that every option has a name."""
+    filled = with_defaults(node, path) if TARGET in node else dict(node)
+    return {k: fill(v, f"{path}.{k}") if isinstance(v, Mapping) else v for k, v in filled.items()}
+
+
+def _variant(group: str, name: str, folders: Sequence[Path]) -> str:
+    """Return `NAME_pretrain`, the same choice with the settings for pretraining, where that file exists."""
+    return f"{name}{_SUFFIX}" if registry.is_file(group, f"{name}{_SUFFIX}", folders) else name
+
+
+def _views(node: Mapping[str, Any], line: CommandLine, folders: Sequence[Path]) -> list[Any]:
+    """Return the method's views as nodes: its own, the data's where it has one that suits, or the one asked for.
+
+    What a method spells out rather than names stays, unless another is asked for.
+    """
+    asked = str(line.choices.get("augment", "auto"))
+    suits = getattr(find_target(node["data"][TARGET], "data"), "augment", None)
+    views = node["method"]["views"]
+    if asked != "auto":
+        return [view_node(asked, "augment", folders) for _ in views]
+    named = [suits if suits and isinstance(view, str) else view for view in views]
+    return list(expand_views({**node["method"], "views": named}, "method", folders)["views"])

@@ -1,0 +1,68 @@
+"""Reconstruction, the generative arm: what the latent keeps is what the pixels need."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlrep.nn import Encoder
+from rlrep.views import View
+
+from .base import Method, spread
+from .batch import ImageBatch, Metrics, Needs
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """one view x decoder x mean squared error of the pixels in [0, 1] + latent_penalty x mean of ||latent||^2 / 2.
+
+    channels: of the decoder's layers.
+    """
+
+    views: tuple[View, ...]
+    channels: int = 32
+    latent_penalty: float = 1e-6
+
+    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+        """Build the method."""
+        return AutoencoderMethod(self, encoder, image_shape)
+
+
+class AutoencoderMethod(Method):
+    """Encode a view, decode it, compare the pixels."""
+
+    def __init__(self, config: Autoencoder, encoder: Encoder, image_shape: tuple[int, ...]) -> None:
+        if len(config.views) != 1:
+            raise ValueError(f"method.views needs one view to reconstruct, not {len(config.views)}")
+        super().__init__(encoder, nn.Identity())
+        self.config, self.needs = config, Needs(views=1)
+        self.decoder = Decoder(encoder.latent_dim, image_shape, config.channels)
+
+    def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
+        """Return the reconstruction error with the penalty."""
+        (view,) = batch.views
+        latent = self.embed(view)
+        error = F.mse_loss(self.decoder(latent), view.float() / 255.0)
+        penalty = 0.5 * latent.square().sum(1).mean()
+        metrics = {"reconstruction": error.detach(), "spread": spread(latent.detach())}
+        return error + self.config.latent_penalty * penalty, metrics
+
+
+class Decoder(nn.Module):
+    """Linear, three times (double by nearest neighbour, 3x3 convolution, ReLU), then a 3x3 convolution to pixels."""
+
+    def __init__(self, latent_dim: int, image_shape: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        colours, self.height, self.width = image_shape
+        self.grid = (channels, -(-self.height // 8), -(-self.width // 8))
+        self.expand = nn.Linear(latent_dim, self.grid[0] * self.grid[1] * self.grid[2])
+        self.layers = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))
+        self.pixels = nn.Conv2d(channels, colours, 3, padding=1)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Map latents `(N, D)` to images `(N, C, H, W)` in about [0, 1]."""
+        x = F.relu(self.expand(latent)).unflatten(1, self.grid)
+        for layer in self.layers:
+            x = F.relu(layer(F.interpolate(x, scale_factor=2.0)))
+        images: Tensor = self.pixels(x)[:, :, : self.height, : self.width]
+        return images

@@ -1,0 +1,94 @@
+"""What a method is: an encoder with what it is trained through, a loss of a batch of views, and what follows a step."""
+
+import math
+from collections import OrderedDict
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rlrep.contrast import gather_with_grad
+from rlrep.nn import Encoder
+from rlrep.views import View
+
+from .batch import ImageBatch, Metrics, Needs
+
+
+class Method(nn.Module):
+    """A network under self-supervision. `online`: the encoder and, behind it, what maps its latent to embeddings.
+
+    Every parameter that requires gradient belongs to the optimiser. With a process group, `loss` is that of the joint
+    batch of all processes; the mean of the processes' gradients is its gradient. sync_batch_norm: whether GPUs share
+    batch-norm statistics.
+    """
+
+    needs: Needs
+    sync_batch_norm = True
+
+    def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
+        super().__init__()
+        self.online = nn.Sequential(OrderedDict(encoder=encoder, projector=projector))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network that pretraining is for."""
+        encoder = self.online.get_submodule("encoder")
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the embeddings `(N, D)` of images `(N, C, H, W)`, uint8 or float in [0, 255]."""
+        embeddings: Tensor = self.online(images)
+        return embeddings
+
+    def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
+        """Return the scalar loss and health metrics. It reads state and changes none, batch norm's aside."""
+        raise AssertionError(f"{type(self).__name__} has no loss")
+
+    def after_step(self, progress: float) -> None:
+        """Move what moves after the optimiser's step. progress: share of training that is done, in [0, 1]."""
+
+
+class MethodConfig(Protocol):
+    """A `method=` choice: the dataclass behind its `_target_`. views: how each view of an image is made.
+
+    make: the method around an encoder of images (C, H, W); raises ValueError on parts that do not fit.
+    """
+
+    @property
+    def views(self) -> tuple[View, ...]: ...
+    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method: ...
+
+
+def out_dim(projector: nn.Module, in_dim: int) -> int:
+    """Return the width of a projector's output."""
+    linear = [module for module in projector.modules() if isinstance(module, nn.Linear)]
+    return linear[-1].out_features if linear else in_dim
+
+
+def gather_views(z: Tensor) -> Tensor:
+    """Return the embeddings `(V, N, D)` of the joint batch of all processes."""
+    return gather_with_grad(z.transpose(0, 1), backward="sum").transpose(0, 1)
+
+
+def gather_rows(rows: Any) -> Any:
+    """Return the rows of the joint batch of all processes; None stays None."""
+    return None if rows is None else gather_with_grad(rows, backward="sum")
+
+
+@torch.no_grad()
+def pair_health(first: Tensor, second: Tensor) -> Metrics:
+    """Return how alike pairs are `(N, D)`, and how far the first spread: see `spread`."""
+    first, second = first.detach().float(), second.detach().float()
+    return {"positive_similarity": torch.cosine_similarity(first, second).mean(), "spread": spread(first)}
+
+
+@torch.no_grad()
+def spread(z: Tensor) -> Tensor:
+    """Return the mean standard deviation of the features of z `(N, D)` at length sqrt(D): 1 = all over, 0 = collapsed.
+
+    Chen & He 2021 (SimSiam), figure 2, times sqrt(D).
+    """
+    unit = nn.functional.normalize(z.float(), dim=1)
+    deviation: Tensor = unit.std(0, correction=0).mean() * math.sqrt(z.shape[1])
+    return deviation

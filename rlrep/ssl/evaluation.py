@@ -1,0 +1,176 @@
+"""What an encoder's features are good for: scores of probes by variable, and meters of collapse."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from rlrep.contrast import align, effective_rank, feature_correlation, uniform
+from rlrep.views import View
+from rlrep.views.compose import multi_view
+
+from .base import spread
+from .data import ImageData, Split
+from .probes import Fold, accuracy, linear_classes, macro_f1, nearest_neighbours, r_squared, ridge_values
+from .sampling import labelled_subset
+
+_BATCH = 256
+_METER_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How features are evaluated.
+
+    neighbours, temperature: of the nearest-neighbour vote. labels_per_class: sizes of labelled subsets for further
+    linear probes. max_train, max_test: images used at most, evenly spaced. pixels: raw pixels are pooled to this many
+    values at most.
+    """
+
+    neighbours: int = 20
+    temperature: float = 0.1
+    labels_per_class: tuple[int, ...] = (1, 10)
+    max_train: int = 20_000
+    max_test: int = 10_000
+    pixels: int = 2048
+
+    def __post_init__(self) -> None:
+        least = min(self.neighbours, self.max_train, self.max_test, self.pixels, *self.labels_per_class, 1)
+        if least < 1 or not self.temperature > 0:
+            raise ValueError(f"counts must be at least 1 and temperature above 0, in {self}")
+
+
+class Score(NamedTuple):
+    """One probe's result. features: what was probed. metric: accuracy, macro_f1 or r2."""
+
+    features: str
+    variable: str
+    probe: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """The images that probes use, in the order that features come in."""
+
+    train: ImageData
+    test: ImageData
+
+    @classmethod
+    def of(cls, split: Split, config: ProbeConfig) -> "ProbeData":
+        """Thin the data out to what the config allows."""
+        return cls(_thin(split.train, config.max_train), _thin(split.test, config.max_test))
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Return the encoder's output `(N, D)` in float32 for uint8 images, in evaluation mode; its mode is put back."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        return torch.cat([encoder(part).float() for part in images.split(_BATCH)])
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def pixel_features(images: Tensor, most: int) -> Tensor:
+    """Return the pixels in [0, 1] as features, pooled to a square grid where there would be more than `most`."""
+    x = images.float() / 255.0
+    if x[0].numel() > most:
+        x = F.adaptive_avg_pool2d(x, max(1, int((most / x.shape[1]) ** 0.5)))
+    return x.flatten(1)
+
+
+def score_features(name: str, train_x: Tensor, test_x: Tensor, data: ProbeData, config: ProbeConfig) -> list[Score]:
+    """Probe features of the images for everything that is known of them.
+
+    Classes of single images: neighbours and linear probes, with all labels and with few. State of a simulator: a linear
+    probe per variable. Variables that do not change in the training or test images are left out.
+    """
+    scores: list[Score] = []
+    for variable, fold in folds(train_x, test_x, data):
+        if fold.train_y.is_floating_point():
+            value = r_squared(ridge_values(fold), fold.test_y)
+            scores.append(Score(name, variable, "linear", "r2", value))
+        elif data.train.episode is None:
+            scores += [Score(name, variable, *rest) for rest in _class_scores(fold, config)]
+        else:
+            predicted = linear_classes(fold)
+            scores.append(Score(name, variable, "linear", "macro_f1", macro_f1(predicted, fold.test_y)))
+            scores.append(Score(name, variable, "linear", "accuracy", accuracy(predicted, fold.test_y)))
+    return scores
+
+
+def folds(train_x: Tensor, test_x: Tensor, data: ProbeData) -> Iterator[tuple[str, Fold]]:
+    """Yield every variable that varies, with the features."""
+    for variable, train_y in data.train.labels.items():
+        test_y = data.test.labels[variable]
+        if bool((train_y != train_y[0]).any()) and bool((test_y != test_y[0]).any()):
+            yield variable, Fold(train_x, train_y, test_x, test_y)
+
+
+def _class_scores(fold: Fold, config: ProbeConfig) -> Iterator[tuple[str, str, float]]:
+    near = nearest_neighbours(fold, neighbours=config.neighbours, temperature=config.temperature)
+    yield "knn", "accuracy", accuracy(near, fold.test_y)
+    yield "linear", "accuracy", accuracy(linear_classes(fold), fold.test_y)
+    smallest = int(fold.train_y.unique(return_counts=True)[1].min())
+    for count in config.labels_per_class:
+        if count <= smallest:
+            rows = labelled_subset(fold.train_y, seed=0, per_class=count)
+            few = fold._replace(train_x=fold.train_x[rows], train_y=fold.train_y[rows])
+            yield f"linear_{count}_per_class", "accuracy", accuracy(linear_classes(few), fold.test_y)
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, float]:
+    """Return the mean over variables of each probe and metric, as `probe/FEATURES/PROBE_METRIC`."""
+    groups: dict[str, list[float]] = {}
+    for score in scores:
+        groups.setdefault(f"probe/{score.features}/{score.probe}_{score.metric}", []).append(score.value)
+    return {key: sum(values) / len(values) for key, values in groups.items()}
+
+
+@torch.no_grad()
+def collapse_meters(features: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return `rep/NAME/...` of features `(N, D)`: spread, correlation, effective rank (of N), uniformity."""
+    found: dict[str, float] = {}
+    for name, full in features.items():
+        z = full[:: max(1, len(full) // _METER_ROWS)][:_METER_ROWS].float()
+        meters = {
+            "spread": spread(z),
+            "correlation": feature_correlation(z),
+            "effective_rank": effective_rank(z),
+            "uniformity": uniform(z),
+        }
+        found |= {f"rep/{name}/{meter}": float(value) for meter, value in meters.items()}
+    return found
+
+
+@torch.no_grad()
+def alignment(networks: Mapping[str, nn.Module], images: Tensor, views: Sequence[View], seed: int) -> dict[str, float]:
+    """Return `rep/NAME/alignment`: mean squared distance of two views of up to 1024 images on the sphere."""
+    rows = images[:: max(1, len(images) // _METER_ROWS)][:_METER_ROWS]
+    generator = Generator(images.device).manual_seed(seed)
+    first, second = multi_view(rows, [views[0], views[min(1, len(views) - 1)]], generator)
+    return {
+        f"rep/{name}/alignment": float(align(encode(network, first), encode(network, second)))
+        for name, network in networks.items()
+    }
+
+
+def principal_plane(features: Tensor) -> Tensor:
+    """Return the two principal components `(N, 2)` of features `(N, D)`, zero where there is only one."""
+    centred = features.double() - features.double().mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    plane = centred @ directions[:2].T
+    return F.pad(plane, (0, 2 - plane.shape[1]))
+
+
+def _thin(data: ImageData, most: int) -> ImageData:
+    if len(data) <= most:
+        return data
+    return data.rows(torch.linspace(0, len(data) - 1, most, device=data.images.device).round().long())

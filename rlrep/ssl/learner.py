@@ -1,0 +1,198 @@
+"""One pretraining run without files: draws batches, makes views, steps the optimiser. Its state resumes it exactly."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor, nn
+
+from rlrep.nn import Encoder
+from rlrep.views.compose import multi_view
+
+from .base import Method, MethodConfig
+from .batch import ImageBatch
+from .data import ImageData
+from .optimiser import OptimiserConfig
+from .sampling import ClassBalancedSampler, EpochSampler, labelled_subset
+
+_SAMPLER, _LABELLED, _SUBSET, _STEP, _VIEWS = 20, 21, 22, 23, 24
+
+
+@dataclass(frozen=True)
+class Length:
+    """Size of a run. images: seen so far at the end, every view of one counted once."""
+
+    updates: int
+    batch_size: int
+    updates_per_epoch: int
+
+    @property
+    def images(self) -> int:
+        """Images drawn in all."""
+        return self.updates * self.batch_size
+
+
+def plan(count: int, *, batch_size: int, epochs: int | None, updates: int | None) -> Length:
+    """Return the length of a run over `count` images. Raises ValueError if the batch is larger than the data."""
+    if batch_size > count:
+        raise ValueError(f"train.batch_size={batch_size} is more than the {count} images there are to train on")
+    per_epoch = count // batch_size
+    return Length(updates if updates is not None else (epochs or 0) * per_epoch, batch_size, per_epoch)
+
+
+class Learner:
+    """A method in training.
+
+    data: on the device of training. label: which of its labels are the classes, where the method needs them.
+    Every update draws from streams of its own, by (seed, update, process), so that nothing of them needs saving.
+    Raises ValueError if method, data and batch do not fit each other.
+    """
+
+    def __init__(
+        self,
+        config: MethodConfig,
+        encoder: Encoder,
+        data: ImageData,
+        *,
+        optimiser: OptimiserConfig,
+        length: Length,
+        label: str | None,
+        seed: int,
+        precision: Literal["float32", "bf16"] = "float32",
+    ) -> None:
+        self.device = data.images.device
+        self.method: Method = config.make(encoder, data.shape).to(self.device).train()
+        self._rank, self._world = world()
+        if self._world > 1:
+            _check_share(length.batch_size, self._world)
+            if self.device.type == "cuda" and self.method.sync_batch_norm:
+                self.method = nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
+        self.data, self.views, self.length, self._seed, self._precision = data, config.views, length, seed, precision
+        self.updates = 0
+        self._sampler = EpochSampler(len(data), length.batch_size, seed=self._draw(_SAMPLER), device=self.device)
+        self._find_labels(label)
+        self._parameters = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
+        self._optimiser_config = optimiser
+        self._optimiser = optimiser.make(self._parameters, length.batch_size)
+        self._generator = Generator(self.device)
+        self._metrics: dict[str, Tensor] = {}
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far."""
+        return self.updates / self.length.updates_per_epoch
+
+    def update(self) -> None:
+        """Make one step."""
+        torch.manual_seed(self._draw(_STEP, self.updates))  # whitening shuffles, mixing: the same in all processes
+        batch = self.next_batch()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            loss, metrics = self.method.loss(batch)
+        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, found, strict=True)]
+        average(gradients)
+        full = self._optimiser_config.rate(self.length.batch_size)
+        self._optimiser.lr = full * self._optimiser_config.factor(self.updates, self.length.updates)
+        self._optimiser.step(gradients)
+        self.updates += 1
+        self.method.after_step(self.updates / self.length.updates)
+        self._metrics = {"loss": loss.detach(), **metrics}
+
+    def next_batch(self) -> ImageBatch:
+        """Draw the next batch, this process's share of it, and its views."""
+        self._generator.manual_seed(self._draw(_VIEWS, self.updates, self._rank))
+        rows = self._share(self._sampler.next())
+        views = multi_view(self.data.images[rows], self.views, self._generator)
+        labels = None if self._labels is None else self._labels[rows]
+        labelled = classes = None
+        if self._balanced is not None:
+            known = self._share(self._known[self._balanced.next()])
+            assert self._labels is not None
+            labelled, classes = self.views[0](self.data.images[known], self._generator), self._labels[known]
+        return ImageBatch(tuple(views.unbind()), labels, labelled, classes)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the last update's metrics (of this process)."""
+        return {f"train/{name}": float(value) for name, value in self._metrics.items()} | {
+            "train/lr": self._optimiser.lr
+        }
+
+    def nonfinite(self) -> list[str]:
+        """Name the last update's terms that are not finite."""
+        return [name for name, value in self._metrics.items() if not bool(torch.isfinite(value))]
+
+    def state(self) -> dict[str, Any]:
+        """Return everything `load_state` needs."""
+        return {
+            "updates": self.updates,
+            "method": dict(self.method.state_dict()),
+            "optimiser": self._optimiser.state(),
+            "sampler": self._sampler.state(),
+            "balanced": None if self._balanced is None else self._balanced.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue a saved run. Raises ValueError if it was another one."""
+        self.updates = state["updates"]
+        self.method.load_state_dict(state["method"])
+        self._optimiser.load_state(state["optimiser"])
+        self._sampler.load_state(state["sampler"])
+        if self._balanced is not None:
+            self._balanced.load_state(state["balanced"])
+
+    def _find_labels(self, label: str | None) -> None:
+        needs = self.method.needs
+        self._labels = self._balanced = None
+        if needs.labels or needs.labelled:
+            self._labels = self.data.labels[class_label(self.data, label)]
+        if needs.labelled is not None and self._labels is not None:
+            wanted = needs.labelled
+            _check_share(wanted.classes * wanted.per_class, self._world)
+            self._known = labelled_subset(self._labels, seed=self._draw(_SUBSET), fraction=wanted.fraction)
+            self._balanced = ClassBalancedSampler(
+                self._labels[self._known],
+                classes=wanted.classes,
+                per_class=wanted.per_class,
+                seed=self._draw(_LABELLED),
+            )
+
+    def _share(self, rows: Tensor) -> Tensor:
+        return rows.chunk(self._world)[self._rank]
+
+    def _draw(self, *key: int) -> int:
+        return int(np.random.SeedSequence(self._seed, spawn_key=key).generate_state(1, np.uint32)[0])
+
+
+def class_label(data: ImageData, asked: str | None) -> str:
+    """Return the name of the labels that are classes: the one asked for, or the only one there is."""
+    classes = [name for name, values in data.labels.items() if not values.is_floating_point()]
+    if asked in classes:
+        return str(asked)
+    if asked is None and len(classes) == 1:
+        return classes[0]
+    raise ValueError(f"train.label={asked or 'null'} does not name the classes: valid: {', '.join(classes) or 'none'}")
+
+
+def world() -> tuple[int, int]:
+    """Return rank and number of processes; (0, 1) without a process group."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def average(gradients: list[Tensor]) -> None:
+    """Put the mean over processes in the gradients' place, in one message."""
+    processes = world()[1]
+    if processes == 1:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, mean in zip(gradients, (flat / processes).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def _check_share(count: int, processes: int) -> None:
+    if count % processes:
+        raise ValueError(f"a batch of {count} does not share out among {processes} processes")

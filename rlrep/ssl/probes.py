@@ -1,0 +1,101 @@
+"""Probes of frozen features: nearest neighbours, logistic regression, ridge regression, and their scores."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ITERATIONS = 200
+_CHUNK = 4096
+
+
+class Fold(NamedTuple):
+    """Features `(N, D)` and targets `(N,)` to fit a probe on, and others to score it on."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def nearest_neighbours(fold: Fold, *, neighbours: int, temperature: float) -> Tensor:
+    """Return the classes `(M,)` that the nearest training features vote for, weighted by e^(cosine / temperature).
+
+    Wu et al. 2018 (arXiv 1805.01978), section 3.4. targets: int64. neighbours: at most all.
+    """
+    names, train_y = fold.train_y.unique(return_inverse=True)
+    train, found = F.normalize(fold.train_x.float(), dim=1), []
+    for rows in F.normalize(fold.test_x.float(), dim=1).split(_CHUNK):
+        similarity, index = (rows @ train.T).topk(min(neighbours, len(train)), dim=1)
+        votes = torch.zeros(len(rows), len(names), device=rows.device)
+        found.append(votes.scatter_add_(1, train_y[index], ((similarity - 1.0) / temperature).exp()).argmax(1))
+    chosen: Tensor = names[torch.cat(found)]
+    return chosen
+
+
+def linear_classes(fold: Fold, *, strength: float = 1.0) -> Tensor:
+    """Return the classes `(M,)` of a logistic regression on standardised features, fitted to the end by L-BFGS.
+
+    It minimises sum of cross entropies + ||W||^2 / (2 strength); the biases are free.
+    """
+    names, target = fold.train_y.unique(return_inverse=True)
+    train, test = standardise(fold.train_x, fold.test_x)
+    weight = torch.zeros(train.shape[1], len(names), dtype=train.dtype, device=train.device, requires_grad=True)
+    bias = torch.zeros(len(names), dtype=train.dtype, device=train.device, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=_ITERATIONS, tolerance_grad=1e-6, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value: Tensor = F.cross_entropy(train @ weight + bias, target)
+        value = value + weight.square().sum() / (2.0 * strength * len(train))
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    chosen: Tensor = names[(test @ weight + bias).argmax(1)]
+    return chosen
+
+
+def ridge_values(fold: Fold, *, penalty: float = 1.0) -> Tensor:
+    """Return the values `(M,)` that ridge regression on standardised features predicts, in float64.
+
+    It minimises the squared error + penalty x ||w||^2; the intercept is free.
+    """
+    train, test = standardise(fold.train_x.double(), fold.test_x.double())
+    mean = fold.train_y.double().mean()
+    gram = train.T @ train + penalty * torch.eye(train.shape[1], dtype=train.dtype, device=train.device)
+    weight = torch.linalg.solve(gram, train.T @ (fold.train_y.double() - mean))
+    values: Tensor = test @ weight + mean
+    return values
+
+
+def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both less the training features' mean, over their standard deviation (over 1 where that is 0)."""
+    train, test = (x if x.dtype == torch.float64 else x.float() for x in (train, test))
+    mean, deviation = train.mean(0), train.std(0, correction=0)
+    deviation = torch.where(deviation > 1e-6 * (1.0 + mean.abs()), deviation, 1.0)
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
+def accuracy(predicted: Tensor, target: Tensor) -> float:
+    """Return the share of equal entries."""
+    return float((predicted == target).double().mean())
+
+
+def macro_f1(predicted: Tensor, target: Tensor) -> float:
+    """Return the mean of F1 over the classes that occur in either."""
+    scores = []
+    for name in torch.cat([predicted, target]).unique():
+        hit = float(((predicted == name) & (target == name)).sum())
+        scores.append(2.0 * hit / float((predicted == name).sum() + (target == name).sum()))
+    return sum(scores) / len(scores)
+
+
+def r_squared(predicted: Tensor, target: Tensor) -> float:
+    """Return 1 - squared error / variance, at most 1; negative where the mean of the targets does better."""
+    target = target.double()
+    return 1.0 - float((predicted - target).square().sum() / (target - target.mean()).square().sum())

@@ -1,0 +1,104 @@
+"""A prediction of one view from another, whose network gets no gradient (MoCo, BYOL, SimSiam, DirectPred, ...)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rlrep.contrast import DirectPredictor, MemoryQueue, MomentumTarget, SplitBatchNorm
+from rlrep.nn import Encoder
+from rlrep.views import View
+
+from .base import Method, gather_rows, out_dim, pair_health
+from .batch import ImageBatch, Metrics, Needs
+from .heads import Momentum, PredictorConfig, Projection, Queue
+from .objectives import DirectedObjective
+
+
+@dataclass(frozen=True)
+class TargetEmbedding:
+    """two views x target network x predictor x negatives x objective.
+
+    target: None = the online network itself, its gradient stopped (SimSiam). predictor: None = the identity.
+    queue: negatives from earlier keys; None = those of the batch, where the objective uses any.
+    directions: `both` = the sum of predicting each view from the other; `one` = the second from the first.
+    splits: parts of a batch whose batch-norm statistics are kept apart (MoCo on one device).
+    """
+
+    views: tuple[View, ...]
+    projector: Projection
+    objective: DirectedObjective
+    target: Momentum | None = None
+    predictor: PredictorConfig | None = None
+    queue: Queue | None = None
+    directions: Literal["both", "one"] = "both"
+    splits: int = 1
+
+    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+        """Build the method. Raises ValueError on a queue that the objective does not use, and unless views are two."""
+        return TargetEmbeddingMethod(self, encoder)
+
+
+class TargetEmbeddingMethod(Method):
+    """Predict the target's embedding of the other view."""
+
+    progress: Tensor
+
+    def __init__(self, config: TargetEmbedding, encoder: Encoder) -> None:
+        if config.queue is not None and not config.objective.uses_negatives:
+            raise ValueError(f"method.queue has no use in {type(config.objective).__name__}: give method.queue=null")
+        if len(config.views) != 2:
+            raise ValueError(f"method.views needs two views, not {len(config.views)}")
+        super().__init__(encoder, config.projector.make(encoder.latent_dim, config.splits))
+        if config.splits > 1:
+            SplitBatchNorm.convert(encoder, config.splits)
+        self.config, self.needs, self.sync_batch_norm = config, Needs(views=2), config.splits == 1
+        dim = out_dim(self.online, encoder.latent_dim)
+        self.predictor = config.predictor.make(dim) if config.predictor else nn.Identity()
+        self.target = MomentumTarget(self.online, config.target.tau) if config.target else None
+        self.queue: MemoryQueue | None = config.queue.make(dim) if config.queue else None
+        self.register_buffer("progress", torch.zeros(()))
+        self._embedded: list[Tensor] = []
+        self._keys: list[Tensor] = []
+
+    def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
+        """Return the sum over directions."""
+        views, directions = batch.views, [(0, 1), (1, 0)] if self.config.directions == "both" else [(0, 1)]
+        seen = {0, 1} if self.target is None else {first for first, _ in directions}
+        online = {view: self.embed(views[view]) for view in sorted(seen)}
+        keys = {other: self._key(views[other], online.get(other)) for _, other in directions}
+        terms = [self._direction(self.predictor(online[first]), keys[other]) for first, other in directions]
+        self._embedded, self._keys = [z.detach() for z in online.values()], [keys[other] for _, other in directions]
+        return torch.stack(terms).sum(), pair_health(online[0], keys[1])
+
+    @torch.no_grad()
+    def _key(self, view: Tensor, online: Tensor | None) -> Tensor:
+        """Return what a view's target is, without gradient; `online` is the online network's embedding of it."""
+        if self.target is None:
+            assert online is not None
+            return online.detach()
+        key: Tensor = self.target(view)
+        return key
+
+    def _direction(self, prediction: Tensor, key: Tensor) -> Tensor:
+        prediction, key = gather_rows(prediction), gather_rows(key)
+        negatives = None
+        if self.queue is not None and self.config.queue is not None:
+            negatives = self.config.queue.negatives(self.queue, prediction, float(self.progress))
+        return self.config.objective(prediction, key, negatives)
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Set the predictor, move the target, push the keys: only now, so that no batch is its own negative."""
+        if isinstance(self.predictor, DirectPredictor):
+            self.predictor.observe(torch.cat(self._embedded))
+            self.predictor.refresh()
+        if self.target is not None and self.config.target is not None:
+            self.target.tau = self.config.target.at(progress)
+            self.target.update()
+        if self.queue is not None:
+            for key in self._keys:
+                self.queue.push(gather_rows(key))
+        self.progress.fill_(progress)
+        self._embedded, self._keys = [], []
