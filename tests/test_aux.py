@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from rlrep.aux import Encoded, Encoders, InstanceContrast, ReturnContrast
 from rlrep.aux.actions import action_dim, join_action
-from rlrep.aux.health import in_batch_health, label_quality, same_bin
+from rlrep.aux.health import in_batch_health, label_quality
+from rlrep.aux.negatives import same_bin
 from rlrep.replay import Batch, Extra, Pairs
 
 ROWS, WIDTH = 6, 5
@@ -52,10 +53,12 @@ def test_curl_is_the_papers_cross_entropy() -> None:
     loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
     view = batch.extra["head"].second_view
     assert view is not None
-    logits = setting.online(batch.obs) @ head.bilinear @ setting.target(view).T / 0.5
+    assert head.contrast.bilinear is not None
+    weight = head.contrast.bilinear.weight
+    logits = setting.online(batch.obs) @ weight @ setting.target(view).T / 0.5
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.arange(ROWS)))
     assert set(health) == {"accuracy", "positive_similarity", "negative_similarity"}
-    assert (head.bilinear >= 0).all() and (head.bilinear < 1).all()
+    assert (weight >= 0).all() and (weight < 1).all()
 
 
 @pytest.mark.parametrize("objective", ["bilinear_info_nce", "pair_regression"])
@@ -148,7 +151,7 @@ def test_health_counts() -> None:
     known = [(i, j) for i in (0, 1, 3) for j in range(4) if i != j]
     false = [(i, j) for i, j in known if pairs.anchor_bin[i] == pairs.positive_bin[j]]
     assert quality["false_negative_rate"] == pytest.approx(len(false) / len(known))
-    assert not same_bin(pairs)[2].any()
+    assert not same_bin(pairs.anchor_bin, pairs.positive_bin)[2].any()
     eye = torch.eye(4)
     health = in_batch_health(eye, eye, eye)
     assert health["accuracy"] == 1 and health["positive_similarity"] == 1 and health["negative_similarity"] == 0

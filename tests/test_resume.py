@@ -13,7 +13,15 @@ from rlrep.runtime.loop import Loop
 
 from .runs import differences, evaluations, final_state, metrics, replay, run, start
 
-AUX = ["none", "curl", "return_contrast", "[curl,return_contrast]"]
+AUX = [
+    "none",
+    "curl",
+    "return_contrast",
+    "[curl,return_contrast]",
+    "[autoencoder,byol,directpred,self_prediction]",
+    "[barlow_twins,sup_con_return,temporal,vicreg]",
+]
+QUEUE = ("aux.curl.objective=mochi", "aux.curl.queue_size=100", "aux.curl.hardest=20", "aux.curl.mask_same_return=true")
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, agent_steps: int) -> None:
@@ -56,7 +64,9 @@ def test_resume_is_exact(env: str, aux: str, tmp_path: Path) -> None:
 def test_resume_is_exact_with_several_environments_in_processes(tmp_path: Path) -> None:
     words = (
         "env=toy_pixels",
-        "aux=return_contrast",
+        "aux=[curl,return_contrast,self_prediction]",
+        *QUEUE,
+        "aux.return_contrast.mask_within=3",
         "env.num_envs=2",
         "env.workers=process",
         "checkpoint.keep_replay=true",

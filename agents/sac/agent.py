@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from time import perf_counter
 from typing import Any, Literal
@@ -14,12 +15,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlrep.aux import AuxConfig, AuxTask
+from rlrep.aux import AuxConfig, AuxTask, fitted
 from rlrep.nn import EncoderConfig, init_orthogonal
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import CompileMode, GraphedStep, compiled
 from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch, Extra, Pairs, Replay, ReplaySpec
+from rlrep.replay import Batch, Replay, ReplaySpec
 from rlrep.views import View
 
 from .networks import Actor, TwinQ
@@ -109,8 +110,10 @@ class SAC:
         self._channels = observation_space.shape[0] // frame_stack
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.nets = _make_networks(config, encoder, _view_shape(augment, observation_space), self.action_dim)
-            heads = {name: head.make(name, self.nets.encoder.latent_dim, action_space) for name, head in aux.items()}
+            shape = _view_shape(augment, observation_space)
+            self.nets = _make_networks(config, encoder, shape, self.action_dim)
+            latent_dim = self.nets.encoder.latent_dim
+            heads = {name: fitted(head, shape).make(name, latent_dim, action_space) for name, head in aux.items()}
         self.heads = nn.ModuleDict(heads).to(device)  # type: ignore[arg-type]  # heads are modules
         self.nets.to(device)
         self._tasks: dict[str, AuxTask] = heads
@@ -180,6 +183,8 @@ class SAC:
         due = (self.updates % self.config.actor_every == 0, self.updates % self.config.target_every == 0)
         self._last = (batch, noise)
         self._last_metrics = self._step((batch, noise), due)
+        for task in self._tasks.values():
+            task.after_update()
         for scalars in self._last_metrics:
             total, count = self._sums.get(scalars.names, (0, 0))
             self._sums[scalars.names] = (total + scalars.values, count + 1)
@@ -275,27 +280,15 @@ class SAC:
         if move_targets:
             self.nets.target_q.update()
             self.nets.target_encoder.update()
-        for task in self._tasks.values():
-            task.after_update()
         return metrics
 
     def _view(self, batch: Batch) -> Batch:
         """Augment the RL batch, and every head's extra observations with the head's own view."""
         draw = self._update_generator
-        extra = {name: self._view_extra(self.views[name], fields) for name, fields in batch.extra.items()}
+        extra = {name: fields.viewed(partial(self.views[name], generator=draw)) for name, fields in batch.extra.items()}
         return replace(
             batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), extra=extra
         )
-
-    def _view_extra(self, view: View, fields: Extra) -> Extra:
-        draw = self._update_generator
-        second = None if fields.second_view is None else view(fields.second_view, draw)
-        return Extra(second, None if fields.pairs is None else self._view_pairs(view, fields.pairs))
-
-    def _view_pairs(self, view: View, pairs: Pairs) -> Pairs:
-        draw = self._update_generator
-        anchor = None if pairs.anchor_obs is None else view(pairs.anchor_obs, draw)
-        return replace(pairs, obs=view(pairs.obs, draw), anchor_obs=anchor)
 
     def _diagnose(self) -> dict[str, float]:
         """Recompute the last batch's losses for the gradient norms at the latent, and meter the representation. Draws
@@ -303,7 +296,9 @@ class SAC:
         if self._last is None or not list(self.nets.encoder.parameters()):
             return {}
         batch, noise = self._last
+        self.heads.eval()
         scalars = Scalars.stack(diagnose(self.nets, self._tasks, self.head_weights, batch, noise[0]))
+        self.heads.train()
         return _read(scalars.names, scalars.values)
 
     def _autocast(self) -> Any:

@@ -1,7 +1,26 @@
 """Auxiliary tasks for RL: each names what it needs in a batch and returns a loss on the agent's latents."""
 
-from .base import AuxConfig, AuxTask, Encoded, Encoders, Metrics
+from .autoencoder import Autoencoder
+from .base import AuxConfig, AuxTask, Encoded, Encoders, Metrics, fitted
 from .instance_contrast import InstanceContrast
+from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast
+from .self_distillation import SelfDistillation
+from .self_prediction import SelfPrediction
+from .temporal_contrast import TemporalContrast
 
-__all__ = ["AuxConfig", "AuxTask", "Encoded", "Encoders", "InstanceContrast", "Metrics", "ReturnContrast"]
+__all__ = [
+    "Autoencoder",
+    "AuxConfig",
+    "AuxTask",
+    "Encoded",
+    "Encoders",
+    "InstanceContrast",
+    "Metrics",
+    "RedundancyReduction",
+    "ReturnContrast",
+    "SelfDistillation",
+    "SelfPrediction",
+    "TemporalContrast",
+    "fitted",
+]

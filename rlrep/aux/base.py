@@ -1,8 +1,8 @@
 """The auxiliary-task contract (DESIGN 4.4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 from gymnasium import spaces
 from torch import Tensor
@@ -40,11 +40,14 @@ class AuxTask(Protocol):
     needs: Needs
 
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the unweighted scalar loss and health metrics. Free of random draws and of host synchronisation."""
+        """Return the unweighted scalar loss and health metrics. Free of random draws and of host synchronisation.
+
+        It may be computed without an update, in evaluation mode; it then leaves no trace in the head's buffers.
+        """
         ...
 
     def after_update(self) -> None:
-        """Move EMA targets and the like, after the optimiser's step."""
+        """Move EMA targets and the like, after the optimiser's step. Never part of a compiled or recorded update."""
         ...
 
 
@@ -63,3 +66,16 @@ class AuxConfig(Protocol):
         Draws its weights from torch's global generator.
         """
         ...
+
+
+Config = TypeVar("Config", bound=AuxConfig)
+
+
+def fitted(config: Config, obs_shape: tuple[int, ...]) -> Config:
+    """Return a head's config with the encoder's input shape in its field `obs_shape`, if it has one and leaves it open.
+
+    For heads that make observations; the others need only know the latent.
+    """
+    if getattr(config, "obs_shape", obs_shape) is not None:
+        return config
+    return replace(config, obs_shape=obs_shape)  # type: ignore[type-var]  # configs are dataclasses

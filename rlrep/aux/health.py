@@ -2,32 +2,58 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from rlrep.replay.batch import UNKNOWN, Pairs
 
 from .base import Metrics
+from .negatives import same_bin
 
 
 @torch.no_grad()
-def in_batch_health(query: Tensor, key: Tensor, weight: Tensor) -> Metrics:
+def in_batch_health(query: Tensor, key: Tensor, weight: Tensor | None = None) -> Metrics:
     """Accuracy of picking the diagonal of `query @ weight @ key.T`, and mean cosine of `query @ weight` with
     positives and negatives.
 
-    query, key: `(B, D)`. With one row there are no negatives and their cosine reads 0.
+    query, key: `(B, D)`. weight: None = the objective compares cosines. With one row there are no negatives and their
+    cosine reads 0.
     """
     rows = query.shape[0]
-    projected = query @ weight
-    hits = (projected @ key.T).argmax(1) == torch.arange(rows, device=query.device)
-    unit_query, unit_key = torch.nn.functional.normalize(projected, dim=1), torch.nn.functional.normalize(key, dim=1)
+    projected = query if weight is None else query @ weight
+    unit_query, unit_key = normalize(projected, dim=1), normalize(key, dim=1)
+    logits = unit_query @ unit_key.T if weight is None else projected @ key.T
+    hits = logits.argmax(1) == torch.arange(rows, device=query.device)
     positive = (unit_query * unit_key).sum(1)
     everything = unit_query.sum(0) @ unit_key.sum(0)
     negative = (everything - positive.sum()) / max(rows * (rows - 1), 1)
     return {"accuracy": hits.float().mean(), "positive_similarity": positive.mean(), "negative_similarity": negative}
 
 
-def same_bin(pairs: Pairs) -> Tensor:
-    """`(B, B)` bool: anchor i and partner j are both known to lie in one return bin."""
-    return (pairs.anchor_bin[:, None] == pairs.positive_bin[None, :]) & (pairs.anchor_bin[:, None] != UNKNOWN)
+@torch.no_grad()
+def label_health(z: Tensor, positive: Tensor) -> Metrics:
+    """How well cosines of rows of z `(M, D)` tell labels; positive: `(M, M)` bool, who shares a known label with whom.
+
+    accuracy: rows whose most similar other row shares the label, of the rows that have such a one. The similarities
+    are means over pairs. All read 0 where there is no such row or pair.
+    """
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = normalize(z, dim=1) @ normalize(z, dim=1).T
+    nearest = similarity.masked_fill(itself, -2.0).argmax(1, keepdim=True)
+    pairs, others = positive & ~itself, ~positive & ~itself
+    counted = pairs.any(1)
+    hits = pairs.gather(1, nearest).squeeze(1) & counted
+    return {
+        "accuracy": hits.sum() / counted.sum().clamp(min=1),
+        "positive_similarity": (similarity * pairs).sum() / pairs.sum().clamp(min=1),
+        "negative_similarity": (similarity * others).sum() / others.sum().clamp(min=1),
+    }
+
+
+@torch.no_grad()
+def masked_share(valid: Tensor) -> Tensor:
+    """Share of the negatives that `valid` `(B, B)` leaves out."""
+    rows = len(valid)
+    return ((~valid).sum() - (~valid).diagonal().sum()) / max(rows * (rows - 1), 1)
 
 
 @torch.no_grad()
@@ -39,7 +65,7 @@ def label_quality(pairs: Pairs) -> Metrics:
     Both are over pairs with both bins known, 0 while there are none. segment_length: agent steps.
     """
     known = (pairs.anchor_bin[:, None] != UNKNOWN) & (pairs.positive_bin[None, :] != UNKNOWN)
-    same = same_bin(pairs)
+    same = same_bin(pairs.anchor_bin, pairs.positive_bin)
     off = ~torch.eye(len(known), dtype=torch.bool, device=known.device)
     return {
         "same_return_rate": same.diagonal().sum() / known.diagonal().sum().clamp(min=1),

@@ -1,29 +1,37 @@
-"""CURL: two views of one observation attract, the batch's other observations repel (Laskin et al. 2020, arXiv
+"""Instance contrast: views of one observation attract, other observations repel (CURL, Laskin et al. 2020, arXiv
 2004.04136)."""
 
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.contrast import bilinear_info_nce
 from rlrep.replay.batch import Batch, Needs
 from rlrep.views.base import View
 
 from .base import Encoded, Encoders, Metrics
-from .health import in_batch_health
+from .branches import Branches
+from .negatives import Origin
+from .objective import Contrast, ContrastConfig
 
 
 @dataclass(frozen=True)
-class InstanceContrast:
-    """Settings of `aux=curl`. temperature divides the logits; view is the key's augmentation (None = the agent's
-    own)."""
+class InstanceContrast(ContrastConfig):
+    """Settings of `aux=curl`, beside those of `ContrastConfig`.
+
+    views: of one observation, all in all; more than two with `objective=cacr` only.
+    view: augmentation of the keys (None = the agent's own).
+    """
 
     weight: float = 1.0
-    temperature: float = 1.0
+    views: int = 2
     view: View | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.views < 2 or (self.views > 2 and self.objective != "cacr"):
+            raise ValueError(f"views must be 2, or more with objective=cacr, not {self.views} with {self.objective}")
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InstanceContrastTask":
         """Build the head; actions play no part in it."""
@@ -31,25 +39,37 @@ class InstanceContrast:
 
 
 class InstanceContrastTask(nn.Module):
-    """Bilinear InfoNCE between the online latent and the momentum encoder's latent of a second view.
+    """Contrast of the online latent with the momentum encoder's latent of a second view.
 
-    The key encoder is the agent's EMA target, as in CURL, so the head owns nothing but the bilinear form.
+    The key encoder is the agent's EMA target, as in CURL, so with `objective=bilinear` the head owns nothing but the
+    bilinear form.
     """
 
     def __init__(self, config: InstanceContrast, name: str, latent_dim: int) -> None:
         super().__init__()
-        self.config = config
-        self.name = name
-        self.needs = Needs(second_view=True, view=config.view)
-        self.bilinear = nn.Parameter(torch.rand(latent_dim, latent_dim))  # U[0, 1), as in CURL's code
+        self.config, self.name = config, name
+        self.needs = Needs(
+            second_view=True,
+            views=config.views - 1,
+            view=config.view,
+            bins=config.needed_bins,
+            time=config.needs_time,
+            noise=config.noise,
+        )
+        project, dim = config.project(latent_dim)
+        self.branches = Branches(project, target=config.target, tau=config.tau)
+        self.contrast = Contrast(config, dim)
 
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Cross entropy of `query @ W @ key.T / temperature` with the diagonal (CURL, eq. 4)."""
-        view = batch.extra[self.name].second_view
-        assert view is not None
-        key = encoders.target(view)
-        loss = bilinear_info_nce(encoded.latent, key, self.bilinear, temperature=self.config.temperature)
-        return loss, in_batch_health(encoded.latent, key, self.bilinear)
+        """Return the objective between the batch's latents and the keys of their other views."""
+        extra = batch.extra[self.name]
+        assert extra.second_view is not None
+        query = self.branches.project(encoded.latent)
+        keys = self.branches.other(extra.second_view, encoders).unflatten(0, (-1, len(query)))
+        loss, health = self.contrast(query, keys, origin=Origin.of(extra), noise=extra.noise)
+        return loss, health
 
     def after_update(self) -> None:
-        """Nothing: the agent moves its own EMA encoder."""
+        """Move the keys' projector and the queue; the agent moves its own EMA encoder."""
+        self.branches.update()
+        self.contrast.after_update()

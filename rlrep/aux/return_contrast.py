@@ -7,38 +7,36 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.contrast import MomentumTarget, bilinear_info_nce, pair_regression
-from rlrep.replay.batch import Batch, Needs, Pairs, ReturnLabels
+from rlrep.contrast import MomentumTarget, bilinear_info_nce, pair_regression, sup_con
+from rlrep.replay.batch import UNKNOWN, Batch, Needs, Pairs, ReturnLabels, Time
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
 from .base import Encoded, Encoders, Metrics
-from .health import in_batch_health, label_quality, same_bin
+from .branches import make_projector
+from .health import in_batch_health, label_health, label_quality, masked_share
+from .negatives import NegativeMask, Origin, same_bin
 
 
 @dataclass(frozen=True)
-class ReturnContrast:
-    """Settings of `aux=return_contrast`.
+class ReturnContrast(NegativeMask):
+    """Settings of `aux=return_contrast`, beside those of `NegativeMask`.
 
     mode, threshold, max_length, bins, binning, discount: the labels, see `ReturnLabels`.
-    objective: `bilinear_info_nce` (in-batch negatives) or `pair_regression` (the theory's squared loss on a pair
-    discriminator).
+    objective: `bilinear_info_nce` (in-batch negatives), `pair_regression` (the theory's squared loss on a pair
+        discriminator), or `sup_con` (Khosla et al. 2020: all that share a known return bin attract, form `out`).
     anchors: `batch` = the RL batch's own state-actions, `segment` = drawn by a uniform choice of segment.
-    mask_same_return: leave out negatives known to share the anchor's return bin.
     hidden_dim, embedding_dim: of the state-action projector. tau: EMA rate of its momentum copy.
     view: augmentation of the partners (None = the agent's own).
     """
 
+    mask_same_return: bool = True
     weight: float = 1.0
     mode: Literal["reward_event", "return_threshold", "return_bin"] = "return_threshold"
     threshold: float = 5.0
     max_length: int | None = None
-    bins: int = 20
-    binning: Literal["quantile", "equal_width"] = "quantile"
-    discount: float = 1.0
-    objective: Literal["bilinear_info_nce", "pair_regression"] = "bilinear_info_nce"
+    objective: Literal["bilinear_info_nce", "pair_regression", "sup_con"] = "bilinear_info_nce"
     anchors: Literal["batch", "segment"] = "batch"
-    mask_same_return: bool = True
     hidden_dim: int = 256
     embedding_dim: int = 128
     temperature: float = 1.0
@@ -67,7 +65,7 @@ class ReturnContrastTask(nn.Module):
         self.config = config
         self.name = name
         self.action_dim = action_dim
-        self.needs = Needs(pairs=config.labels, anchors=config.anchors, view=config.view)
+        self.needs = Needs(pairs=config.labels, anchors=config.anchors, view=config.view, time=config.needs_time)
         self.projector = nn.Sequential(
             nn.Linear(latent_dim + action_dim, config.hidden_dim),
             nn.ReLU(),
@@ -77,12 +75,9 @@ class ReturnContrastTask(nn.Module):
         self.target_projector = MomentumTarget(self.projector, config.tau)
         width = config.embedding_dim
         # Bilinear form scaled so that the first logits are of order one (CURL's U[0, 1) needs its 50 wide latent).
-        self.bilinear = nn.Parameter(torch.eye(width) / width**0.5)
-        self.discriminator = nn.Sequential(
-            nn.Linear(4 * width, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, 1)
-        )
-        unused = self.discriminator if config.objective == "bilinear_info_nce" else self.bilinear
-        unused.requires_grad_(False)
+        bilinear, pairs = config.objective == "bilinear_info_nce", config.objective == "pair_regression"
+        self.bilinear = nn.Parameter(torch.eye(width) / width**0.5) if bilinear else None
+        self.discriminator = make_projector(4 * width, config.hidden_dim, 1) if pairs else None
 
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the contrast loss over labelled anchors (0 while there are none) and its health."""
@@ -91,19 +86,9 @@ class ReturnContrastTask(nn.Module):
         query = self.projector(join_action(*self._anchors(pairs, batch, encoded, encoders), self.action_dim))
         with torch.no_grad():
             key = self.target_projector(join_action(encoders.target(pairs.obs), pairs.action, self.action_dim))
-        health = in_batch_health(query, key, self.bilinear) | label_quality(pairs)
-        valid = ~same_bin(pairs) if self.config.mask_same_return else None
-        if self.config.objective == "pair_regression":
-            return self._pair_loss(query, key, pairs, valid), health
-        loss = bilinear_info_nce(
-            query,
-            key,
-            self.bilinear,
-            temperature=self.config.temperature,
-            valid=valid,
-            row_weight=pairs.labelled.float(),
-        )
-        return loss, health
+        by_label = self.config.objective == "sup_con"
+        loss, health = (self._label_loss if by_label else self._partner_loss)(query, key, pairs)
+        return loss, health | label_quality(pairs)
 
     def after_update(self) -> None:
         """Move the momentum projector."""
@@ -111,6 +96,7 @@ class ReturnContrastTask(nn.Module):
 
     def score(self, first: Tensor, second: Tensor) -> Tensor:
         """Probability that two embeddings `(B, E)` have different returns, before any squashing. Returns `(B,)`."""
+        assert self.discriminator is not None
         features = torch.cat([first, second, (first - second).abs(), first * second], 1)
         return self.discriminator(features).squeeze(1)  # type: ignore[no-any-return]
 
@@ -118,6 +104,18 @@ class ReturnContrastTask(nn.Module):
         if pairs.anchor_obs is None or pairs.anchor_action is None:
             return encoded.latent, batch.action
         return encoders.online(pairs.anchor_obs), pairs.anchor_action
+
+    def _partner_loss(self, query: Tensor, key: Tensor, pairs: Pairs) -> tuple[Tensor, Metrics]:
+        """Each labelled anchor's partner against the others' partners."""
+        valid = self.config.valid(*_origins(pairs))
+        health = in_batch_health(query, key, self.bilinear)
+        if valid is not None:
+            health |= {"masked": masked_share(valid)}
+        if self.bilinear is None:
+            return self._pair_loss(query, key, pairs, valid), health
+        weight, t = pairs.labelled.float(), self.config.temperature
+        loss = bilinear_info_nce(query, key, self.bilinear, temperature=t, valid=valid, row_weight=weight)
+        return loss, health
 
     def _pair_loss(self, query: Tensor, key: Tensor, pairs: Pairs, valid: Tensor | None) -> Tensor:
         """One positive and one negative (the next row's partner) per labelled anchor, 1:1."""
@@ -130,3 +128,30 @@ class ReturnContrastTask(nn.Module):
         # A pair of weight 0 gets residual 0; the mean is then over the pairs that count.
         loss = pair_regression(score * weight, same | (weight == 0))
         return loss * weight.numel() / weight.sum().clamp(min=1)
+
+    def _label_loss(self, query: Tensor, key: Tensor, pairs: Pairs) -> tuple[Tensor, Metrics]:
+        """Supervised contrast among anchors and partners; those of unknown return neither attract nor repel."""
+        z, origin = torch.cat([query, key]), _joined(*_origins(pairs))
+        assert origin.bin is not None
+        rows = torch.arange(len(z), device=z.device)
+        labels = torch.where(origin.bin == UNKNOWN, UNKNOWN - 1 - rows, origin.bin)
+        valid = (origin.bin != UNKNOWN)[None, :].expand(len(z), -1)
+        near = self.config.valid(origin, origin)
+        loss = sup_con(
+            z[:, None], labels, temperature=self.config.temperature, valid=valid if near is None else valid & near
+        )
+        return loss, label_health(z, same_bin(origin.bin, origin.bin))
+
+
+def _origins(pairs: Pairs) -> tuple[Origin, Origin]:
+    """Of the anchors and of the partners."""
+    return Origin(pairs.anchor_bin, pairs.anchor_time), Origin(pairs.positive_bin, pairs.positive_time)
+
+
+def _joined(first: Origin, second: Origin) -> Origin:
+    assert first.bin is not None and second.bin is not None
+    time = None
+    if first.time is not None and second.time is not None:
+        pairs = ((first.time.episode, second.time.episode), (first.time.step, second.time.step))
+        time = Time(*(torch.cat(pair) for pair in pairs))
+    return Origin(torch.cat([first.bin, second.bin]), time)

@@ -1,7 +1,7 @@
 """What replay hands to an update, and what an auxiliary head may ask of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -36,9 +36,13 @@ class ReturnLabels:
 class Needs:
     """Extra fields a head wants in the batch.
 
-    second_view: the RL batch's observations once more, under `view`.
+    second_view: the RL batch's observations once more, under `view`. views: how many such, independent of each other.
     pairs: for each anchor a transition of the same return label, its observation under `view`.
     anchors: whose partners `pairs` holds: the RL batch's own rows, or rows drawn by a uniform choice of segment or bin.
+    later: how many agent steps after the RL batch's rows further observations of the same episode lie, each above 0.
+    bins: the return bins of the RL batch's rows, by these labels' bins, binning and discount.
+    time: when in which episode the rows were seen, those of `pairs` too.
+    noise: numbers from U[0, 1) per row, for heads whose loss is random.
     view: augmentation of everything this head adds; None = the agent's own.
     """
 
@@ -46,6 +50,19 @@ class Needs:
     pairs: ReturnLabels | None = None
     anchors: Literal["batch", "segment"] = "batch"
     view: View | None = None
+    views: int = 1
+    later: tuple[int, ...] = ()
+    bins: ReturnLabels | None = None
+    time: bool = False
+    noise: int = 0
+
+
+@dataclass(frozen=True)
+class Time:
+    """When B rows were seen. episode: int64, equal within one episode only. step: int64, counts agent steps."""
+
+    episode: Tensor
+    step: Tensor
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class Pairs:
     anchor_bin, positive_bin `(B,)` int64: return-to-go bins, `UNKNOWN` until the episode has ended.
     length `(B,)` int64: agent steps in the anchor's segment still stored (members of its bin in mode `return_bin`).
     anchor_obs, anchor_action: the anchors themselves when `Needs.anchors == "segment"`, else None.
+    anchor_time, positive_time: with `Needs.time`.
     """
 
     obs: Tensor
@@ -68,14 +86,50 @@ class Pairs:
     length: Tensor
     anchor_obs: Tensor | None = None
     anchor_action: Tensor | None = None
+    anchor_time: Time | None = None
+    positive_time: Time | None = None
+
+
+@dataclass(frozen=True)
+class Later:
+    """What followed the RL batch's rows, at the K offsets of `Needs.later`, the largest of them T.
+
+    obs `(K, B, ...)`: the observation so many steps on, the episode's last known one where it is not `valid`.
+    valid `(K, B)` bool: the episode goes on for so long (its final observation counts) and has been seen so far.
+    action `(T, B, ...)`: actions of the steps from the row's own on; meaningful up to a valid offset.
+    """
+
+    obs: Tensor
+    valid: Tensor
+    action: Tensor
 
 
 @dataclass(frozen=True)
 class Extra:
-    """What one head asked for."""
+    """What one head asked for.
+
+    second_view `(views * B, ...)`, view after view. bins `(B,)` int64, `UNKNOWN` until the episode has ended.
+    time: of the RL batch's rows. noise `(B, Needs.noise)`.
+    """
 
     second_view: Tensor | None = None
     pairs: Pairs | None = None
+    later: Later | None = None
+    bins: Tensor | None = None
+    time: Time | None = None
+    noise: Tensor | None = None
+
+    def viewed(self, view: Callable[[Tensor], Tensor]) -> "Extra":
+        """Return the same with every observation `(B, ...)` under `view`."""
+        second = None if self.second_view is None else view(self.second_view)
+        pairs, later = self.pairs, self.later
+        if pairs is not None:
+            anchor = None if pairs.anchor_obs is None else view(pairs.anchor_obs)
+            pairs = replace(pairs, obs=view(pairs.obs), anchor_obs=anchor)
+        if later is not None:
+            frames = view(later.obs.flatten(0, 1))
+            later = replace(later, obs=frames.unflatten(0, later.valid.shape))
+        return replace(self, second_view=second, pairs=pairs, later=later)
 
 
 @dataclass(frozen=True)

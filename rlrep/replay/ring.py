@@ -113,6 +113,11 @@ class Window:
         """Flat rows of steps `(...)` int64 of environments `(...)` int64."""
         return step.remainder(self.steps).mul_(self.num_envs) + env
 
+    def steps_of(self, rows: Tensor) -> Tensor:
+        """Steps of stored flat rows `(...)` int64."""
+        back = self.newest_slot - rows.div(self.num_envs, rounding_mode="floor")
+        return self.head - 1 - back.remainder_(self.steps)
+
     @property
     def newest_slot(self) -> int:
         return (self.head - 1) % self.steps

@@ -66,7 +66,8 @@ class ReplaySpec:
     def layout(self) -> dict[str, Layout]:
         """Columns of the rings `frames` (one row per frame) and `steps` (one row per vector step).
 
-        `stack` holds the slots of the observation's frames and, last, of the frame the action led to.
+        `stack` holds the slots of the observation's frames and, last, of the frame the action led to; `first` the
+        first step of the episode.
         """
         n = self.num_envs
         return {
@@ -77,5 +78,6 @@ class ReplaySpec:
                 "reward": ((n,), torch.float32),
                 "terminated": ((n,), torch.bool),
                 "truncated": ((n,), torch.bool),
+                "first": ((n,), torch.int32),
             },
         }

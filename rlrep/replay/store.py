@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .batch import Batch, Extra, Needs, Pairs
-from .pairs import PairSampler
+from .batch import Batch, Needs
+from .extras import Extras
+from .reader import Reader
 from .ring import NUMPY, Ring, Window
 from .spans import Span, Spans, carve
 from .spec import ReplaySpec
@@ -40,13 +41,11 @@ class Replay:
         self._frames = Ring(spec.frames, layout["frames"], device=self._home, pinned=self._staged)
         self._steps = Ring(spec.steps, layout["steps"], device=self._home, pinned=self._staged)
         self.rings: dict[str, Ring] = {"frames": self._frames, "steps": self._steps}
-        self._frame = self._frames.columns["frame"].flatten(1)  # rows of bytes: index_select is 8x slower on 4 axes
-        self._flat = {name: column.flatten(0, 1) for name, column in self._steps.columns.items()}
         self._window = Window(spec.steps, spec.num_envs)
-        self._samplers = self._make_samplers()
+        self._reader = Reader(spec, self._frames, self._steps, self._window, device=device, staged=self._staged)
+        self._extras = Extras(self.needs, self._reader)
         self._generator = torch.Generator(self._home).manual_seed(seed)
         self._powers = torch.tensor([spec.discount**k for k in range(spec.n_step + 1)], device=self._home)
-        self._ahead = torch.arange(spec.n_step, device=self._home)
         self._begun = False
         self._stack = np.zeros((spec.num_envs, spec.frame_stack), np.int64)  # frames of the observation acted on next
         self._oldest = np.zeros(spec.steps, np.int64)  # oldest frame that each stored vector step needs
@@ -54,19 +53,13 @@ class Replay:
         self._dropped: list[Span] = []  # (environment, first, stop) of episodes whose worker died
         self._spans: Spans | None = None
 
-    def _make_samplers(self) -> dict[str, PairSampler]:
-        reward = self._flat["reward"]
-        labels = {repr(n.pairs): n.pairs for n in self.needs.values() if n.pairs is not None}
-        return {key: PairSampler(label, self._window, reward) for key, label in labels.items()}
-
     # Writing
 
     def begin(self, frames: Array) -> None:
         """Take the first frames `(N, *frame_shape)` of N episodes. Episodes still running are dropped from sampling."""
         if self._begun:
             self._drop(np.arange(self.spec.num_envs))
-            for sampler in self._samplers.values():
-                sampler.cut()
+            self._extras.cut()
         self._begun = True
         self._stack[:] = self._append_frames(frames)[:, None]
 
@@ -97,8 +90,7 @@ class Replay:
             self._stack[ended] = self._append_frames(reset_frames[ended])[:, None]
         self._forget()
         self._end_episodes(ended, died)
-        for sampler in self._samplers.values():
-            sampler.add(reward, ended, died)
+        self._extras.add(reward, ended, died)
 
     def _append_frames(self, frames: Array) -> NDArray[np.int64]:
         """Store frames and return their numbers."""
@@ -117,6 +109,7 @@ class Replay:
             "reward": self._tensor(reward, (), torch.float32),
             "terminated": self._tensor(terminated, (), torch.bool),
             "truncated": self._tensor(truncated, (), torch.bool),
+            "first": self._tensor(self._episode, (), torch.int32),
         }
         if any(len(tensor) != spec.num_envs for tensor in rows.values()):
             raise ValueError(f"Replay: every array of a step needs {spec.num_envs} rows.")
@@ -171,17 +164,17 @@ class Replay:
         spans = self._sampled()
         if spans.total == 0:
             raise RuntimeError("Replay: nothing to sample yet; add steps first (can_sample() tells).")
-        step, env = spans.draw(batch_size, self._generator)
+        reader, (step, env) = self._reader, spans.draw(batch_size, self._generator)
         rows = self._window.rows(step, env)
         reward, discount, last = self._returns(step, env, rows)
-        obs = self._stacks(rows)
+        obs = reader.stacks(rows)
         return Batch(
             obs=obs,
-            action=self._send(self._take("action", rows)),
-            reward=self._send(reward),
-            discount=self._send(discount),
-            next_obs=self._stacks(last, shift=1),
-            extra=self._extra(obs, step, env, rows),
+            action=reader.action(rows),
+            reward=reader.send(reward),
+            discount=reader.send(discount),
+            next_obs=reader.stacks(last, shift=1),
+            extra=self._extras.draw(obs, step, env, rows, self._generator),
         )
 
     def _sampled(self) -> Spans:
@@ -194,72 +187,21 @@ class Replay:
 
     def _returns(self, step: Tensor, env: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the n-step reward and discount, and the rows of the last steps summed, each `(B,)`."""
+        reader = self._reader
         if self.spec.n_step == 1:
-            return self._take("reward", rows), self._powers[1] * ~self._take("terminated", rows), rows
-        window = self._window.rows(step[:, None] + self._ahead, env[:, None])
-        ended = self._flat["terminated"][window] | self._flat["truncated"][window]
-        live = (ended.cumsum(1) - ended.long()) == 0  # no end before this step
+            return reader.take("reward", rows), self._powers[1] * ~reader.take("terminated", rows), rows
+        window, live = reader.ahead(step, env, self.spec.n_step)
         taken = live.sum(1)
         last = window.gather(1, taken[:, None] - 1).squeeze(1)
-        reward = (self._flat["reward"][window] * live * self._powers[:-1]).sum(1)
-        return reward, self._powers[taken] * ~self._take("terminated", last), last
-
-    def _extra(self, obs: Tensor, step: Tensor, env: Tensor, rows: Tensor) -> dict[str, Extra]:
-        drawn: dict[tuple[str, str], Pairs] = {}  # heads that ask for the same pairs share one draw
-        extra = {}
-        for name, need in self.needs.items():
-            pairs = None
-            if need.pairs is not None:
-                key = repr(need.pairs), need.anchors
-                if key not in drawn:
-                    drawn[key] = self._pairs(key[0], need, step, env, rows)
-                pairs = drawn[key]
-            extra[name] = Extra(second_view=obs if need.second_view else None, pairs=pairs)
-        return extra
-
-    def _pairs(self, label: str, need: Needs, step: Tensor, env: Tensor, rows: Tensor) -> Pairs:
-        sampler = self._samplers[label]
-        own = need.anchors == "segment"
-        if own:
-            step, env, rows = sampler.anchors(step, env, rows, self._generator)
-        found = sampler.partners(step, env, rows, self._generator)
-        return Pairs(
-            obs=self._stacks(found.rows),
-            action=self._send(self._take("action", found.rows)),
-            labelled=self._send(found.labelled),
-            anchor_bin=self._send(found.anchor_bin),
-            positive_bin=self._send(found.positive_bin),
-            length=self._send(found.length),
-            anchor_obs=self._stacks(rows) if own else None,
-            anchor_action=self._send(self._take("action", rows)) if own else None,
-        )
-
-    def _stacks(self, rows: Tensor, *, shift: int = 0) -> Tensor:
-        """Return observations `(B, S*C, ...)` uint8 or float32 of the given flat rows; shift=1: those that followed."""
-        spec = self.spec
-        slots = self._take("stack", rows)[:, shift : shift + spec.frame_stack].reshape(-1)
-        frames = self._gather(self._frame, slots)
-        return self._send(frames.view(len(rows), spec.frame_stack * spec.frame_shape[0], *spec.frame_shape[1:]))
-
-    def _take(self, name: str, rows: Tensor) -> Tensor:
-        return self._gather(self._flat[name], rows)
-
-    def _gather(self, column: Tensor, rows: Tensor) -> Tensor:
-        if not self._staged:
-            return column.index_select(0, rows)
-        out = torch.empty((len(rows), *column.shape[1:]), dtype=column.dtype, pin_memory=True)
-        return torch.index_select(column, 0, rows, out=out)
-
-    def _send(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True) if self._staged else tensor
+        reward = (reader.flat["reward"][window] * live * self._powers[:-1]).sum(1)
+        return reward, self._powers[taken] * ~reader.take("terminated", last), last
 
     # Size and state
 
     @property
     def nbytes(self) -> int:
         """Bytes of everything that grows with the capacity, on whichever device."""
-        samplers = sum(sampler.nbytes for sampler in self._samplers.values())
-        return self._frames.nbytes + self._steps.nbytes + self._oldest.nbytes + samplers
+        return self._frames.nbytes + self._steps.nbytes + self._oldest.nbytes + self._extras.nbytes
 
     @property
     def bytes_per_transition(self) -> float:
@@ -284,7 +226,7 @@ class Replay:
             "episode": self._episode.copy(),
             "dropped": [list(hole) for hole in self._dropped],
             "generator": self._generator.get_state(),
-            "samplers": [sampler.state() for sampler in self._samplers.values()],
+            "extras": self._extras.state(),
         }
 
     def load_state(self, tree: Mapping[str, Any]) -> None:
@@ -297,8 +239,7 @@ class Replay:
         self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]
         self._spans = None
         self._generator.set_state(tree["generator"])
-        for sampler, state in zip(self._samplers.values(), tree["samplers"], strict=True):
-            sampler.load_state(state)
+        self._extras.load_state(tree["extras"])
 
 
 def _choose_home(spec: ReplaySpec, device: torch.device) -> torch.device:

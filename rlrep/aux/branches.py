@@ -1,0 +1,51 @@
+"""What stands between the agent's encoders and an objective: a projector, and its copy on the other view's side."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rlrep.contrast import MomentumTarget, Projector
+
+from .base import Encoders
+
+Target = Literal["ema", "online"]
+"""Who encodes the other view: the agent's EMA encoder and an EMA projector, without gradient, or the online ones."""
+
+
+class Branches(nn.Module):
+    """A joint embedding on the agent's two encoders. tau: EMA rate of the projector's copy, per update."""
+
+    def __init__(self, project: nn.Module, *, target: Target, tau: float) -> None:
+        super().__init__()
+        self.project = project
+        self.follow = MomentumTarget(project, tau) if target == "ema" else None
+
+    def other(self, obs: Tensor, encoders: Encoders) -> Tensor:
+        """Embed observations of the other view. Returns `(B, E)`."""
+        if self.follow is None:
+            embedded: Tensor = self.project(encoders.online(obs))
+            return embedded
+        with torch.no_grad():
+            followed: Tensor = self.follow(encoders.target(obs))
+            return followed
+
+    def update(self) -> None:
+        """Move the projector's copy."""
+        if self.follow is not None:
+            self.follow.update()
+
+
+def make_projector(
+    in_dim: int, hidden_dim: int, out_dim: int, *, layers: int = 2, batch_norm: bool = False
+) -> Projector:
+    """Build an MLP whose batch norm, if any, keeps no running statistics.
+
+    Nothing ever reads them, and computing a loss once more must leave no trace.
+    """
+    projector = Projector(in_dim, hidden_dim, out_dim, layers=layers, norm="affine" if batch_norm else "none")
+    for layer in projector.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    return projector

@@ -1,0 +1,77 @@
+"""Which samples of a batch are no negatives of each other: one piece for every head with negatives in the batch."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlrep.replay.batch import UNKNOWN, Extra, ReturnLabels, Time
+
+
+class Origin(NamedTuple):
+    """Where B samples come from, as far as somebody asked. bin: return bins `(B,)`. time: their episodes and steps."""
+
+    bin: Tensor | None = None
+    time: Time | None = None
+
+    @staticmethod
+    def of(extra: Extra) -> "Origin":
+        """Return the origin of the RL batch's rows."""
+        return Origin(extra.bins, extra.time)
+
+
+@dataclass(frozen=True)
+class NegativeMask:
+    """False negatives to leave out, as options of a head.
+
+    mask_same_return: samples known to share the return bin. mask_within: samples of one episode at most so many agent
+    steps apart (0: the same step drawn twice; None: none). bins, binning, discount: of the returns, see `ReturnLabels`.
+    """
+
+    mask_same_return: bool = False
+    mask_within: int | None = None
+    bins: int = 20
+    binning: Literal["quantile", "equal_width"] = "quantile"
+    discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.mask_within is not None and self.mask_within < 0:
+            raise ValueError(f"mask_within counts agent steps, 0 or more, not {self.mask_within}.")
+
+    @property
+    def needed_bins(self) -> ReturnLabels | None:
+        """What `Needs.bins` must ask for."""
+        if not self.mask_same_return:
+            return None
+        return ReturnLabels("return_bin", bins=self.bins, binning=self.binning, discount=self.discount)
+
+    @property
+    def needs_time(self) -> bool:
+        """What `Needs.time` must ask for."""
+        return self.mask_within is not None
+
+    def valid(self, anchor: Origin, other: Origin) -> Tensor | None:
+        """Return `(A, B)` bool, False where sample j of `other` is no negative of anchor i; None = all are.
+
+        The objectives never mask the positive, so the diagonal does not matter.
+        """
+        masks = []
+        if self.mask_same_return:
+            assert anchor.bin is not None and other.bin is not None
+            masks.append(same_bin(anchor.bin, other.bin))
+        if self.mask_within is not None:
+            assert anchor.time is not None and other.time is not None
+            masks.append(close_in_time(anchor.time, other.time, self.mask_within))
+        return ~torch.stack(masks).any(0) if masks else None
+
+
+def same_bin(first: Tensor, second: Tensor) -> Tensor:
+    """Return `(A, B)` bool: return bins `(A,)` and `(B,)` are both known and equal."""
+    return (first[:, None] == second[None, :]) & (first[:, None] != UNKNOWN)
+
+
+def close_in_time(first: Time, second: Time, within: int) -> Tensor:
+    """Return `(A, B)` bool: seen in one episode, at most `within` agent steps apart."""
+    distance = (first.step[:, None] - second.step[None, :]).abs()
+    return (first.episode[:, None] == second.episode[None, :]) & (distance <= within)

@@ -1,0 +1,81 @@
+"""Redundancy reduction: two views agree while features stay decorrelated (Barlow Twins, Zbontar et al. 2021, arXiv
+2103.03230; VICReg, Bardes et al. 2022, arXiv 2105.04906)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlrep.contrast import barlow_twins, feature_correlation, feature_std, vicreg
+from rlrep.replay.batch import Batch, Needs
+from rlrep.views.base import View
+
+from .base import Encoded, Encoders, Metrics
+from .branches import Branches, Target, make_projector
+
+
+@dataclass(frozen=True)
+class RedundancyReduction:
+    """Settings of `aux=barlow_twins` and `aux=vicreg`.
+
+    off_diagonal: weight of the redundancy (`barlow_twins`). invariance, variance, covariance: weights (`vicreg`).
+    target: `online` (both views with gradient, as in the papers) or `ema`. tau: EMA rate of the projector's copy.
+    hidden_dim, embedding_dim, layers: of the projector, which has batch norm.
+    view: augmentation of the other view (None = the agent's own).
+    """
+
+    weight: float = 1.0
+    objective: Literal["barlow_twins", "vicreg"] = "barlow_twins"
+    off_diagonal: float = 0.0051
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    target: Target = "online"
+    tau: float = 0.05
+    hidden_dim: int = 256
+    embedding_dim: int = 256
+    layers: int = 3
+    view: View | None = None
+
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionTask":
+        """Build the head; actions play no part in it."""
+        return RedundancyReductionTask(self, name, latent_dim)
+
+
+class RedundancyReductionTask(nn.Module):
+    """Agreement of the online latent's embedding with another view's, feature by feature."""
+
+    def __init__(self, config: RedundancyReduction, name: str, latent_dim: int) -> None:
+        super().__init__()
+        self.config, self.name = config, name
+        self.needs = Needs(second_view=True, view=config.view)
+        hidden, dim = config.hidden_dim, config.embedding_dim
+        project = make_projector(latent_dim, hidden, dim, layers=config.layers, batch_norm=True)
+        self.branches = Branches(project, target=config.target, tau=config.tau)
+
+    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+        """Return the objective between the two views' embeddings."""
+        view, config = batch.extra[self.name].second_view, self.config
+        assert view is not None
+        first, second = self.branches.project(encoded.latent), self.branches.other(view, encoders)
+        if config.objective == "barlow_twins":
+            loss = barlow_twins(first, second, off_diagonal=config.off_diagonal)
+        else:
+            v, i, c = config.variance, config.invariance, config.covariance
+            loss = vicreg(first, second, invariance=i, variance=v, covariance=c)
+        return loss, _health(first.detach(), second.detach())
+
+    def after_update(self) -> None:
+        """Move the projector's copy, if it has one."""
+        self.branches.update()
+
+
+@torch.no_grad()
+def _health(first: Tensor, second: Tensor) -> Metrics:
+    return {
+        "positive_similarity": nn.functional.cosine_similarity(first, second).mean(),
+        "feature_std": feature_std(first),
+        "feature_correlation": feature_correlation(first),
+    }

@@ -1,0 +1,96 @@
+"""Self-prediction: a latent transition model predicts the momentum encoder's embeddings of what follows (SPR, Schwarzer
+et al. 2021, arXiv 2007.05929)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlrep.contrast import feature_std, negative_cosine, weighted_mean
+from rlrep.replay.batch import Batch, Needs
+from rlrep.views.base import View
+
+from .actions import action_dim, join_action
+from .base import Encoded, Encoders, Metrics
+from .branches import Branches, Target, make_projector
+
+
+@dataclass(frozen=True)
+class SelfPrediction:
+    """Settings of `aux=self_prediction`.
+
+    steps: agent steps predicted. transition_dim: hidden width of the transition model.
+    hidden_dim, embedding_dim: of projector and predictor.
+    target: `ema`, or `online` (SPR with augmentation, tau = 1); it never receives gradient. tau: EMA rate of the
+        projector's copy.
+    view: augmentation of the later observations (None = the agent's own).
+    """
+
+    weight: float = 1.0
+    steps: int = 5
+    transition_dim: int = 256
+    hidden_dim: int = 256
+    embedding_dim: int = 128
+    target: Target = "ema"
+    tau: float = 0.05
+    view: View | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfPredictionTask":
+        """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
+        return SelfPredictionTask(self, name, latent_dim, action_dim(action_space))
+
+
+class SelfPredictionTask(nn.Module):
+    """2 - 2 cos between predictions rolled out in latent space and what was seen, while the episode lasts."""
+
+    def __init__(self, config: SelfPrediction, name: str, latent_dim: int, action_dim: int) -> None:
+        super().__init__()
+        self.name, self.steps, self.action_dim = name, config.steps, action_dim
+        self.needs = Needs(later=tuple(range(1, config.steps + 1)), view=config.view)
+        hidden, dim = config.hidden_dim, config.embedding_dim
+        self.transition = nn.Sequential(
+            *make_projector(latent_dim + action_dim, config.transition_dim, latent_dim), nn.LayerNorm(latent_dim)
+        )
+        self.branches = Branches(make_projector(latent_dim, hidden, dim), target=config.target, tau=config.tau)
+        self.predictor = make_projector(dim, hidden, dim)
+
+    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+        """Return the mean over all predictions whose observation exists (0 while there are none)."""
+        later = batch.extra[self.name].later
+        assert later is not None
+        predicted = self.predictor(self.branches.project(self._roll_out(encoded.latent, later.action)))
+        with torch.no_grad():
+            target = self.branches.other(later.obs.flatten(0, 1), encoders)
+        valid = later.valid.flatten().float()
+        loss = negative_cosine(predicted, target, row_weight=valid)
+        return loss, self._health(predicted, target, valid)
+
+    def after_update(self) -> None:
+        """Move the projector's copy; the agent moves its own EMA encoder."""
+        self.branches.update()
+
+    def _roll_out(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Return the latents predicted after each of the actions `(K, B, ...)`, as `(K * B, D)`, step after step."""
+        latents = []
+        for action in actions.unbind(0):
+            latent = self.transition(join_action(latent, action, self.action_dim))
+            latents.append(latent)
+        return torch.cat(latents)
+
+    @torch.no_grad()
+    def _health(self, predicted: Tensor, target: Tensor, valid: Tensor) -> Metrics:
+        """Similarity at the first and at the last step, how many predictions count, and the spread of the targets."""
+        cosine = nn.functional.cosine_similarity(predicted, target).view(self.steps, -1)
+        counts = valid.view(self.steps, -1)
+        return {
+            "first_similarity": weighted_mean(cosine[0], counts[0]),
+            "last_similarity": weighted_mean(cosine[-1], counts[-1]),
+            "with_later": valid.mean(),
+            "target_std": feature_std(nn.functional.normalize(target, dim=1)),
+        }
