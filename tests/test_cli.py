@@ -225,7 +225,7 @@ def test_two_processes_cannot_share_a_folder(
 ) -> None:
     import fcntl
 
-    monkeypatch.setattr("rlrep.runtime.session._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("rlrep.runtime.folder._LOCK_SECONDS", 0.2)
     out = tmp_path / "x"
     out.mkdir()
     with open(out / ".lock", "w") as file:

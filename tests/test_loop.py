@@ -215,7 +215,7 @@ def test_a_full_disk_while_saving_warns_and_training_goes_on(tmp_path: Path, mon
     save, failures = rig.checkpoints.save, []
 
     def sometimes(*args: Any, **options: Any) -> None:
-        if options["agent_steps"] == 32:
+        if options["step"] == 32:
             failures.append(1)
             full_disk()
         save(*args, **options)
