@@ -109,7 +109,7 @@ class ReturnContrastTask(nn.Module):
         """Each labelled anchor's partner against the others' partners."""
         valid = self.config.valid(*_origins(pairs))
         health = in_batch_health(query, key, self.bilinear)
-        if valid is not None:
+        if valid is not None and self.config.needs_time:  # by return alone it is the false-negative rate
             health |= {"masked": masked_share(valid)}
         if self.bilinear is None:
             return self._pair_loss(query, key, pairs, valid), health

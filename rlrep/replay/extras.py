@@ -29,6 +29,7 @@ class Extras:
                 )
         self._needs, self._reader = needs, reader
         self._timed = any(need.time for need in needs.values())
+        self._offsets = {n.later: torch.tensor(n.later, device=reader.home)[:, None] for n in needs.values() if n.later}
         window, reward = reader.window, reader.flat["reward"]
         labels = {repr(need.pairs): need.pairs for need in needs.values() if need.pairs is not None}
         self._samplers = {key: PairSampler(label, window, reward) for key, label in labels.items()}
@@ -99,7 +100,7 @@ class Extras:
         reader = self._reader
         rows, there = reader.ahead(step, env, max(offsets))
         rows, reach = rows.T, there.sum(1)
-        offset = torch.tensor(offsets, device=rows.device)[:, None]
+        offset = self._offsets[offsets]
         last = rows.gather(0, torch.minimum(offset, reach) - 1)
         obs = reader.stacks(last.reshape(-1), shift=1)
         action = reader.action(rows.reshape(-1))
