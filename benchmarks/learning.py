@@ -168,7 +168,7 @@ def describe_arm(run: Run, seeds: Mapping[int, Sequence[Evaluation]], work: Path
     ends = [evaluations[-1] for evaluations in seeds.values()]
     steps, returns = align(seeds)
     return {
-        "command": shlex.join(["python", *run.command(work)]),
+        "command": shlex.join(["python", *run.command(Path("runs"))]),
         "seeds": list(seeds),
         "agent_steps": ends[0].agent_steps,
         "env_steps": ends[0].env_steps,
