@@ -82,7 +82,7 @@ def write(study: Study, work: Path, results: Path, *, jobs: int) -> None:
         return
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{study.name}.json"
-    path.write_text(json.dumps(report(study, work, curves, jobs=jobs), indent=1) + "\n")
+    path.write_text(json.dumps(report(study, curves, jobs=jobs), indent=1) + "\n")
     draw(study, curves, path.with_suffix(".png"))
     print(f"wrote {path} and {path.with_suffix('.png').name}")
 
@@ -101,11 +101,11 @@ def collect(runs: Iterable[Run], work: Path) -> Curves:
     return found
 
 
-def report(study: Study, work: Path, curves: Curves, *, jobs: int) -> dict[str, object]:
+def report(study: Study, curves: Curves, *, jobs: int) -> dict[str, object]:
     """Return the result file's content."""
     first = {(run.task, run.arm): run for run in reversed(study.runs)}
     tasks = {
-        task: {arm: describe_arm(first[task, arm], seeds, work) for arm, seeds in arms.items()}
+        task: {arm: describe_arm(first[task, arm], seeds) for arm, seeds in arms.items()}
         for task, arms in curves.items()
     }
     return {
@@ -163,7 +163,7 @@ def tabulate(tasks: Mapping[str, Mapping[str, Any]], published: Sequence[Publish
     return {"columns": list(COLUMNS), "rows": rows}
 
 
-def describe_arm(run: Run, seeds: Mapping[int, Sequence[Evaluation]], work: Path) -> dict[str, object]:
+def describe_arm(run: Run, seeds: Mapping[int, Sequence[Evaluation]]) -> dict[str, object]:
     """Return an arm's command, final and best returns, and learning curve."""
     ends = [evaluations[-1] for evaluations in seeds.values()]
     steps, returns = align(seeds)
