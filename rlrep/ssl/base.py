@@ -18,12 +18,14 @@ class Method(nn.Module):
     """A network under self-supervision. `online`: the encoder and, behind it, what maps its latent to embeddings.
 
     Every parameter that requires gradient belongs to the optimiser. With a process group, `loss` is that of the joint
-    batch of all processes; the mean of the processes' gradients is its gradient. sync_batch_norm: whether GPUs share
-    batch-norm statistics.
+    batch of all processes; the mean of the processes' gradients is its gradient.
+
+    sync_batch_norm: whether GPUs share batch-norm statistics. progress: share of training that is done, in [0, 1].
     """
 
     needs: Needs
     sync_batch_norm = True
+    progress = 0.0
 
     def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
         super().__init__()
@@ -46,7 +48,8 @@ class Method(nn.Module):
         raise AssertionError(f"{type(self).__name__} has no loss")
 
     def after_step(self, progress: float) -> None:
-        """Move what moves after the optimiser's step. progress: share of training that is done, in [0, 1]."""
+        """Move what moves after the optimiser's step."""
+        self.progress = progress
 
 
 class MethodConfig(Protocol):

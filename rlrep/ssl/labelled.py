@@ -39,13 +39,10 @@ class LabelledContrast:
 class LabelledContrastMethod(JointEmbeddingMethod):
     """One forward of both views and the labelled images."""
 
-    progress: Tensor
-
     def __init__(self, config: LabelledContrast, encoder: Encoder) -> None:
         super().__init__(JointEmbedding(config.views, config.projector, config.objective, forward="together"), encoder)
         self.settings = config
         self.needs = Needs(views=2, labels=config.objective.uses_labels, labelled=config.labelled)
-        self.register_buffer("progress", torch.zeros(()))
 
     def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
         """Return the unsupervised loss plus the weighted supervised one."""
@@ -54,11 +51,7 @@ class LabelledContrastMethod(JointEmbeddingMethod):
         *views, known = self.embed(torch.cat(parts)).split([len(part) for part in parts])
         contrast = self.objective(torch.stack(views), batch.labels)
         metrics = {**pair_health(views[0], views[1]), "contrast": contrast.detach()}
-        if float(self.progress) >= self.settings.until:
+        if self.progress >= self.settings.until:
             return contrast, metrics
         supervised = self.settings.supervised(gather_rows(known), gather_rows(batch.labelled_classes))
         return contrast + self.settings.weight * supervised, {**metrics, "supervised": supervised.detach()}
-
-    def after_step(self, progress: float) -> None:
-        """Note how far training is."""
-        self.progress.fill_(progress)

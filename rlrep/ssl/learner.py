@@ -136,6 +136,7 @@ class Learner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue a saved run. Raises ValueError if it was another one."""
         self.updates = state["updates"]
+        self.method.progress = self.updates / self.length.updates
         self.method.load_state_dict(state["method"])
         self._optimiser.load_state(state["optimiser"])
         self._sampler.load_state(state["sampler"])

@@ -43,8 +43,6 @@ class TargetEmbedding:
 class TargetEmbeddingMethod(Method):
     """Predict the target's embedding of the other view."""
 
-    progress: Tensor
-
     def __init__(self, config: TargetEmbedding, encoder: Encoder) -> None:
         if config.queue is not None and not config.objective.uses_negatives:
             raise ValueError(f"method.queue has no use in {type(config.objective).__name__}: give method.queue=null")
@@ -58,7 +56,6 @@ class TargetEmbeddingMethod(Method):
         self.predictor = config.predictor.make(dim) if config.predictor else nn.Identity()
         self.target = MomentumTarget(self.online, config.target.tau) if config.target else None
         self.queue: MemoryQueue | None = config.queue.make(dim) if config.queue else None
-        self.register_buffer("progress", torch.zeros(()))
         self._embedded: list[Tensor] = []
         self._keys: list[Tensor] = []
 
@@ -85,12 +82,13 @@ class TargetEmbeddingMethod(Method):
         prediction, key = gather_rows(prediction), gather_rows(key)
         negatives = None
         if self.queue is not None and self.config.queue is not None:
-            negatives = self.config.queue.negatives(self.queue, prediction, float(self.progress))
+            negatives = self.config.queue.negatives(self.queue, prediction, self.progress)
         return self.config.objective(prediction, key, negatives)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Set the predictor, move the target, push the keys: only now, so that no batch is its own negative."""
+        super().after_step(progress)
         if isinstance(self.predictor, DirectPredictor):
             self.predictor.observe(torch.cat(self._embedded))
             self.predictor.refresh()
@@ -100,5 +98,4 @@ class TargetEmbeddingMethod(Method):
         if self.queue is not None:
             for key in self._keys:
                 self.queue.push(gather_rows(key))
-        self.progress.fill_(progress)
         self._embedded, self._keys = [], []
