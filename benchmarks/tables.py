@@ -1,10 +1,10 @@
-"""Writes the README's tables from benchmarks/results/*.json, so that no figure there is typed by hand.
+"""Writes figures into README and docs from benchmarks/results/*.json, so that none is typed by hand.
 
     python -m benchmarks.tables            # between <!-- table NAME --> and <!-- end NAME -->, from NAME.json
-    python -m benchmarks.tables --check    # exit 1 if the README is not what the results say
+    python -m benchmarks.tables --check    # exit 1 if README or docs are not what the results say
 
 A result file takes part by its key `table`: {"columns": [...], "rows": [[...], ...]}; `machine` and `limits` make the
-caption.
+caption. `<!-- line NAME KEY -->` ... `<!-- end NAME -->` takes the sentence KEY of the file's `lines`.
 """
 
 import argparse
@@ -18,8 +18,11 @@ from typing import Any
 from .machine import ROOT
 
 README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "benchmarks" / "results"
-MARKED = re.compile(r"<!-- table (?P<name>\w+) -->\n.*?<!-- end (?P=name) -->", re.DOTALL)
+MARKED = re.compile(
+    r"<!-- (?P<kind>table|line) (?P<name>\w+)(?: (?P<key>\w+))? -->\n.*?<!-- end (?P=name) -->", re.DOTALL
+)
 
 
 def fill(text: str, results: Path) -> str:
@@ -28,8 +31,11 @@ def fill(text: str, results: Path) -> str:
     def block(match: re.Match[str]) -> str:
         name = match["name"]
         path = results / f"{name}.json"
-        body = render(name, json.loads(path.read_text())) if path.exists() else "*Not measured yet.*\n"
-        return f"<!-- table {name} -->\n{body}<!-- end {name} -->"
+        body = "*Not measured yet.*\n"
+        if path.exists():
+            report = json.loads(path.read_text())
+            body = f"{report['lines'][match['key']]}\n" if match["kind"] == "line" else render(name, report)
+        return f"{match[0].splitlines()[0]}\n{body}<!-- end {name} -->"
 
     return MARKED.sub(block, text)
 
@@ -67,20 +73,22 @@ def caption(name: str, report: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    """Write or check the README. Returns the exit status."""
+    """Write or check README and docs. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    before = README.read_text()
-    after = fill(before, RESULTS)
-    for name in unplaced(before, RESULTS):
+    for name in unplaced(README.read_text(), RESULTS):
         print(f"README.md has no <!-- table {name} --> ... <!-- end {name} -->", file=sys.stderr)
-    if check and before != after:
-        print("README.md differs from benchmarks/results: run python -m benchmarks.tables", file=sys.stderr)
-        return 1
-    if before != after:
-        README.write_text(after)
-    return 0
+    stale = [(page, text) for page in PAGES if (text := fill(page.read_text(), RESULTS)) != page.read_text()]
+    for page, text in stale:
+        if check:
+            print(
+                f"{page.relative_to(ROOT)} differs from benchmarks/results: run python -m benchmarks.tables",
+                file=sys.stderr,
+            )
+        else:
+            page.write_text(text)
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":

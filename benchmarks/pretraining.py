@@ -1,0 +1,261 @@
+"""Compares image methods by what probes read from their features, and shows where theory says that they collapse.
+
+    python -m benchmarks.pretraining [--suite digits|collapse|frames] [--seeds N] [--dry-run] [KEY=VALUE ...]
+
+digits: all methods on scikit-learn's digits. collapse: three methods with and without what keeps them from collapsing.
+frames: five methods on random play of one Atari game and one Control Suite task, the simulator's state as labels.
+Without `--suite`, all three. Writes results/pretraining_SUITE.json.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlrep.runtime import registry
+
+from . import learning, machine
+from .grid import Run, run_all, show
+
+METHODS = registry.names("method")
+ON_FRAMES = ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")
+FRAMES = {
+    "atari_pong": ("data=atari_frames", "data.env=atari_pong", "data.steps=10000", "encoder=der"),
+    "dmc_cartpole": (
+        "data=dmc_frames",
+        "data.env=dmc_cartpole",
+        "data.steps=10000",
+        "data.size=60",
+        "encoder=curl_small",
+    ),
+}
+GUARDS = {
+    "byol": ("byol without predictor", ("method.predictor=null",)),
+    "shuffled_dbn": ("shuffled_dbn without whitening", ("method.whitening=null",)),
+    "directpred": ("directpred, small eigenvalues cut", ("method.predictor.eps=-0.5",)),
+}
+"""By method: what it is called without its guard against collapse, and the words that take that away."""
+COLLAPSE_LENGTH = ("train.updates=1600", "train.evaluations=8")
+QUIET = ("logger.tensorboard=false",)
+PROBES = ("knn_accuracy", "linear_accuracy", "linear_1_per_class_accuracy", "linear_10_per_class_accuracy")
+REFERENCES = {"random": "untrained encoder", "pixels": "raw pixels"}
+Probe = dict[str, float]
+"""Mean over variables by `PROBE_METRIC`."""
+
+
+@dataclass(frozen=True)
+class Pretraining(Run):
+    """One pretraining run: `task` is the data, `arm` the method."""
+
+    module: str = "rlrep.pretrain"
+
+    def finished(self, work: Path) -> bool:
+        """Whether its last probes are there."""
+        return any(row["kind"] == "final" for row in read_rows(self.folder(work) / "eval.csv"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run left: probes by kind of features, the final meters, and both over the updates."""
+
+    probes: Mapping[str, Probe]
+    meters: Mapping[str, float]
+    curve: Sequence[Mapping[str, float]]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read an eval.csv; none if it is not there."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """Read a finished run."""
+    rows = read_rows(folder / "eval.csv")
+    probes = {"encoder": mean_probes(r for r in rows if r["features"] == "encoder" and r["kind"] == "final")}
+    for name in REFERENCES:
+        probes[name] = mean_probes(row for row in rows if row["features"] == name)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [line for line in lines if "rep/embedding/effective_rank" in line]
+    curve = [
+        {"updates": line["updates"], **{k: round(v, 4) for k, v in line.items() if k.startswith(("rep/", "probe/enc"))}}
+        for line in evaluated
+    ]
+    return Outcome(probes, {k: v for k, v in evaluated[-1].items() if k.startswith("rep/")}, curve)
+
+
+def mean_probes(rows: Iterator[dict[str, str]]) -> Probe:
+    """Return the mean over variables of each probe."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(f"{row['probe']}_{row['metric']}", []).append(float(row["value"]))
+    return {name: statistics.fmean(values) for name, values in found.items()}
+
+
+def plan(suite: str, seeds: int, words: tuple[str, ...]) -> list[Pretraining]:
+    """Return a suite's runs; seeds vary slowest."""
+    runs: list[Pretraining] = []
+    for seed in range(seeds):
+        if suite == "digits":
+            runs += [digits(name, name, seed, words) for name in METHODS]
+        if suite == "collapse":
+            for name, (without, change) in GUARDS.items():
+                runs += [digits(name, name, seed, (*COLLAPSE_LENGTH, *words))]
+                runs += [digits(without, name, seed, (*change, *COLLAPSE_LENGTH, *words))]
+        if suite == "frames":
+            for env, data in FRAMES.items():
+                runs += [
+                    Pretraining(env, name, seed, (f"method={name}", *data, "preset=cpu", *QUIET, *words))
+                    for name in ON_FRAMES
+                ]
+    return runs
+
+
+def digits(arm: str, method: str, seed: int, words: tuple[str, ...]) -> Pretraining:
+    """Return a run on digits."""
+    return Pretraining("digits", arm, seed, (f"method={method}", "data=digits", "preset=cpu", *QUIET, *words))
+
+
+def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> dict[str, object]:
+    """Return the result file's content."""
+    found: dict[str, dict[str, dict[int, Outcome]]] = {}
+    for run in runs:
+        if run.finished(work):
+            outcome = read_outcome(run.folder(work))
+            found.setdefault(run.task, {}).setdefault(run.arm, {})[run.seed] = outcome
+    first = {(run.task, run.arm): run for run in reversed(runs)}
+    return {
+        "question": "What do linear and nearest-neighbour probes read from the features that each method learns?",
+        "limits": LIMITS[suite],
+        "machine": machine.describe(),
+        "jobs_at_a_time": jobs,
+        "runs": {"asked": len(runs), "finished": sum(len(s) for arms in found.values() for s in arms.values())},
+        "table": {"columns": columns(suite), "rows": [r for data in found for r in table(suite, data, found[data])]},
+        "lines": lines(suite, found),
+        "tasks": {
+            data: {arm: describe(first[data, arm], seeds) for arm, seeds in arms.items()}
+            for data, arms in found.items()
+        },
+    }
+
+
+def lines(suite: str, found: Mapping[str, Mapping[str, Mapping[int, Outcome]]]) -> dict[str, str]:
+    """Return a sentence per method, for its page."""
+    if suite != "digits":
+        return {}
+    return {arm: sentence(next(iter(seeds.values()))) for arm, seeds in found["digits"].items()}
+
+
+def sentence(outcome: Outcome) -> str:
+    """Say what probes read from digits, beside the untrained encoder."""
+    trained, untrained = cells(outcome.probes["encoder"]), cells(outcome.probes["random"])
+    what = ("nearest neighbours", "linear probe", "one label per class", "ten")
+    parts = [f"{name} {a} % ({b})" for name, a, b in zip(what, trained, untrained, strict=True)]
+    return f"Digits, `preset=cpu`, one seed, the untrained encoder in parentheses: {', '.join(parts)}."
+
+
+LIMITS = {
+    "digits": "One seed, 80 epochs, a small encoder: differences of a percent mean nothing.",
+    "collapse": "One seed. Effective rank and uniformity are those of the projector's output on test images.",
+    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary.",
+}
+
+
+def describe(run: Run, seeds: Mapping[int, Outcome]) -> dict[str, object]:
+    """Return a method's command and, by seed, its probes, meters and curve."""
+    return {
+        "command": " ".join(["python", *run.command(Path("runs"))]),
+        "seeds": {
+            str(seed): {
+                "probes": {
+                    name: {probe: round(value, 4) for probe, value in values.items()}
+                    for name, values in outcome.probes.items()
+                },
+                "meters": {name: round(value, 4) for name, value in outcome.meters.items()},
+                "curve": list(outcome.curve),
+            }
+            for seed, outcome in seeds.items()
+        },
+    }
+
+
+def columns(suite: str) -> list[str]:
+    """Return the table's head."""
+    if suite == "frames":
+        return ["frames", "features", "seeds", "probe", "mean ± SE", "minus untrained"]
+    last = ["effective rank", "uniformity"]
+    return ["features", "kNN", "linear", "1 label per class", "10 labels", *last]
+
+
+def table(suite: str, data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[list[str]]:
+    """Return the table's rows: what the methods are held against first."""
+    if suite == "frames":
+        return frames_table(data, arms)
+    outcomes = {arm: next(iter(seeds.values())) for arm, seeds in arms.items()}
+    any_run = next(iter(outcomes.values()))
+    rows = [[label, *cells(any_run.probes[name]), "", ""] for name, label in REFERENCES.items()]
+    for arm, outcome in outcomes.items():
+        rank, uniformity = (outcome.meters[f"rep/embedding/{name}"] for name in ("effective_rank", "uniformity"))
+        rows.append([arm, *cells(outcome.probes["encoder"]), f"{rank:.1f}", f"{uniformity:.2f}"])
+    return rows
+
+
+def cells(probes: Probe) -> list[str]:
+    """Return the accuracies of digits in percent."""
+    return [f"{100 * probes[name]:.1f}" for name in PROBES]
+
+
+def frames_table(data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[list[str]]:
+    """Return one row per method: the headline probe, and its gain over the same seeds' untrained encoders."""
+    every = [outcome for seeds in arms.values() for outcome in seeds.values()]
+    probe = "linear_r2" if "linear_r2" in every[0].probes["encoder"] else "linear_macro_f1"
+    rows = []
+    for name, label in REFERENCES.items():
+        values = [outcome.probes[name][probe] for outcome in next(iter(arms.values())).values()]
+        rows.append([data, label, str(len(values)), probe, spread(values), ""])
+    for arm, seeds in arms.items():
+        values = [outcome.probes["encoder"][probe] for outcome in seeds.values()]
+        gains = [outcome.probes["encoder"][probe] - outcome.probes["random"][probe] for outcome in seeds.values()]
+        rows.append([data, arm, str(len(values)), probe, spread(values), spread(gains)])
+    return rows
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean ± standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return f"{statistics.fmean(values):.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def main() -> int:
+    """Run what is missing and write the results. Returns the exit status."""
+    parser = learning.parser(__doc__, "pretraining")
+    parser.add_argument("--suite", choices=tuple(LIMITS), action="append")
+    parser.add_argument("--seeds", type=int, help="default 1, of frames 3")
+    options = parser.parse_intermixed_args()
+    return max(conduct(suite, options) for suite in options.suite or LIMITS)
+
+
+def conduct(suite: str, options: argparse.Namespace) -> int:
+    """Run and write one suite."""
+    runs = plan(suite, options.seeds or (3 if suite == "frames" else 1), tuple(options.words))
+    runs = [run for run in runs if options.only in f"{run.task}/{run.arm}/seed{run.seed}"]
+    work = options.work / suite
+    if options.dry_run:
+        show(runs, work)
+        return 0
+    failed = [] if options.collect else run_all(runs, work, jobs=options.jobs)
+    if not options.only and any(run.finished(work) for run in runs):
+        path = options.results / f"pretraining_{suite}.json"
+        path.write_text(json.dumps(report(suite, runs, work, options.jobs), indent=1) + "\n")
+        print(f"wrote {path}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
