@@ -39,7 +39,7 @@ GUARDS = {
     "directpred": ("directpred, small eigenvalues cut", ("method.predictor.eps=-0.5",)),
 }
 """By method: what it is called without its guard against collapse, and the words that take that away."""
-COLLAPSE_LENGTH = ("train.updates=1600", "train.evaluations=8")
+COLLAPSE_LENGTH = ("train.updates=800", "train.evaluations=8")
 QUIET = ("logger.tensorboard=false",)
 PROBES = ("knn_accuracy", "linear_accuracy", "linear_1_per_class_accuracy", "linear_10_per_class_accuracy")
 REFERENCES = {"random": "untrained encoder", "pixels": "raw pixels"}

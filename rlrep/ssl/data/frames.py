@@ -65,7 +65,7 @@ def save_frames(path: Path, data: ImageData, about: Mapping[str, Any]) -> None:
     assert data.episode is not None and data.time is not None, "frames have episodes and times"
     labels = {f"{_LABEL}{name}": values.contiguous() for name, values in data.labels.items()}
     tensors = {"images": data.images.contiguous(), "episode": data.episode, "time": data.time, **labels}
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two runs may collect the same frames
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, temporary, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)})
     with open(temporary, "rb") as file:
