@@ -39,6 +39,7 @@ GUARDS = {
     "directpred": ("directpred, small eigenvalues cut", ("method.predictor.eps=-0.5",)),
 }
 """By method: what it is called without its guard against collapse, and the words that take that away."""
+FRAMES_LENGTH = ("train.updates=200", "train.batch_size=128", "train.evaluations=1")
 COLLAPSE_LENGTH = ("train.updates=800", "train.evaluations=8")
 QUIET = ("logger.tensorboard=false",)
 PROBES = ("knn_accuracy", "linear_accuracy", "linear_1_per_class_accuracy", "linear_10_per_class_accuracy")
@@ -111,7 +112,9 @@ def plan(suite: str, seeds: int, words: tuple[str, ...]) -> list[Pretraining]:
         if suite == "frames":
             for env, data in FRAMES.items():
                 runs += [
-                    Pretraining(env, name, seed, (f"method={name}", *data, "preset=cpu", *QUIET, *words))
+                    Pretraining(
+                        env, name, seed, (f"method={name}", *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words)
+                    )
                     for name in ON_FRAMES
                 ]
     return runs
