@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import learn_pixels, learn_state, tables
+from benchmarks import learn_pixels, learn_state, pretraining, tables
 from benchmarks.aggregate import interquartile_mean, summarise
 from benchmarks.grid import Run, read_evaluations, run_all, split_cores
 from benchmarks.learning import Published, Study, parser, write
@@ -127,3 +127,59 @@ def test_unlike_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     run = Run("toy", "SB3 SAC", 0, (*TOY, "agent.actor_every=2"), "benchmarks.sb3_sac")
     assert run_all([run], tmp_path, jobs=1) == [run]
     assert "agent.actor_every=1 train.updates_per_step=1" in run.folder(tmp_path).with_suffix(".log").read_text()
+
+
+def fake_pretraining(work: Path, run: Run, *, gain: float) -> None:
+    """Write what a pretraining run leaves: probes that are 0.5 and 0.25 untrained, `gain` more when trained."""
+    folder = run.folder(work)
+    folder.mkdir(parents=True)
+    kinds = (
+        ("random", "initial", 0.0),
+        ("pixels", "initial", 0.1),
+        ("encoder", "initial", 0.0),
+        ("encoder", "final", gain),
+    )
+    probes = ("knn,accuracy", "linear,accuracy", "linear_1_per_class,accuracy", "linear_10_per_class,accuracy")
+    rows = [
+        f"{f},{v},{p},{level + more},{kind}"
+        for f, kind, more in kinds
+        for p in (*probes, "linear,r2")
+        for v, level in VARIABLES
+    ]
+    (folder / "eval.csv").write_text("features,variable,probe,metric,value,kind\n" + "\n".join(rows) + "\n")
+    meters = {"rep/embedding/effective_rank": 7.0, "rep/embedding/uniformity": -2.0}
+    lines = [
+        {"updates": 0, **meters},
+        {"updates": 5, "train/loss": 1.0},
+        {"updates": 9, **meters, "rep/embedding/effective_rank": 3.0},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+VARIABLES = (("a", 0.5), ("b", 0.25))
+
+
+def test_methods_of_pretraining_are_held_against_an_untrained_encoder(tmp_path: Path) -> None:
+    runs = [run for run in pretraining.plan("digits", 1, ()) if run.arm in ("simclr", "byol")]
+    for run in runs:
+        fake_pretraining(tmp_path, run, gain=0.2)
+    report = pretraining.report("digits", runs, tmp_path, 1)
+    rows = {row[0]: row[1:] for row in report["table"]["rows"]}  # type: ignore[index]
+    assert rows["untrained encoder"][:4] == ["37.5"] * 4
+    assert rows["raw pixels"][0] == "47.5"
+    assert rows["simclr"] == ["57.5"] * 4 + ["3.0", "-2.00"]
+    assert "nearest neighbours 57.5 % (37.5)" in report["lines"]["byol"]  # type: ignore[index]
+
+
+def test_gains_on_frames_are_over_seeds(tmp_path: Path) -> None:
+    runs = [run for run in pretraining.plan("frames", 2, ()) if run.task == "dmc_cartpole" and run.arm == "byol"]
+    for run, gain in zip(runs, (0.1, 0.3), strict=True):
+        fake_pretraining(tmp_path, run, gain=gain)
+    rows = pretraining.report("frames", runs, tmp_path, 1)["table"]["rows"]  # type: ignore[index]
+    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", "0.575 ± 0.100", "0.200 ± 0.100"]
+
+
+def test_a_line_of_a_page_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"lines": {"a": "It is 1."}}))
+    text = "<!-- line x a -->\nold\n<!-- end x -->"
+    assert tables.fill(text, tmp_path) == "<!-- line x a -->\nIt is 1.\n<!-- end x -->"
