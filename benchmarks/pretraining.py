@@ -36,7 +36,7 @@ FRAMES = {
 GUARDS = {
     "byol": ("byol without predictor", ("method.predictor=null",)),
     "shuffled_dbn": ("shuffled_dbn without whitening", ("method.whitening=null",)),
-    "directpred": ("directpred, small eigenvalues cut", ("method.predictor.eps=-0.5",)),
+    "directpred": ("directpred without small eigenvalues", ("method.predictor.eps=-0.5",)),
 }
 """By method: what it is called without its guard against collapse, and the words that take that away."""
 FRAMES_LENGTH = ("train.updates=200", "train.batch_size=128", "train.evaluations=1")
