@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "dm-control", "stable-baselines3")
+PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "dm-control", "ale-py", "stable-baselines3")
 
 
 def cpu_model() -> str:

@@ -17,7 +17,7 @@ from .process import WorkerDied, WorkerProcess
 
 Array = NDArray[Any]
 Tree = Any
-Spaces = tuple[spaces.Box, spaces.Box | spaces.Discrete, int, int]
+Description = tuple[spaces.Box, spaces.Box | spaces.Discrete, int, int, bool]
 
 MAX_DEATHS = 5  # in a row, without one successful step
 
@@ -30,6 +30,7 @@ class Step:
     final_obs `(N, ...)`: observation the action led to (differs from `obs` only where an episode ended).
     reward, terminated, truncated `(N,)`. died `(N,)`: the worker was lost; its episode must not be trained on.
     success `(N,)`: flag of the step, NaN where the environment has none.
+    score `(N,)`: raw return of the whole game on the step that really ended it (see `gives_score`), else NaN.
     """
 
     obs: Array
@@ -39,10 +40,15 @@ class Step:
     truncated: NDArray[np.bool_]
     died: NDArray[np.bool_]
     success: NDArray[np.float32]
+    score: NDArray[np.float32]
 
 
 class EnvConfig(Protocol):
-    """Config of an environment with `frame_stack`, `action_repeat`, `state()` and `load_state()`."""
+    """Config of an environment with `frame_stack`, `action_repeat`, `state()` and `load_state()`.
+
+    Optional in the environment: `gives_score = True` where `info["score"]` is the raw return of a whole game, on the
+    step that really ended it (rewards may be clipped, and episodes parts of games).
+    """
 
     def make(self, seed: int) -> gymnasium.Env[Any, Any]: ...
 
@@ -66,6 +72,7 @@ class InlineVector:
         self.num_envs = len(seeds)
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
         self.frame_stack, self.action_repeat = first.frame_stack, first.action_repeat
+        self.gives_score: bool = getattr(first, "gives_score", False)
         self._arrays = allocate(self.num_envs, first.observation_space, first.action_space)
 
     def reset(self, seeds: list[int] | None = None) -> Array:
@@ -73,6 +80,11 @@ class InlineVector:
         for index, env in enumerate(self._envs):
             self._arrays.obs[index] = env.reset(seed=seeds[index] if seeds else None)[0]
         return np.array(self._arrays.obs)
+
+    def restart(self, index: int, seed: int) -> Array:
+        """Start the episode of `seed` in environment `index`; return its observation."""
+        self._arrays.obs[index] = self._envs[index].reset(seed=seed)[0]
+        return np.array(self._arrays.obs[index])
 
     def step_async(self, actions: Array) -> None:
         """Take `actions` `(N, ...)`; `step_wait` does the work."""
@@ -117,8 +129,9 @@ class WorkerVector:
         self._workers: list[WorkerProcess] = []
         try:
             self._workers = [WorkerProcess(config, seed, index) for index, seed in enumerate(seeds)]
-            described: list[Spaces] = [worker.receive() for worker in self._workers]
-            self.single_observation_space, self.single_action_space, self.frame_stack, self.action_repeat = described[0]
+            described: list[Description] = [worker.receive() for worker in self._workers]
+            self.single_observation_space, self.single_action_space, *rest = described[0]
+            self.frame_stack, self.action_repeat, self.gives_score = rest
             self._arrays = allocate(self.num_envs, self.single_observation_space, self.single_action_space, shared=True)
             for worker in self._workers:
                 self._attach(worker)
@@ -135,6 +148,12 @@ class WorkerVector:
         self._lost = [False] * self.num_envs
         self._ask_all([("reset", seeds[index] if seeds else None) for index in range(self.num_envs)])
         return np.array(self._arrays.obs)
+
+    def restart(self, index: int, seed: int) -> Array:
+        """Start the episode of `seed` in environment `index`; return its observation."""
+        self._lost[index] = False
+        self._ask(index, ("reset", seed))
+        return np.array(self._arrays.obs[index])
 
     def step_async(self, actions: Array) -> None:
         """Send `actions` `(N, ...)` to the workers and return at once."""
@@ -251,7 +270,7 @@ class WorkerVector:
     def _drop_episode(self, index: int) -> None:
         arrays = self._arrays
         arrays.final_obs[index] = arrays.obs[index]
-        arrays.reward[index], arrays.success[index] = 0.0, np.nan
+        arrays.reward[index], arrays.success[index], arrays.score[index] = 0.0, np.nan, np.nan
         arrays.terminated[index], arrays.truncated[index] = False, True
 
 
@@ -308,6 +327,7 @@ def _read(arrays: Arrays, died: NDArray[np.bool_]) -> Step:
         truncated=arrays.truncated.copy(),
         died=died,
         success=arrays.success.copy(),
+        score=arrays.score.copy(),
     )
     ended = step.terminated | step.truncated
     if not ended.any():

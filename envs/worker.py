@@ -34,7 +34,8 @@ def _serve(connection: Connection, files: socket.socket) -> None:
         connection.send(("error", (isinstance(error, ValueError), _line(error))))
         return
     space = env.observation_space
-    connection.send(("ok", (space, env.action_space, env.frame_stack, env.action_repeat)))
+    scored = getattr(env, "gives_score", False)
+    connection.send(("ok", (space, env.action_space, env.frame_stack, env.action_repeat, scored)))
     arrays: Arrays | None = None
     while True:
         command, payload = connection.recv()

@@ -20,7 +20,7 @@ class FakeEnvs:
 
     single_observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     single_action_space: spaces.Box | spaces.Discrete = spaces.Box(-1, 1, (1,), np.float32)
-    frame_stack, action_repeat = 1, 2
+    frame_stack, action_repeat, gives_score = 1, 2, False
 
     def __init__(self, num_envs: int = 2, calls: list[str] | None = None, deaths: tuple[int, ...] = ()) -> None:
         self.num_envs, self.calls, self._deaths = num_envs, [] if calls is None else calls, deaths
@@ -30,6 +30,10 @@ class FakeEnvs:
         self._seeds = np.array(seeds if seeds is not None else [0] * self.num_envs, float)
         self._steps[:] = 0
         return self._obs()
+
+    def restart(self, index: int, seed: int) -> Array:
+        self._seeds[index], self._steps[index] = seed, 0
+        return np.array(self._obs()[index])
 
     def step_async(self, actions: Array) -> None:
         assert actions.shape == (self.num_envs, 1)
@@ -45,7 +49,8 @@ class FakeEnvs:
         self._steps[truncated | died] = 0
         ones = np.ones(self.num_envs, np.float32)
         success = np.where(truncated, 1.0, 0.0).astype(np.float32)
-        return Step(self._obs(), final_obs, ones, np.zeros(self.num_envs, bool), truncated | died, died, success)
+        never, score = np.zeros(self.num_envs, bool), np.full(self.num_envs, np.nan, np.float32)
+        return Step(self._obs(), final_obs, ones, never, truncated | died, died, success, score)
 
     def render(self, index: int) -> Any:
         return np.full((20, 30, 3), int(self._steps[index]), np.uint8)

@@ -42,6 +42,8 @@ DECLARED = {  # importable name: distribution
     "dm_control": "dm-control",
     "dm_env": "dm-control",
     "mujoco": "mujoco",
+    "ale_py": "ale-py",
+    "cv2": "opencv-python-headless",
     "stable_baselines3": "stable-baselines3",
     "hydra": "hydra-core",
     "omegaconf": "omegaconf",

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Rig:
         eval_envs: Callable[[], FakeEnvs] = FakeEnvs,
         video: Path | None = None,
         keep_replay: bool = False,
+        references: Mapping[str, float] | None = None,
     ) -> None:
         self.calls: list[str] = []
         self.said, self.folder, self.stop = Said(), folder, stop or StopRequest()
@@ -84,7 +86,7 @@ class Rig:
             agent=self.agent,
             evaluator=evaluator,
             log=self.log,
-            curve=Curve(folder, "title", {}, self.said.say),
+            curve=Curve(folder, "title", references or {}, self.said.say),
             checkpoints=self.checkpoints,
             reporter=self.said,
             stop=self.stop,
@@ -320,6 +322,32 @@ def test_simulators_that_keep_dying_end_an_evaluation() -> None:
         evaluator.run(1, 2)
 
 
+def test_the_final_evaluation_is_told_beside_the_best_one(tmp_path: Path) -> None:
+    fading = iter([3.0, 5.0, 4.0, 1.0])
+
+    class Fading(FakeEnvs):
+        def step_wait(self) -> Step:
+            step = super().step_wait()
+            return replace(step, reward=step.reward * np.float32(level[0] / EPISODE))
+
+        def reset(self, seeds: list[int] | None = None) -> Any:
+            level[:] = [next(fading)]
+            return super().reset(seeds)
+
+    level = [0.0]
+    rig = Rig(
+        tmp_path, replace(TRAIN, final_episodes=5), eval_envs=Fading, references={"random": 1.0, "human": 5.0}
+    ).run()
+    told = [line for line in rig.said.lines if "evaluation at" in line]
+    assert [line.split(": ", 1)[1] for line in told] == [
+        "return 3.0 ± 0.0 over 3 episodes, human-normalised 0.500",
+        "return 5.0 ± 0.0 over 3 episodes, human-normalised 1.000",
+        "return 4.0 ± 0.0 over 3 episodes, human-normalised 0.750",
+        "return 1.0 ± 0.0 over 5 episodes, human-normalised 0.000 (best over training: 5.0 at 48 env steps)",
+    ]
+    assert [row["kind"] for row in rig.evaluations()] == ["periodic"] * 9 + ["final"] * 5
+
+
 def test_a_signal_ends_an_evaluation_without_rows_and_it_is_made_up_for(tmp_path: Path) -> None:
     stop = StopRequest()
 
@@ -478,6 +506,23 @@ def test_the_meter_reports_each_episode_once() -> None:
     )
     assert again.metrics() == {"train/episode_return": 7.0, "train/episode_length": 7.0}
     assert again.note == "return 7.0"
+
+
+def test_where_there_are_scores_whole_games_are_metered() -> None:
+    meter, never = EpisodeMeter(2, gives_score=True), np.zeros(2, bool)
+
+    def step(*, lost_life: bool, score: float) -> Step:
+        ended = np.array([lost_life or not math.isnan(score), False])
+        scores = np.array([score, np.nan], np.float32)
+        return Step(scores, scores, np.ones(2, np.float32), ended, never, never, scores, scores)
+
+    for _ in range(3):
+        meter.add(step(lost_life=True, score=math.nan))
+    assert meter.metrics() == {} and meter.note == ""
+    meter.add(step(lost_life=False, score=250.0))
+    assert meter.metrics() == {"train/episode_return": 250.0, "train/episode_length": 4.0}
+    meter.add(step(lost_life=False, score=30.0))
+    assert meter.metrics() == {"train/episode_return": 30.0, "train/episode_length": 1.0}
 
 
 def test_plain_lines_say_where_the_run_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

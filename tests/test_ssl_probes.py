@@ -25,7 +25,9 @@ from rlrep.ssl.probes import (
     Fold,
     accuracy,
     linear_classes,
+    linear_classes_jointly,
     macro_f1,
+    merge_classes,
     nearest_neighbours,
     r_squared,
     ridge_values,
@@ -65,6 +67,33 @@ def test_ridge_values_are_scikit_learns() -> None:
     np.testing.assert_allclose(ridge_values(fold).numpy(), expected, rtol=1e-4)
     score = r2_score(fold.test_y.double().numpy(), expected)
     assert r_squared(ridge_values(fold), fold.test_y) == pytest.approx(score, rel=1e-3)
+
+
+def test_many_variables_at_once_are_each_its_own_regression() -> None:
+    """A feature a hundred times the others and one that follows another slow plain L-BFGS down."""
+    x = torch.randn(1200, 12)
+    x[:, 3] = x[:, 2] + 0.05 * torch.randn(1200)
+    x[:, 0] *= 100.0
+    scores = x[:, 1:4] @ torch.randn(3, 5) * 4.0
+    variables = [(x[:, 2] > 0).long(), scores.argmax(1) * 7, (x[:, 3] - x[:, 2] > 0).long(), torch.zeros(1200).long()]
+    train, test = slice(0, 900), slice(900, None)
+    found = linear_classes_jointly(x[train], [y[train] for y in variables], x[test])
+    for y, predicted in zip(variables, found, strict=True):
+        alone = linear_classes(Fold(x[train], y[train], x[test], y[test]))
+        assert accuracy(predicted, alone) > 0.98 and accuracy(predicted, y[test]) > 0.9
+    assert set(found[1].tolist()) <= {0, 7, 14, 21, 28}, "in the variable's own names"
+
+
+def test_rare_values_are_merged_with_their_neighbours() -> None:
+    few, rare = torch.tensor([0, 5, 5]), torch.tensor([5, 0])
+    assert merge_classes(few, rare, 2) == (few, rare)
+    train = torch.arange(0, 200, 2).repeat(3)
+    merged, test = merge_classes(train, torch.tensor([0, 1, 99, 198, 255]), 4)
+    assert merged.unique(return_counts=True)[1].tolist() == [75] * 4
+    assert (merged[:100].diff() >= 0).all(), "neighbours stay together"
+    assert test.tolist() == [0, 0, 2, 3, 3]
+    lumpy = torch.cat([torch.full((90,), 7), torch.arange(10, 20)])
+    assert len(merge_classes(lumpy, lumpy, 4)[0].unique()) == 2
 
 
 def test_macro_f1_is_scikit_learns_with_classes_that_only_one_side_has() -> None:

@@ -105,6 +105,18 @@ def test_same_step_autoreset(workers: bool) -> None:
     vector.close()
 
 
+@pytest.mark.parametrize("workers", [False, True])
+def test_one_environment_starts_again_by_a_seed(workers: bool) -> None:
+    vector = make_vector(ToyState(), SEEDS, workers=workers)
+    obs = vector.reset(SEEDS)
+    advance(vector, np.full((2, 1), 0.5, np.float32))
+    again = vector.restart(0, 4)
+    step = advance(vector, np.full((2, 1), 0.5, np.float32))
+    assert np.array_equal(again, obs[1]), "the episode of that seed"
+    assert np.allclose(step.obs[:, 0], [0.125, 0.25]), "the other one goes on"
+    vector.close()
+
+
 def test_results_are_not_overwritten_by_the_next_step() -> None:
     vector = make_vector(ToyPixels(), SEEDS, workers=True)
     vector.reset()

@@ -32,14 +32,17 @@ class Composed:
 def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     """Compose one run. Raises ConfigError in one line for anything that is not valid.
 
-    Two passes: the first finds the environment and its kind of observation, the second composes with the encoder, the
-    augmentation and the agent's settings that go with it.
+    Passes: one finds the environment and its kind of observation, the last composes with the encoder, the augmentation
+    and the agent's settings that go with it; where the preset has a variant for it, one between asks that for choices.
     """
     line = parse(words, folders)
     first = _compose(line.choices, folders)
-    obs = _obs(first.node["env"], line)
-    choices = {group: _settle(group, choice, obs, line) for group, choice in first.choices.items()}
-    node = _compose({group: _variant(group, choice, obs, folders) for group, choice in choices.items()}, folders).node
+    obs, kinds = _obs(first.node["env"], line), _kinds(first.node["env"], line)
+    preset = first.choices["preset"]
+    if (variant := _variant("preset", preset, kinds, folders)) != preset:
+        first = _compose({**line.choices, "preset": variant}, folders)
+    choices = {group: _settle(group, choice, obs, line) for group, choice in first.choices.items()} | {"preset": preset}
+    node = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders).node
     node = merge(node, node.pop("when").get(obs, {}))
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
@@ -147,6 +150,12 @@ def _obs(env: dict[str, Any], line: CommandLine) -> str:
     return str(env.get("obs") or getattr(cls, "obs", "pixels" if sized else "state"))
 
 
+def _kinds(env: dict[str, Any], line: CommandLine) -> list[str]:
+    """Return what files of a choice may be meant for: environments that name a suffix, and a kind of observation."""
+    own = getattr(find_target(env[TARGET], "env"), "presets", None)
+    return [*([str(own)] if own else []), _obs(env, line)]
+
+
 def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) -> str | list[str]:
     """Settle `auto`; what an environment or preset chose is for frames, so states go without unless it is asked for."""
     unasked = obs == "state" and group not in line.choices
@@ -155,10 +164,11 @@ def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) ->
     return choice
 
 
-def _variant(group: str, choice: str | list[str], obs: str, folders: Sequence[Path]) -> str | list[str]:
-    """Return `NAME_state`, the same choice with the settings for states, where that file exists and applies."""
-    if isinstance(choice, str) and registry.is_file(group, f"{choice}_{obs}", folders):
-        return f"{choice}_{obs}"
+def _variant(group: str, choice: str | list[str], kinds: Sequence[str], folders: Sequence[Path]) -> str | list[str]:
+    """Return `NAME_KIND` (as `cpu_state`), the same choice with the settings for that, where the file exists."""
+    for kind in kinds if isinstance(choice, str) else ():
+        if registry.is_file(group, f"{choice}_{kind}", folders):
+            return f"{choice}_{kind}"
     return choice
 
 

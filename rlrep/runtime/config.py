@@ -21,7 +21,10 @@ class TrainConfig:
     updates_per_step: updates per agent step (0.5 = every second step).
     overlap: learn while the simulators step, with a fixed lag of one update; auto = for pixel observations.
     eval_every: env steps between evaluations; 0 = only the final one. eval_episodes: episodes of each.
+    final_episodes: of the final evaluation; None = as many. eval_epsilon: share of random actions in evaluation.
     eval_envs: simulators that evaluate in parallel (results do not depend on it); 0 = one per core, at most 8.
+    eval_batch: observations that the policy acts on at once in evaluation; missing ones are made up for, because a
+    product of another size rounds differently.
     log_every, checkpoint_every: agent steps.
     """
 
@@ -32,18 +35,24 @@ class TrainConfig:
     overlap: Literal["auto", "true", "false"] = "auto"
     eval_every: int = 10_000
     eval_episodes: int = 10
+    final_episodes: int | None = None
+    eval_epsilon: float = 0.0
     eval_envs: int = 0
+    eval_batch: int = 1
     log_every: int = 1000
     checkpoint_every: int = 10_000
 
     def __post_init__(self) -> None:
-        for name in ("agent_steps", "env_steps", "eval_episodes", "log_every", "checkpoint_every"):
+        counts = ("eval_episodes", "final_episodes", "eval_batch", "log_every", "checkpoint_every")
+        for name in ("agent_steps", "env_steps", *counts):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         for name in ("init_steps", "updates_per_step", "eval_every", "eval_envs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        if not 0.0 <= self.eval_epsilon <= 1.0:
+            raise ValueError(f"eval_epsilon must be in [0, 1], it is {self.eval_epsilon}")
 
 
 @dataclass(frozen=True)

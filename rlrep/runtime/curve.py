@@ -29,12 +29,15 @@ class Points:
 
 
 class Curve:
-    """Redraws the picture as evaluations come in, at most every half minute."""
+    """Redraws the picture as evaluations come in, at most every half minute.
+
+    references: known returns by name (random, human, optimal).
+    """
 
     def __init__(self, folder: Path, title: str, references: Mapping[str, float], say: Callable[[str], None]) -> None:
         self._guard = Guard("learning_curve.png", say)
         self.path = folder / "learning_curve.png"
-        self._table, self._title, self._references = folder / "eval.csv", title, references
+        self._table, self._title, self.references = folder / "eval.csv", title, references
         self._drawn = 0.0
 
     def refresh(self, *, force: bool = False) -> None:
@@ -43,10 +46,18 @@ class Curve:
             self._guard.run(self._draw)
             self._drawn = time.monotonic()
 
+    def best(self) -> tuple[float, float] | None:
+        """Return env steps and mean return of the best evaluation so far, None where there is none."""
+        points = self._guard.run(lambda: read_points(self._table))
+        if points is None:
+            return None
+        top = int(points.mean.argmax())
+        return float(points.steps[top]), float(points.mean[top])
+
     def _draw(self) -> None:
         points = read_points(self._table)
         if points is not None:
-            draw(points, self.path, self._title, self._references)
+            draw(points, self.path, self._title, self.references)
 
 
 def read_points(table: Path) -> Points | None:
@@ -65,7 +76,7 @@ def read_points(table: Path) -> Points | None:
 
 
 def draw(points: Points, path: Path, title: str, references: Mapping[str, float]) -> None:
-    """Write the picture. references: named horizontal lines (random, optimal)."""
+    """Write the picture. references: named horizontal lines (random, human, optimal)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

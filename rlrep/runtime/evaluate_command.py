@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,29 +57,34 @@ def _run(arguments: Arguments) -> int:
 
 def _evaluate(asked: EvaluateConfig) -> int:
     from .config import make_config
-    from .evaluation import FINAL, Evaluator
+    from .evaluation import FINAL, Evaluator, eval_envs, references, summarise
     from .folder import read_config
-    from .make import build_agent, build_envs
-    from .process import Seeds, cores, pick_device, set_threads
+    from .make import build_agent, build_envs, evaluation_variant
+    from .process import Seeds, pick_device, set_threads
 
     folder = Path(asked.out)
     config = make_config(read_config(folder))
     steps, state = _newest(folder)
     set_threads()
-    envs = build_envs(config.env, [0] * min(asked.episodes, cores(), 8))
+    train = replace(config.train, eval_episodes=asked.episodes, final_episodes=None)
+    envs = build_envs(evaluation_variant(config.env), [0] * eval_envs(train))
     try:
         agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
         agent.load_state(state["agent"])
-        evaluator = Evaluator(lambda: envs, agent, Seeds(asked.seed), say=print)
+        evaluator = Evaluator(
+            lambda: envs, agent, Seeds(asked.seed), batch=train.eval_batch, epsilon=train.eval_epsilon, say=print
+        )
         video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
         episodes = evaluator.run(FINAL + 1, asked.episodes, video=video)
     finally:
         envs.close()
     _write(folder / "evaluate.csv", [(e.index, e.total_return, e.length, e.success) for e in episodes])
     returns = np.array([episode.total_return for episode in episodes])
+    normalised = summarise(episodes, references(config.env)).get("eval/human_normalised")
     print(
         f"{config.choices['env']} after {steps} agent steps, {len(returns)} episodes: "
         f"mean {returns.mean():.2f}  std {returns.std():.2f}  IQM {interquartile_mean(returns):.2f}"
+        + (f"  human-normalised {normalised:.3f}" if normalised is not None else "")
     )
     print(f"{folder / 'evaluate.csv'}" + (f"  {video}" if video and video.exists() else ""))
     return 0

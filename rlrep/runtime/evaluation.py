@@ -1,20 +1,25 @@
 """Evaluation: whole episodes with the deterministic policy, on environments of their own."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+from gymnasium import spaces
 
+from .config import TrainConfig
 from .errors import one_line
-from .process import Seeds
-from .protocols import Agent, Array, Step, VectorEnv
+from .process import Seeds, cores
+from .protocols import Agent, Array, EnvConfig, Step, VectorEnv
 from .video import Video
 
 FINAL = 0
 """Number of the final evaluation; periodic ones count from 1."""
 _ATTEMPTS = 3
+_MOST_ENVS = 8
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,10 @@ class Episode:
 
 
 class Evaluator:
-    """Runs episode k of evaluation j from its own seed, so that results do not depend on how many run in parallel."""
+    """Runs episode k of evaluation j from its own seed, so that results do not depend on how many run in parallel.
+
+    batch: observations that the policy acts on at once, see `TrainConfig`. epsilon: share of random actions.
+    """
 
     def __init__(
         self,
@@ -36,10 +44,13 @@ class Evaluator:
         agent: Agent,
         seeds: Seeds,
         *,
+        batch: int = 1,
+        epsilon: float = 0.0,
         say: Callable[[str], None],
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._make_envs, self._agent, self._seeds = make_envs, agent, seeds
+        self._batch, self._epsilon = batch, epsilon
         self._say, self._check_stop = say, check_stop
         self._envs: VectorEnv | None = None
 
@@ -48,8 +59,9 @@ class Evaluator:
         if self._envs is None:
             self._envs = self._make_envs()
         film = _Film(video, self._say) if video else None
+        seeds = [self._seeds.episode(evaluation, index) for index in range(episodes)]
         try:
-            return self._run_all(self._envs, evaluation, episodes, film)
+            return self._run_all(_Round(self._envs, seeds, film))
         finally:
             if film:
                 film.discard_unfinished()
@@ -60,63 +72,105 @@ class Evaluator:
             self._envs.close()
             self._envs = None
 
-    def _run_all(self, envs: VectorEnv, evaluation: int, episodes: int, film: "_Film | None") -> list[Episode]:
-        missing, done = list(range(episodes)), dict[int, Episode]()
-        for _ in range(_ATTEMPTS * episodes):
-            if not missing:
-                break
-            wave = missing[: envs.num_envs]
-            done |= self._run_wave(envs, evaluation, wave, film if 0 in wave else None)
-            missing = [index for index in missing if index not in done]
-        if missing:
-            raise RuntimeError(f"evaluation episodes {missing} never finished: their simulators keep dying")
-        return [done[index] for index in range(episodes)]
-
-    def _run_wave(
-        self, envs: VectorEnv, evaluation: int, wave: Sequence[int], film: "_Film | None"
-    ) -> dict[int, Episode]:
-        """Run one episode per simulator. A simulator that has finished idles along; one that died loses its episode."""
-        padded = [wave[min(i, len(wave) - 1)] for i in range(envs.num_envs)]
-        obs = envs.reset([self._seeds.episode(evaluation, index) for index in padded])
-        tallies = [_Tally(index) for index in wave]
-        if film:
-            film.add(envs, wave.index(0))
-        while any(tally.running for tally in tallies):
+    def _run_all(self, round_: "_Round") -> list[Episode]:
+        while not round_.finished:
             self._check_stop()
-            envs.step_async(self._act(obs))
-            step = envs.step_wait()
-            obs = step.obs
-            for i, tally in enumerate(tallies):
-                tally.add(step, i)
-            if film and tallies[wave.index(0)].running:
-                film.add(envs, wave.index(0))
-        if film:
-            film.close()
-        return {tally.index: tally.episode() for tally in tallies if not tally.died}
+            round_.step(self._act(round_))
+        return round_.episodes()
 
-    def _act(self, obs: Array) -> Array:
-        """Act row by row: a batched product rounds differently for another batch size."""
-        return np.concatenate([self._agent.act(obs[i : i + 1], explore=False) for i in range(len(obs))])
+    def _act(self, round_: "_Round") -> Array:
+        """Act on batches of one size, the last filled up: a product of another size rounds differently."""
+        obs, size = round_.obs, self._batch
+        filled = np.concatenate([obs, np.zeros((-len(obs) % size, *obs.shape[1:]), obs.dtype)])
+        parts = [self._agent.act(filled[i : i + size], explore=False) for i in range(0, len(filled), size)]
+        actions = np.concatenate(parts)[: len(obs)]
+        for row, tally in enumerate(round_.tallies if self._epsilon else ()):
+            if tally.random.random() < self._epsilon:
+                actions[row] = random_action(round_.action_space, tally.random)
+        return actions
+
+
+class _Round:
+    """One evaluation under way. A simulator that has finished its episode takes the next one that waits."""
+
+    def __init__(self, envs: VectorEnv, seeds: Sequence[int], film: "_Film | None") -> None:
+        self._envs, self._seeds, self._film = envs, seeds, film
+        self.action_space = envs.single_action_space
+        self._waiting, self._done, self._lost = deque(range(len(seeds))), dict[int, Episode](), 0
+        self.tallies = [self._next() for _ in range(envs.num_envs)]
+        self.obs = np.array(envs.reset([tally.seed for tally in self.tallies]))
+        if film:
+            film.add(envs, 0)
+
+    @property
+    def finished(self) -> bool:
+        return len(self._done) == len(self._seeds)
+
+    def episodes(self) -> list[Episode]:
+        return [self._done[index] for index in range(len(self._seeds))]
+
+    def step(self, actions: Array) -> None:
+        self._envs.step_async(actions)
+        step = self._envs.step_wait()
+        self.obs = np.array(step.obs)
+        for row, tally in enumerate(self.tallies):
+            if tally.running:
+                self._take(step, row, tally)
+
+    def _next(self) -> "_Tally":
+        """Return the next episode, a resting one if none waits."""
+        index = self._waiting.popleft() if self._waiting else None
+        return _Tally(index, self._seeds[index or 0])
+
+    def _take(self, step: Step, row: int, tally: "_Tally") -> None:
+        tally.add(step, row)
+        film = self._film if tally.index == 0 else None
+        if not tally.running:
+            if film:
+                film.close()
+            self._finish(row, tally)
+        elif film:
+            film.add(self._envs, row)
+
+    def _finish(self, row: int, tally: "_Tally") -> None:
+        """Book an episode, or have it run again if its simulator died, and start the next."""
+        assert tally.index is not None
+        if tally.died:
+            self._lose(tally.index)
+        else:
+            self._done[tally.index] = tally.episode()
+        self.tallies[row] = self._next()
+        if self.tallies[row].running:
+            self.obs[row] = self._envs.restart(row, self.tallies[row].seed)
+
+    def _lose(self, index: int) -> None:
+        self._waiting.append(index)
+        self._lost += 1
+        if self._lost >= _ATTEMPTS * len(self._seeds):
+            missing = sorted(set(range(len(self._seeds))) - self._done.keys())
+            raise RuntimeError(f"evaluation episodes {missing} never finished: their simulators keep dying")
 
 
 class _Tally:
-    """Return, length and success of one episode as it runs."""
+    """Return, length and success of one episode as it runs; `index=None` rests."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.running, self.died = True, False
+    def __init__(self, index: int | None, seed: int) -> None:
+        self.index, self.seed = index, seed
+        self.random = np.random.default_rng(seed)
+        self.running, self.died = index is not None, False
         self._return, self._length, self._success = 0.0, 0, math.nan
 
     def add(self, step: Step, row: int) -> None:
-        if not self.running:
-            return
         self._return += float(step.reward[row])
         self._length += 1
         self._success = float(np.fmax(self._success, step.success[row]))
         self.died = bool(step.died[row])
         self.running = not (step.terminated[row] or step.truncated[row] or self.died)
+        if not math.isnan(step.score[row]):
+            self._return = float(step.score[row])
 
     def episode(self) -> Episode:
+        assert self.index is not None
         return Episode(self.index, self._return, self._length, None if math.isnan(self._success) else self._success)
 
 
@@ -148,3 +202,38 @@ class _Film:
             self._say(f"warning: no video ({one_line(error)})")
             self._video.discard()
             self._video = None
+
+
+def summarise(episodes: Sequence[Episode], references: Mapping[str, float]) -> dict[str, float]:
+    """Return an evaluation's metrics. references: with `random` and `human`, the mean between them is among these."""
+    returns = np.array([episode.total_return for episode in episodes])
+    metrics = {
+        "eval/return_mean": float(returns.mean()),
+        "eval/return_std": float(returns.std()),
+        "eval/length": float(np.mean([episode.length for episode in episodes])),
+    }
+    if {"random", "human"} <= references.keys():
+        low, high = references["random"], references["human"]
+        metrics["eval/human_normalised"] = (metrics["eval/return_mean"] - low) / (high - low)
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    return {**metrics, "eval/success": float(np.mean(successes))} if successes else metrics
+
+
+def random_action(space: spaces.Space[Any], random: np.random.Generator) -> Any:
+    """Return a uniformly random action."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start + random.integers(space.n))
+    box = cast(spaces.Box, space)
+    return random.uniform(box.low, box.high).astype(box.dtype)
+
+
+def eval_envs(train: TrainConfig) -> int:
+    """Return how many simulators evaluate."""
+    most = max(train.eval_episodes, train.final_episodes or 0)
+    return min(most, train.eval_envs or min(cores(), _MOST_ENVS))
+
+
+def references(env: EnvConfig) -> dict[str, float]:
+    """Return the known returns of an environment by name."""
+    levels = {name: getattr(env, f"{name}_return", None) for name in ("random", "human", "optimal")}
+    return {name: float(level) for name, level in levels.items() if level is not None}

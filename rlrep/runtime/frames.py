@@ -1,7 +1,7 @@
 """Frames for image pretraining, collected from an environment once and reused."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,8 @@ from rlrep.ssl.data import ImageData, save_frames
 from rlrep.ssl.data.frames import read_about
 
 from .errors import UserError, one_line
+from .evaluation import random_action
+from .make import evaluation_variant
 from .protocols import Array, EnvConfig
 
 Policy = Callable[[Array], Any]
@@ -32,10 +34,12 @@ def collect_frames(
 ) -> Path:
     """Play `steps` agent steps and write every observation's newest frame, with the simulator's state as labels.
 
-    A file that was collected in the same way is kept as it is. policy: None = uniformly random actions; policy_name
-    stands for it in the file. Labels are what the environment's `labels()` says, where it has one.
+    Episodes are those that evaluation plays, also where training cuts them up. A file that was collected in the same
+    way is kept as it is. policy: None = uniformly random actions; policy_name stands for it in the file. Labels are
+    what the environment's `labels()` says, where it has one.
     Raises UserError if the environment has no frames or cannot be made, or `path` holds other ones.
     """
+    env = evaluation_variant(env)
     about = {"env": _describe(env), "steps": steps, "seed": seed, "policy": policy_name}
     if path.exists():
         _check_same(path, about)
@@ -52,21 +56,28 @@ def _play(env: Any, steps: int, seed: int, policy: Policy | None) -> ImageData:
     random = np.random.default_rng(seed)
     frames = np.empty((steps, channels, *space.shape[1:]), np.uint8)
     episode, time = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
-    labels: list[Mapping[str, float]] = []
+    labels: list[Array] = []
     obs, number, age = env.reset(seed=seed)[0], 0, 0
     try:
         for step in range(steps):
             frames[step], episode[step], time[step] = obs[-channels:], number, age
-            labels.append(env.labels() if hasattr(env, "labels") else {})
-            action = policy(obs) if policy else _random_action(env.action_space, random)
+            known: Mapping[str, float] = env.labels() if hasattr(env, "labels") else {}
+            labels.append(np.array(list(known.values())))
+            action = policy(obs) if policy else random_action(env.action_space, random)
             obs, _, terminated, truncated, _ = env.step(action)
             age += 1
             if terminated or truncated:
                 obs, number, age = env.reset()[0], number + 1, 0
     finally:
         env.close()
-    columns = {name: torch.tensor([row[name] for row in labels]) for name in labels[0]}
+    columns = _columns(list(known), np.stack(labels))
     return ImageData(torch.from_numpy(frames), columns, torch.from_numpy(episode), torch.from_numpy(time))
+
+
+def _columns(names: Sequence[str], rows: Array) -> dict[str, torch.Tensor]:
+    """Whole numbers are classes, others quantities."""
+    kind = np.int64 if rows.dtype.kind == "i" else np.float32
+    return {name: torch.from_numpy(rows[:, i].astype(kind)) for i, name in enumerate(names)}
 
 
 def _make(config: EnvConfig, seed: int) -> Env[Any, Any]:
@@ -77,13 +88,6 @@ def _make(config: EnvConfig, seed: int) -> Env[Any, Any]:
     if len(env.observation_space.shape or ()) != 3:
         raise UserError(f"frames need an environment with pixels, this one gives {env.observation_space}")
     return env
-
-
-def _random_action(space: spaces.Space[Any], random: np.random.Generator) -> Any:
-    if isinstance(space, spaces.Discrete):
-        return int(space.start + random.integers(space.n))
-    box = cast(spaces.Box, space)
-    return random.uniform(box.low, box.high).astype(box.dtype)
 
 
 def _describe(env: EnvConfig) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """The online training loop: act, step, learn, observe, in a fixed order. It knows no algorithm and no environment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from safetensors.torch import save_file
 
 from .checkpoint import Checkpoints
@@ -12,7 +11,7 @@ from .config import Length, TrainConfig, updates_by
 from .counters import Counters, crossed
 from .curve import Curve
 from .errors import Stopped, UserError, one_line
-from .evaluation import FINAL, Episode, Evaluator
+from .evaluation import FINAL, Episode, Evaluator, summarise
 from .logs import RunLog
 from .meter import EpisodeMeter
 from .perf import Stopwatch
@@ -50,7 +49,7 @@ class Loop:
         self.parts, self.train, self.length = parts, train, length
         self._overlap, self._keep_replay = overlap, keep_replay
         self.counters = Counters()
-        self._meter = EpisodeMeter(length.num_envs)
+        self._meter = EpisodeMeter(length.num_envs, gives_score=parts.envs.gives_score)
         self._watch = Stopwatch()
         self._obs: Array | None = None
 
@@ -178,14 +177,20 @@ class Loop:
     def _evaluate(self, number: int, kind: str) -> None:
         with self._watch.paused():
             video = self.parts.video_path(number, self.env_steps)
-            episodes = self.parts.evaluator.run(number, self.train.eval_episodes, video=video)
-            summary, position = summarise(episodes), self._position()  # one time stamp for all of an evaluation's rows
+            count = (self.train.final_episodes if number == FINAL else None) or self.train.eval_episodes
+            episodes = self.parts.evaluator.run(number, count, video=video)
+            summary, position = (
+                summarise(episodes, self.parts.curve.references),
+                self._position(),
+            )  # one time stamp for all
+            best = self.parts.curve.best() if number == FINAL else None
+            if best:
+                summary["eval/best_return_mean"] = max(best[1], summary["eval/return_mean"])
             self.parts.log.evaluation(
                 [{**position, **_row(episode), "kind": kind} for episode in episodes], {**position, **summary}
             )
             self.parts.reporter.say(
-                f"{kind} evaluation at {self.env_steps} env steps: return {summary['eval/return_mean']:.1f} "
-                f"± {summary['eval/return_std']:.1f} over {len(episodes)} episodes"
+                f"{kind} evaluation at {self.env_steps} env steps: {_told(summary, episodes, best)}"
             )
             self.parts.curve.refresh(force=kind == "final")
 
@@ -226,16 +231,14 @@ class Loop:
         }
 
 
-def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Return an evaluation's metrics."""
-    returns = np.array([episode.total_return for episode in episodes])
-    metrics = {
-        "eval/return_mean": float(returns.mean()),
-        "eval/return_std": float(returns.std()),
-        "eval/length": float(np.mean([episode.length for episode in episodes])),
-    }
-    successes = [episode.success for episode in episodes if episode.success is not None]
-    return {**metrics, "eval/success": float(np.mean(successes))} if successes else metrics
+def _told(summary: Mapping[str, float], episodes: Sequence[Episode], best: tuple[float, float] | None) -> str:
+    """Say what an evaluation found; beside the final one's result, never in its place, the best periodic one's."""
+    line = f"return {summary['eval/return_mean']:.1f} ± {summary['eval/return_std']:.1f} over {len(episodes)} episodes"
+    if "eval/human_normalised" in summary:
+        line += f", human-normalised {summary['eval/human_normalised']:.3f}"
+    if best and best[1] > summary["eval/return_mean"]:
+        line += f" (best over training: {best[1]:.1f} at {best[0]:.0f} env steps)"
+    return line
 
 
 def _row(episode: Episode) -> dict[str, float | int | None]:

@@ -4,7 +4,7 @@ env = rlrep.make_env("dmc_cheetah", num_envs=2)
 agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -109,11 +109,18 @@ def load_component(
 
 def build_envs(config: EnvConfig, seeds: list[int]) -> VectorEnv:
     """Start one simulator per seed. Raises UserError saying what is missing, e.g. a GL library or a simulator."""
+    own: Callable[[list[int]], VectorEnv | None] = getattr(config, "vector", lambda _: None)
     try:
-        envs = make_vector(config, seeds, workers=getattr(config, "in_workers", len(seeds) > 1))
+        envs = own(seeds) or make_vector(config, seeds, workers=getattr(config, "in_workers", len(seeds) > 1))
     except (ImportError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot make the environment: {one_line(error)}") from error
     return cast(VectorEnv, envs)  # its Step is a twin of ours: environments must not import torch
+
+
+def evaluation_variant(config: EnvConfig) -> EnvConfig:
+    """Return what evaluation plays: the environment itself, or the variant that it names."""
+    variant: Callable[[], EnvConfig] = getattr(config, "evaluation", lambda: config)
+    return variant()
 
 
 def build_agent(

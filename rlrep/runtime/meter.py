@@ -6,9 +6,13 @@ from .protocols import Step, Tree
 
 
 class EpisodeMeter:
-    """Follows N environments; reports the episodes that ended since the last report. Lengths are in agent steps."""
+    """Follows N environments; reports the episodes that ended since the last report. Lengths are in agent steps.
 
-    def __init__(self, num_envs: int) -> None:
+    gives_score: the environments give raw scores of whole games, which are reported in place of episodes of training.
+    """
+
+    def __init__(self, num_envs: int, *, gives_score: bool = False) -> None:
+        self._gives_score = gives_score
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, np.int64)
         self._ended: list[tuple[float, int]] = []
@@ -18,10 +22,11 @@ class EpisodeMeter:
         """Take one vector step. The episode of a lost simulator is dropped."""
         self._returns += step.reward
         self._lengths += 1
-        ended = step.terminated | step.truncated | step.died
+        ended = ~np.isnan(step.score) if self._gives_score else step.terminated | step.truncated
+        ended = ended | step.died
         for index in np.flatnonzero(ended):
             if not step.died[index]:
-                self._last = float(self._returns[index])
+                self._last = float((step.score if self._gives_score else self._returns)[index])
                 self._ended.append((self._last, int(self._lengths[index])))
         self._returns[ended] = 0
         self._lengths[ended] = 0

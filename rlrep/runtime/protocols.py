@@ -26,6 +26,7 @@ class Step:
     reward, terminated, truncated `(N,)`.
     died `(N,)` bool: the worker was lost; its episode ends here and must not be trained on.
     success `(N,)`: flag of the step, NaN where the env has none.
+    score `(N,)`: raw return of the whole game on the step that really ended it (see `gives_score`), else NaN.
     """
 
     obs: Array
@@ -35,18 +36,25 @@ class Step:
     truncated: NDArray[np.bool_]
     died: NDArray[np.bool_]
     success: NDArray[np.float32]
+    score: NDArray[np.float32]
 
 
 class VectorEnv(Protocol):
-    """N environments stepped together (`envs/vector.py`)."""
+    """N environments stepped together (`envs/vector.py`).
+
+    gives_score: whether `Step.score` counts in place of an episode's summed rewards (which may be clipped, and episodes
+    parts of games).
+    """
 
     num_envs: int
     single_observation_space: spaces.Box
     single_action_space: spaces.Box | spaces.Discrete
     frame_stack: int  # frames in one observation; 1 for states
     action_repeat: int  # env steps per agent step
+    gives_score: bool
 
     def reset(self, seeds: list[int] | None = None) -> Array: ...
+    def restart(self, index: int, seed: int) -> Array: ...
     def step_async(self, actions: Array) -> None: ...
     def step_wait(self) -> Step: ...
     def render(self, index: int) -> NDArray[np.uint8]: ...
@@ -80,8 +88,10 @@ class EnvConfig(Protocol):
 
     num_envs: simulators of the training env. make: one of them, as `envs/vector.py` takes it.
     Optional: `obs` (`pixels` or `state`, which picks encoder and agent settings; without it, configs with a `size` give
-    pixels); `in_workers` (bool: in processes of their own); `random_return` and `optimal_return` (floats,
-    drawn into the learning curve).
+    pixels); `in_workers` (bool: in processes of their own); `random_return`, `human_return` and `optimal_return`
+    (floats or None, drawn into the learning curve; the first two normalise scores); `evaluation() -> EnvConfig` (what
+    evaluation plays, where that differs from training); `vector(seeds) -> VectorEnv | None` (a vector environment of
+    its own; None = ours, from `make`); `presets` (the suffix of the preset and other files that go with it).
     """
 
     @property

@@ -47,11 +47,13 @@ def visible(group: str, folders: Sequence[Path] = ()) -> list[str]:
     known = names(group, folders)
     if group == "env":
         return known
-    return [name for name in known if name != "auto" and not _is_variant(name, known)]
+    return [name for name in known if name != "auto" and not _is_variant(group, name, known)]
 
 
-def _is_variant(name: str, known: Sequence[str]) -> bool:
-    return any(name.removesuffix(suffix) in set(known) - {name} for suffix in ("_state", "_pretrain"))
+def _is_variant(group: str, name: str, known: Sequence[str]) -> bool:
+    """Presets also have variants for families of environments, which only those know by name."""
+    base, _, suffix = name.rpartition("_")
+    return base in known and (group == "preset" or suffix in ("state", "pretrain"))
 
 
 def check(group: str, name: str, folders: Sequence[Path] = ()) -> None:

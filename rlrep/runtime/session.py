@@ -16,12 +16,12 @@ from .compile_rule import CompileChoice, choose_compile
 from .config import Length, RunConfig, plan_length
 from .curve import Curve
 from .errors import Stopped, UserError
-from .evaluation import FINAL, Evaluator
+from .evaluation import FINAL, Evaluator, eval_envs, references
 from .folder import check_same_run, lock_folder, read_config, resolve_tree, write_config
 from .logs import RunLog
 from .loop import Loop, Parts
-from .make import build_agent, build_envs
-from .process import Seeds, cores, keep_large_blocks, pick_device, set_threads
+from .make import build_agent, build_envs, evaluation_variant
+from .process import Seeds, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
 from .protocols import Agent, Tree, VectorEnv
 from .signals import StopRequest, catch_signals
@@ -168,15 +168,23 @@ class _Session:
         self, envs: VectorEnv, agent: Agent, checkpoints: Checkpoints, log: RunLog, reporter: Reporter
     ) -> Parts:
         config = self._config
-        make_envs = partial(build_envs, config.env, [0] * _eval_envs(config))  # every episode brings its own seed
-        evaluator = Evaluator(make_envs, agent, self._seeds, say=reporter.say, check_stop=self._stop.check)
+        played, seeds = evaluation_variant(config.env), [0] * eval_envs(config.train)  # every episode brings its seed
+        evaluator = Evaluator(
+            partial(build_envs, played, seeds),
+            agent,
+            self._seeds,
+            batch=config.train.eval_batch,
+            epsilon=config.train.eval_epsilon,
+            say=reporter.say,
+            check_stop=self._stop.check,
+        )
         self._stack.callback(evaluator.close)
         return Parts(
             envs=envs,
             agent=agent,
             evaluator=evaluator,
             log=log,
-            curve=Curve(self._folder, _title(config), _references(config), reporter.say),
+            curve=Curve(self._folder, _title(config), references(config.env), reporter.say),
             checkpoints=checkpoints,
             reporter=reporter,
             stop=self._stop,
@@ -220,15 +228,6 @@ def _title(config: RunConfig) -> str:
     named = [config.choices["env"], config.choices["agent"]]
     named += [f"{group}={config.choices[group]}" for group in ("augment", "aux", "preset")]
     return "  ".join([*named, f"seed={config.seed}"])
-
-
-def _references(config: RunConfig) -> dict[str, float]:
-    levels = {name: getattr(config.env, f"{name}_return", None) for name in ("random", "optimal")}
-    return {name: float(level) for name, level in levels.items() if level is not None}
-
-
-def _eval_envs(config: RunConfig) -> int:
-    return min(config.train.eval_episodes, config.train.eval_envs or min(cores(), 8))
 
 
 def _video_path(config: RunConfig, folder: Path, evaluation: int, env_steps: int) -> Path | None:

@@ -14,7 +14,17 @@ from rlrep.views.compose import multi_view
 
 from .base import spread
 from .data import ImageData, Split
-from .probes import Fold, accuracy, linear_classes, macro_f1, nearest_neighbours, r_squared, ridge_values
+from .probes import (
+    Fold,
+    accuracy,
+    linear_classes,
+    linear_classes_jointly,
+    macro_f1,
+    merge_classes,
+    nearest_neighbours,
+    r_squared,
+    ridge_values,
+)
 from .sampling import labelled_subset
 
 _BATCH = 256
@@ -27,7 +37,8 @@ class ProbeConfig:
 
     neighbours, temperature: of the nearest-neighbour vote. labels_per_class: sizes of labelled subsets for further
     linear probes. max_train, max_test: images used at most, evenly spaced. pixels: raw pixels are pooled to this many
-    values at most.
+    values at most. state_classes: neighbouring values of a discrete simulator state (a byte of memory) are merged into
+    this many classes of about equal size, where there are more.
     """
 
     neighbours: int = 20
@@ -36,9 +47,12 @@ class ProbeConfig:
     max_train: int = 20_000
     max_test: int = 10_000
     pixels: int = 2048
+    state_classes: int = 16
 
     def __post_init__(self) -> None:
         least = min(self.neighbours, self.max_train, self.max_test, self.pixels, *self.labels_per_class, 1)
+        if self.state_classes < 2:
+            raise ValueError(f"state_classes must be at least 2, not {self.state_classes}")
         if least < 1 or not self.temperature > 0:
             raise ValueError(f"counts must be at least 1 and temperature above 0, in {self}")
 
@@ -93,6 +107,7 @@ def score_features(name: str, train_x: Tensor, test_x: Tensor, data: ProbeData, 
     probe per variable. Variables that do not change in the training or test images are left out.
     """
     scores: list[Score] = []
+    discrete: dict[str, Fold] = {}
     for variable, fold in folds(train_x, test_x, data):
         if fold.train_y.is_floating_point():
             value = r_squared(ridge_values(fold), fold.test_y)
@@ -100,10 +115,18 @@ def score_features(name: str, train_x: Tensor, test_x: Tensor, data: ProbeData, 
         elif data.train.episode is None:
             scores += [Score(name, variable, *rest) for rest in _class_scores(fold, config)]
         else:
-            predicted = linear_classes(fold)
-            scores.append(Score(name, variable, "linear", "macro_f1", macro_f1(predicted, fold.test_y)))
-            scores.append(Score(name, variable, "linear", "accuracy", accuracy(predicted, fold.test_y)))
-    return scores
+            train_y, test_y = merge_classes(fold.train_y, fold.test_y, config.state_classes)
+            discrete[variable] = fold._replace(train_y=train_y, test_y=test_y)
+    return [*scores, *_state_scores(name, train_x, test_x, discrete)]
+
+
+def _state_scores(name: str, train_x: Tensor, test_x: Tensor, folds: Mapping[str, Fold]) -> Iterator[Score]:
+    if not folds:
+        return
+    found = linear_classes_jointly(train_x, [fold.train_y for fold in folds.values()], test_x)
+    for (variable, fold), predicted in zip(folds.items(), found, strict=True):
+        yield Score(name, variable, "linear", "macro_f1", macro_f1(predicted, fold.test_y))
+        yield Score(name, variable, "linear", "accuracy", accuracy(predicted, fold.test_y))
 
 
 def folds(train_x: Tensor, test_x: Tensor, data: ProbeData) -> Iterator[tuple[str, Fold]]:
