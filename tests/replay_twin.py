@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlrep.replay import Needs, Replay, ReplaySpec, ReturnLabels, Ring
+from rlrep.replay import Needs, Priority, Replay, ReplaySpec, ReturnLabels, Ring
 
 Array = NDArray[Any]
 CPU = torch.device("cpu")
@@ -217,6 +217,7 @@ def make_spec(
     pixels: bool = False,
     discrete: bool = False,
     discount: float = 0.9,
+    priority: Priority | None = None,
 ) -> ReplaySpec:
     """A small spec; pixel frames are 3 x 20 x 20, above the size up to which every reset frame has room."""
     return ReplaySpec(
@@ -229,6 +230,7 @@ def make_spec(
         capacity=steps * num_envs,
         n_step=n_step,
         discount=discount,
+        priority=priority,
     )
 
 

@@ -123,6 +123,15 @@ def test_beginning_again_drops_the_running_episodes() -> None:
     check_batches(script)
 
 
+def test_beginning_again_may_take_the_frames_of_old_steps() -> None:
+    script = make_script(make_spec(num_envs=2, steps=20, frame_stack=2, pixels=True), ALL_NEEDS, end=0.8, steps=60)
+    for _ in range(4):
+        script.begin()
+        check_batches(script)
+    script.run(3)
+    check_batches(script)
+
+
 def test_second_view_comes_from_the_same_indices() -> None:
     script = make_script(make_spec(), {"curl": Needs(second_view=True), "plain": Needs()}, steps=20)
     batch = script.replay.sample(16)

@@ -107,10 +107,21 @@ def test_segments_equal_the_twins(
         check_segments(script, labels, anchors_drawn)
 
 
+def test_rewards_of_either_sign_close_a_segment() -> None:
+    script = make_script(make_spec(num_envs=1), {"head": Needs(pairs=ReturnLabels("reward_event"))}, end=0.0)
+    frame, no = np.zeros((1, 4), np.float32), np.array([False])
+    for step, reward in enumerate([0.0, -1.0, 0.0, 0.0, 1.0, 0.0]):
+        script.replay.add(np.full((1, 2), step, np.float32), np.array([reward]), no, no, frame, frame, no)
+    batch = script.replay.sample(256)
+    lengths = set(zip(batch.action[:, 0].tolist(), pairs_of(batch).length.tolist(), strict=True))
+    assert lengths == {(0, 2), (1, 2), (2, 3), (3, 3), (4, 3), (5, 1)}
+
+
 @pytest.mark.parametrize("labels", SEGMENT_LABELS)
 def test_beginning_again_ends_segments(labels: ReturnLabels) -> None:
-    script = make_script(make_spec(steps=20), {"head": Needs(pairs=labels, anchors="segment")}, end=0.2, steps=11)
-    for count in (0, 5, 40):
+    spec = make_spec(steps=20, pixels=True)
+    script = make_script(spec, {"head": Needs(pairs=labels, anchors="segment")}, end=0.2, steps=11)
+    for count in (0, 5, 40, 0, 0, 0):
         script.begin()
         check_segments(script, labels, anchors_drawn=True)
         script.run(count)
@@ -217,6 +228,15 @@ def test_bins_equal_the_twins(
     for count in (1, 2, steps, steps // 2 + 1, 1, 2 * steps, 1):
         script.run(count)
         check_groups(script, labels, anchors_drawn)
+
+
+@pytest.mark.parametrize("labels", BIN_LABELS)
+def test_beginning_again_lets_go_of_members_whose_frames_are_gone(labels: ReturnLabels) -> None:
+    spec = make_spec(steps=20, frame_stack=2, pixels=True)
+    script = make_script(spec, {"head": Needs(pairs=labels, anchors="segment")}, end=0.8, steps=60)
+    for _ in range(6):
+        script.begin()
+        check_groups(script, labels, anchors_drawn=True)
 
 
 @pytest.mark.parametrize("anchors_drawn", [False, True])

@@ -2,7 +2,7 @@
 
 from .batch import UNKNOWN, Batch, Extra, Later, Needs, Pairs, ReturnLabels, Time
 from .ring import Ring
-from .spec import ReplaySpec
+from .spec import Priority, ReplaySpec
 from .store import Replay
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Later",
     "Needs",
     "Pairs",
+    "Priority",
     "Replay",
     "ReplaySpec",
     "ReturnLabels",

@@ -142,6 +142,8 @@ class Batch:
     discount `(B,)`: gamma**n, or 0 where the episode *terminated* within n steps; a truncated episode still bootstraps
         (gamma**k for the k <= n steps summed).
     extra: by head name.
+    weight: float32 `(B,)`, importance weights of a prioritised draw, the largest 1; else None.
+    rows: int64 `(B,)`, numbers of the transitions of a prioritised draw, for `Replay.update_priorities`; else None.
     """
 
     obs: Tensor
@@ -150,3 +152,5 @@ class Batch:
     discount: Tensor
     next_obs: Tensor
     extra: Mapping[str, Extra] = field(default_factory=dict)
+    weight: Tensor | None = None
+    rows: Tensor | None = None

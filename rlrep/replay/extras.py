@@ -48,7 +48,7 @@ class Extras:
             bins.add(ended, died)
 
     def cut(self) -> None:
-        """Drop every running episode."""
+        """Drop every running episode, and what has left the window."""
         for part in self._labels():
             part.cut()
 

@@ -51,9 +51,8 @@ class Reader:
         """
         steps = step[:, None] + torch.arange(count, device=step.device)
         rows = self.window.rows(steps, env[:, None])
-        ended = self.flat["terminated"][rows] | self.flat["truncated"][rows]
-        before = ended.cumsum(1) - ended.long()
-        return rows, (before == 0) & (steps < self.window.head)
+        first = self.flat["first"][rows]
+        return rows, (first == first[:, :1]) & (steps < self.window.head)
 
     def take(self, name: str, rows: Tensor) -> Tensor:
         """Return a column's values of the given rows, where the rings are."""

@@ -60,6 +60,8 @@ class ReturnBins:
     def cut(self) -> None:
         """Forget the running episodes; their returns stay unknown."""
         self._episode[:] = self._window.head
+        if self._groups is not None and self._groups.expired():
+            self._refresh()
 
     def _fill(self, env: int) -> None:
         """Write the discounted returns-to-go of the episode of env that has just ended."""

@@ -93,6 +93,7 @@ class Segments:
         """End every running episode here and drop it."""
         self._close(np.flatnonzero(self._opened < self._window.head))
         self._end_episodes(np.arange(self._window.num_envs), np.ones(self._window.num_envs, np.bool_))
+        self._forget()
 
     def _forget(self) -> None:
         """Move past segments that have no stored step left."""

@@ -32,6 +32,12 @@ class Spans:
         if len(spans) > 1:
             self._table = self._tabulate()
 
+    @property
+    def first(self) -> tuple[int, int]:
+        """One of the pairs. Raises IndexError if there is none."""
+        env, position, _ = self._spans[0]
+        return position, env
+
     def _tabulate(self) -> Tensor:
         table = np.asarray(self._spans, dtype=np.int64).T
         ends = np.cumsum(table[2] - table[1])

@@ -7,7 +7,37 @@ import torch
 from .ring import NUMPY, Layout
 
 SMALL_FRAME_BYTES = 1024
-"""Frames up to this size get room for a reset frame after every step; larger ones for one in 64 steps."""
+"""Frames up to this size get room for a reset frame after every step."""
+LARGE_FRAME_EPISODE = 100
+"""Larger frames get room for one in so many steps; where episodes are shorter, the oldest steps give way."""
+
+LEAST_EPS = 1e-12
+"""So that no transition's float32 weight becomes 0, which would bar it for ever."""
+
+
+@dataclass(frozen=True)
+class Priority:
+    """Proportional prioritised sampling (Schaul et al. 2016, arXiv 1511.05952).
+
+    A transition of priority p is drawn in proportion to (p + eps)**alpha; alpha 0 is uniform, and stratified.
+    beta, beta_final: exponent of the importance weights at the start and at the end of training; see `beta_at`.
+    """
+
+    alpha: float = 0.5
+    beta: float = 0.4
+    beta_final: float = 1.0
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "beta_final"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"Priority: {name} must lie in [0, 1], not {getattr(self, name)}.")
+        if not self.eps >= LEAST_EPS:
+            raise ValueError(f"Priority: eps must be at least {LEAST_EPS}, not {self.eps}.")
+
+    def beta_at(self, progress: float) -> float:
+        """Return beta after a share of training, linear from `beta` at 0 to `beta_final` at 1 and beyond."""
+        return self.beta + (self.beta_final - self.beta) * min(max(progress, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -20,6 +50,7 @@ class ReplaySpec:
     action_shape, action_dtype: `(A,)` float32, or `()` int64 for discrete actions.
     capacity: transitions of all environments together (rounded down to whole vector steps).
     n_step, discount: rewards summed and discount per agent step.
+    priority: how transitions are prioritised; None = they are drawn uniformly.
     """
 
     frame_shape: tuple[int, ...]
@@ -31,6 +62,7 @@ class ReplaySpec:
     capacity: int
     n_step: int = 1
     discount: float = 0.99
+    priority: Priority | None = None
 
     def __post_init__(self) -> None:
         for name in ("frame_stack", "num_envs", "n_step"):
@@ -60,7 +92,7 @@ class ReplaySpec:
     def frames(self) -> int:
         """Frames stored: one per transition, one per episode begun, and what the newest stacks hold on to."""
         transitions = self.steps * self.num_envs
-        resets = transitions if self.frame_bytes <= SMALL_FRAME_BYTES else transitions // 64
+        resets = transitions if self.frame_bytes <= SMALL_FRAME_BYTES else transitions // LARGE_FRAME_EPISODE
         return transitions + resets + 2 * self.num_envs * (self.frame_stack + self.n_step + 1)
 
     def layout(self) -> dict[str, Layout]:

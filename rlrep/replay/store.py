@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .batch import Batch, Needs
 from .extras import Extras
+from .priorities import Priorities
 from .reader import Reader
 from .ring import NUMPY, Ring, Window
 from .spans import Span, Spans, carve
@@ -44,11 +45,12 @@ class Replay:
         self._window = Window(spec.steps, spec.num_envs)
         self._reader = Reader(spec, self._frames, self._steps, self._window, device=device, staged=self._staged)
         self._extras = Extras(self.needs, self._reader)
+        self._priorities = Priorities(spec.priority, self._window, self._home) if spec.priority else None
         self._generator = torch.Generator(self._home).manual_seed(seed)
         self._powers = torch.tensor([spec.discount**k for k in range(spec.n_step + 1)], device=self._home)
         self._begun = False
         self._stack = np.zeros((spec.num_envs, spec.frame_stack), np.int64)  # frames of the observation acted on next
-        self._oldest = np.zeros(spec.steps, np.int64)  # oldest frame that each stored vector step needs
+        self._oldest = np.zeros(spec.steps, np.int32)  # oldest frame that each stored vector step needs
         self._episode = np.zeros(spec.num_envs, np.int64)  # first step of the running episode
         self._dropped: list[Span] = []  # (environment, first, stop) of episodes whose worker died
         self._spans: Spans | None = None
@@ -57,11 +59,13 @@ class Replay:
 
     def begin(self, frames: Array) -> None:
         """Take the first frames `(N, *frame_shape)` of N episodes. Episodes still running are dropped from sampling."""
-        if self._begun:
+        again, self._begun = self._begun, True
+        if again:
             self._drop(np.arange(self.spec.num_envs))
-            self._extras.cut()
-        self._begun = True
         self._stack[:] = self._append_frames(frames)[:, None]
+        self._forget()
+        if again:
+            self._extras.cut()
 
     def add(
         self,
@@ -141,7 +145,10 @@ class Replay:
 
     def _drop(self, envs: NDArray[np.int64]) -> None:
         head = self._window.head
-        self._dropped += [(e, int(self._episode[e]), head) for e in envs.tolist() if self._episode[e] < head]
+        lost = [(e, int(self._episode[e]), head) for e in envs.tolist() if self._episode[e] < head]
+        self._dropped += lost
+        if self._priorities is not None:
+            self._priorities.lose(lost)
         self._episode[envs] = head
         self._spans = None
 
@@ -155,17 +162,17 @@ class Replay:
         """Transitions stored (those of dropped episodes and incomplete n-step windows count)."""
         return (self._window.head - self._window.low) * self.spec.num_envs
 
-    def sample(self, batch_size: int) -> Batch:
-        """Return `batch_size` transitions, independent and uniform, with what every head needs.
+    def sample(self, batch_size: int, *, beta: float | None = None) -> Batch:
+        """Return `batch_size` transitions with what every head needs: independent and uniform, or prioritised.
 
+        beta: exponent of the importance weights, by default the priority's own; of no effect on uniform draws.
         Views are the caller's: nothing is augmented, and `second_view` is `obs` itself.
         Raises RuntimeError if there is nothing to sample.
         """
         spans = self._sampled()
         if spans.total == 0:
             raise RuntimeError("Replay: nothing to sample yet; add steps first (can_sample() tells).")
-        reader, (step, env) = self._reader, spans.draw(batch_size, self._generator)
-        rows = self._window.rows(step, env)
+        reader, (step, env, rows) = self._reader, self._draw(spans, batch_size)
         reward, discount, last = self._returns(step, env, rows)
         obs = reader.stacks(rows)
         return Batch(
@@ -175,7 +182,28 @@ class Replay:
             discount=reader.send(discount),
             next_obs=reader.stacks(last, shift=1),
             extra=self._extras.draw(obs, step, env, rows, self._generator),
+            weight=None if self._priorities is None else reader.send(self._priorities.importance(rows, beta)),
+            rows=None if self._priorities is None else reader.send(step * self.spec.num_envs + env),
         )
+
+    def update_priorities(self, rows: Tensor, priorities: Tensor) -> None:
+        """Set the priorities `(B,)`, not negative, of transitions by their numbers `(B,)` from `Batch.rows`.
+
+        Transitions that can no longer be drawn, and values that are not finite, are left out; of several values for
+        one transition the largest counts. Waits for the device only if the replay is kept in pinned main memory.
+        Raises RuntimeError if the replay samples uniformly.
+        """
+        if self._priorities is None:
+            raise RuntimeError("Replay: it samples uniformly; give ReplaySpec a priority to use priorities.")
+        self._sampled()  # what has become drawable enters with the largest priority before this update
+        self._priorities.update(rows.to(self._home), priorities.detach().to(self._home))
+
+    def _draw(self, spans: Spans, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return steps, environments and flat rows, each `(count,)`."""
+        if self._priorities is not None:
+            return self._priorities.draw(count, spans.first, self._generator)
+        step, env = spans.draw(count, self._generator)
+        return step, env, self._window.rows(step, env)
 
     def _sampled(self) -> Spans:
         """The transitions that may be sampled: a step's n-step window ends with its episode or is complete."""
@@ -183,6 +211,8 @@ class Replay:
             low = np.full(self.spec.num_envs, self._window.low)
             stop = np.maximum(self._episode, self._window.head - self.spec.n_step + 1)
             self._spans = Spans(carve(low, stop, self._dropped), self._home)
+            if self._priorities is not None:
+                self._priorities.follow(stop, self._dropped)
         return self._spans
 
     def _returns(self, step: Tensor, env: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,7 +231,8 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes of everything that grows with the capacity, on whichever device."""
-        return self._frames.nbytes + self._steps.nbytes + self._oldest.nbytes + self._extras.nbytes
+        priorities = 0 if self._priorities is None else self._priorities.nbytes
+        return self._frames.nbytes + self._steps.nbytes + self._oldest.nbytes + self._extras.nbytes + priorities
 
     @property
     def bytes_per_transition(self) -> float:
@@ -218,6 +249,7 @@ class Replay:
 
     def state(self) -> dict[str, Any]:
         """Return everything but the rings' rows."""
+        self._sampled()  # brings the priorities up to date
         return {
             "low": self._window.low,
             "begun": self._begun,
@@ -227,6 +259,7 @@ class Replay:
             "dropped": [list(hole) for hole in self._dropped],
             "generator": self._generator.get_state(),
             "extras": self._extras.state(),
+            "priorities": None if self._priorities is None else self._priorities.state(),
         }
 
     def load_state(self, tree: Mapping[str, Any]) -> None:
@@ -234,12 +267,14 @@ class Replay:
         self._window.low, self._window.head = int(tree["low"]), self._steps.written
         self._begun = bool(tree["begun"])
         self._stack = np.array(tree["stack"], np.int64)
-        self._oldest = np.array(tree["oldest"], np.int64)
+        self._oldest = np.array(tree["oldest"], np.int32)
         self._episode = np.array(tree["episode"], np.int64)
         self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]
         self._spans = None
         self._generator.set_state(tree["generator"])
         self._extras.load_state(tree["extras"])
+        if self._priorities is not None:
+            self._priorities.load_state(tree["priorities"])
 
 
 def _choose_home(spec: ReplaySpec, device: torch.device) -> torch.device:
