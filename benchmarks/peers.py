@@ -1,5 +1,5 @@
-"""Updates of public agents on synthetic data, by their own code: MishaLaskin/curl (a checkout given by path) and
-Stable-Baselines3."""
+"""Updates of public agents on synthetic data, by their own code: MishaLaskin/curl and Kaixhin/Rainbow (checkouts given
+by path) and Stable-Baselines3."""
 
 import sys
 import types
@@ -63,6 +63,44 @@ def sb3_update(batch: int, device: str, states: int) -> Update:
     model = SAC("MlpPolicy", Still(), device=device, batch_size=batch, buffer_size=10_000, learning_starts=1000)
     model.learn(1001)
     return lambda: model.train(gradient_steps=1, batch_size=batch)
+
+
+def rainbow(checkout: Path, device: str, replay: int) -> tuple[Update, Update]:
+    """Return one update of Kaixhin's Rainbow with its data-efficient settings, new noise included, and one action.
+
+    replay: transitions stored, which is all that its memory holds. Raises FileNotFoundError if the checkout lacks
+    agent.py.
+    """
+    if not (checkout / "agent.py").exists():
+        raise FileNotFoundError(f"{checkout} is no checkout of Kaixhin/Rainbow: agent.py is missing")
+    sys.modules.setdefault("atari_py", types.ModuleType("atari_py"))
+    sys.path.insert(0, str(checkout))
+    import agent as code  # type: ignore[import-not-found]
+    import memory  # type: ignore[import-not-found]
+
+    where = torch.device(device)
+    settings = types.SimpleNamespace(
+        **{"architecture": "data-efficient", "history_length": 4, "hidden_size": 256, "noisy_std": 0.1, "model": None},
+        **{"atoms": 51, "V_min": -10.0, "V_max": 10.0, "multi_step": 20, "discount": 0.99, "batch_size": 32},
+        **{"learning_rate": 1e-4, "adam_eps": 1.5e-4, "norm_clip": 10, "device": where},
+        **{"priority_exponent": 0.5, "priority_weight": 0.4},
+    )
+    learner = code.Agent(settings, types.SimpleNamespace(action_space=lambda: ACTIONS))
+    store = memory.ReplayMemory(settings, replay)
+    frames = torch.rand(64, 4, 84, 84)
+    for step in range(replay):
+        store.append(frames[step % 64], step % ACTIONS, float(step % 50 == 0), step % 300 == 299)
+    state = frames[0].to(where)
+
+    def update() -> None:
+        learner.reset_noise()
+        learner.learn(store)
+
+    def act() -> None:
+        learner.reset_noise()
+        learner.act(state)
+
+    return update, act
 
 
 def _ignore(*_: object) -> None: ...

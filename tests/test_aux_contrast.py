@@ -60,6 +60,16 @@ def test_objective_is_the_cores(options: dict[str, Any], objective: Any) -> None
     assert health["accuracy"] == hits.float().mean()
 
 
+def test_wide_latents_are_projected_between_layer_norms_as_in_curls_rainbow() -> None:
+    project, dim = InstanceContrast().project(576)
+    z = project(10 * torch.rand(5, 576))
+    assert dim == 128 and z.shape == (5, 128)
+    torch.testing.assert_close(z.mean(1), torch.zeros(5), atol=1e-5, rtol=0)
+    # Two of them under CURL's bilinear form are its logits, which its code multiplies by 0.1.
+    torch.testing.assert_close(z.square().mean(1), torch.full((5,), 0.1), atol=1e-3, rtol=0)
+    assert [type(part).__name__ for part in InstanceContrast().project(50)[0].modules()] == ["Identity"]
+
+
 def test_online_target_gives_gradient_to_both_views() -> None:
     setting, batch = Setting(), batch_of(Extra(second_view=torch.randn(ROWS, WIDTH)))
     head = make_head(objective="nt_xent", target="online")

@@ -287,6 +287,8 @@ def test_compile_auto_is_a_fixed_rule(asked: str, device: str, pixels: bool, upd
 def test_compile_auto_needs_a_compiler_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlrep.runtime.compile_rule.find_compiler", lambda: "/usr/bin/g++")
     assert choose_compile("auto", device="cpu", pixels=False, updates=20_000).mode == "default"
+    assert choose_compile("auto", device="cpu", pixels=True, updates=20_000, gains_on_pixels=True).mode == "default"
+    assert choose_compile("auto", device="cpu", pixels=True, updates=19_999, gains_on_pixels=True).mode == "off"
     monkeypatch.setattr("rlrep.runtime.compile_rule.find_compiler", lambda: None)
     choice = choose_compile("auto", device="cpu", pixels=False, updates=20_000)
     assert choice.mode == "off" and "install g++" in choice.reason
@@ -323,6 +325,18 @@ def test_an_augmentation_for_the_other_kind_of_observation_is_refused() -> None:
         rlrep.make_agent("sac", states, augment="random_crop", options={"capacity": 50})
     with pytest.raises(UserError, match="it is for states"):
         rlrep.make_agent("sac", pixels, augment="amplitude_scale", options={"capacity": 50})
+
+
+def test_heads_take_the_settings_of_the_environments_family() -> None:
+    words = ["env=atari_pong", "aux=[temporal,curl,return_contrast]", "aux.curl.weight=0.5"]
+    config = compose_run(words).config
+    curl, returns, later = (config.aux[name] for name in ("curl", "return_contrast", "temporal"))
+    assert (type(curl.view).__name__, curl.tau, curl.weight) == ("CropPadCrop", 0.001, 0.5)
+    assert (returns.mode, returns.tau, later.offset) == ("reward_event", 0.001, 3)
+    assert config.choices["aux"] == "curl+return_contrast+temporal"
+    assert compose_run(["env=atari_pong", "aux=curl_weak"]).config.aux["curl"].weight == 0.05
+    plain = compose_run(["env=toy_pixels", *words[1:]]).config.aux
+    assert (plain["return_contrast"].mode, plain["temporal"].offset) == ("return_threshold", 1)
 
 
 def test_importing_rlrep_and_the_entry_points_stays_light() -> None:

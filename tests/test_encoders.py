@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlrep.nn import (
     EncoderConfig,
+    ImpalaConfig,
     LoadableEncoder,
     MLPEncoderConfig,
     PixelEncoderConfig,
@@ -39,6 +40,7 @@ def frames(rows: int, *shape: int) -> Tensor:
         ("der", (4, 84, 84), 576, 576),  # 64 x 3 x 3
         ("curl_small", (9, 54, 54), 1600, 50),  # 16 x 10 x 10
         ("resnet18", (3, 32, 32), 512, 512),
+        ("impala", (4, 84, 84), 3872, 256),  # 32 x 11 x 11
     ],
 )
 def test_published_shapes(name: str, shape: tuple[int, ...], feature_dim: int, latent_dim: int) -> None:
@@ -85,6 +87,42 @@ def plain_resnet(state: dict[str, Tensor], x: Tensor, *, train: bool) -> Tensor:
     return x.mean((2, 3))
 
 
+@pytest.mark.parametrize("side", [84, 80, 75])
+def test_der_is_the_plain_network_with_its_second_layer_as_a_product(side: int) -> None:
+    encoder = load_component("encoder", "der").make((4, side, side))
+    obs, parameters = frames(3, 4, side, side), list(encoder.parameters())
+    x = obs.float() / 255
+    for layer in encoder.body.layers:
+        x = nn.functional.conv2d(x, layer.weight, layer.bias, layer.stride).relu()
+    plain = x.permute(0, 2, 3, 1).flatten(1)
+    prepared = encoder.prepare(obs)
+    assert prepared.shape == (3, 4, 75, 75), "only what reaches the output"
+    torch.testing.assert_close(encoder(obs), plain)
+    assert torch.equal(encoder(prepared), encoder(obs))
+    assert encoder.prepare(prepared).data_ptr() == prepared.data_ptr(), "what is prepared is not copied"
+    ours, theirs = (torch.autograd.grad(out.square().sum(), parameters) for out in (encoder(obs), plain))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_impala_is_the_plain_network_on_scaled_frames() -> None:
+    encoder = ImpalaConfig(channels=(4, 6), blocks=2, latent_dim=5).make((3, 15, 15))
+    state, obs = encoder.state_dict(), frames(3, 3, 15, 15)
+
+    def conv(x: Tensor, name: str) -> Tensor:
+        return nn.functional.conv2d(x, state[f"body.{name}.weight"], state[f"body.{name}.bias"], padding=1)
+
+    x = obs.float() / 255
+    for section in range(2):
+        x = nn.functional.max_pool2d(conv(x, f"entries.{section}"), 3, 2, 1)
+        for block in range(2):
+            y = conv(x.relu(), f"blocks.{section}.{block}.conv1").relu()
+            x = x + conv(y, f"blocks.{section}.{block}.conv2")
+    features = x.relu().permute(0, 2, 3, 1).flatten(1)
+    latent = (features @ state["trunk.0.weight"].T + state["trunk.0.bias"]).relu()
+    torch.testing.assert_close(encoder(obs), latent, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_resnet_is_the_plain_network_on_scaled_images(train: bool) -> None:
     encoder = ResNetConfig(width=4).make((3, 16, 16))
@@ -106,7 +144,7 @@ def test_resnet_18_has_its_published_size_and_starts_as_shortcuts() -> None:
     assert all(not block.norm2.weight.any() for block in encoder.body.stages)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("config", [SMALL, ResNetConfig(width=4)])
+@pytest.mark.parametrize("config", [SMALL, ResNetConfig(width=4), ImpalaConfig(channels=(4, 4))])
 def test_bodies_take_floats_and_pass_gradient_to_pixels(config: EncoderConfig) -> None:
     encoder, images = config.make((3, 16, 16)), frames(4, 3, 16, 16)
     floats = images.float().requires_grad_()
@@ -133,6 +171,7 @@ def test_a_preset_shrinks_the_default_encoder_and_no_other() -> None:
 CONFIGS: list[tuple[LoadableEncoder, tuple[int, ...]]] = [
     (SMALL, (9, 16, 16)),
     (ResNetConfig(width=4), (3, 16, 16)),
+    (ImpalaConfig(channels=(4,), blocks=1, latent_dim=3), (3, 16, 16)),
     (MLPEncoderConfig(8, 6), (5,)),
 ]
 
@@ -286,7 +325,7 @@ def test_an_agents_error_names_file_and_fit(
 
 def test_every_pixel_encoder_serves_an_agent() -> None:
     env = make_env("toy_pixels", options={"size": 36})
-    for name in ("nature", "der", "resnet18"):
+    for name in ("nature", "der", "resnet18", "impala"):
         agent = make_agent("sac", env, encoder=name, device="cpu", options={"hidden_dim": 8, "batch_size": 4})
         assert agent.act(env.reset(), explore=True).shape == (1, 1)
     env.close()

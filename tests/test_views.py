@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrep.views import AmplitudeScale, NoAugment, NoChange, RandomCrop, RandomShift, View, centre_crop, crop
+from rlrep.views import (
+    AmplitudeScale,
+    CropPadCrop,
+    NoAugment,
+    NoChange,
+    RandomCrop,
+    RandomShift,
+    ShiftIntensity,
+    View,
+    centre_crop,
+    crop,
+)
 
 
 def coded_frames(rows: int, channels: int, size: int) -> Tensor:
@@ -50,9 +61,41 @@ def test_random_shift_equals_padding_by_replication_and_cropping() -> None:
     assert len(seen) > 20
 
 
+def test_crop_pad_crop_is_a_crop_padded_by_replication_and_cropped_again() -> None:
+    frames = torch.randint(0, 255, (200, 3, 10, 10), generator=generator(1), dtype=torch.uint8)
+    viewed = CropPadCrop(10, pad=1)(frames, generator(2))
+    seen = set()
+    for row, out in zip(frames, viewed, strict=True):
+        inner = {(y, x): row[:, y : y + 9, x : x + 9].float() for y in range(2) for x in range(2)}
+        wide = {
+            at: torch.nn.functional.pad(each[None], (1, 1, 1, 1), mode="replicate")[0] for at, each in inner.items()
+        }
+        found = [
+            (at, (y, x))
+            for at, each in wide.items()
+            for y in range(2)
+            for x in range(2)
+            if torch.equal(each[:, y : y + 10, x : x + 10].to(torch.uint8), out)
+        ]
+        assert len(found) == 1
+        seen.update(found)
+    assert len(seen) == 16
+    assert CropPadCrop()(torch.zeros(2, 4, 84, 84, dtype=torch.uint8), generator()).shape == (2, 4, 84, 84)
+
+
+def test_intensity_scales_whole_rows_within_two_deviations() -> None:
+    frames = torch.full((3000, 2, 6, 6), 100, dtype=torch.uint8)
+    changed = ShiftIntensity(6, pad=1, scale=0.05)(frames, generator())
+    assert changed.dtype == torch.uint8 and (changed == changed[:, :1, :1, :1]).all()
+    level = changed[:, 0, 0, 0].float()
+    assert level.min() == 90 and level.max() == 110 and level.std() == pytest.approx(4.8, abs=0.3)
+    bright = ShiftIntensity(6, scale=0.05)(torch.full((200, 1, 6, 6), 255, dtype=torch.uint8), generator())
+    assert bright.max() == 255 and bright.min() >= 229
+
+
 def test_fixed_views_are_the_centre_crop() -> None:
     frames = coded_frames(2, 3, 12)
-    views: list[View] = [RandomCrop(8), RandomShift(8), NoAugment(8)]
+    views: list[View] = [RandomCrop(8), RandomShift(8), NoAugment(8), CropPadCrop(8), ShiftIntensity(8)]
     for view in views:
         assert torch.equal(view.fixed(frames), frames[:, :, 2:10, 2:10])
     assert torch.equal(NoAugment(8)(frames, generator()), centre_crop(frames, 8))

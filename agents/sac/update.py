@@ -5,19 +5,20 @@ Gradient sources, in one place: the critic's loss and the heads train the encode
 on the stored and detached encoding, trains the actor alone; the temperature's loss trains the temperature alone.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from rlrep.aux import AuxTask, Encoded, Encoders, Metrics
-from rlrep.contrast import MomentumTarget, effective_rank, feature_std
+from rlrep.aux import Encoders, Metrics
+from rlrep.contrast import MomentumTarget
 from rlrep.nn import Encoder
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay.batch import Batch
 
+from .. import learner
+from ..heads import Heads, Scalars
 from .networks import Actor, TwinQ
 
 TemperatureLoss = Literal["alpha", "log_alpha"]
@@ -27,7 +28,7 @@ With alpha the gradient shrinks as alpha falls, faster than Adam's second moment
 """
 
 
-class Networks(nn.Module):
+class Networks(learner.Networks):
     """Everything SAC learns or tracks. The targets never receive gradient."""
 
     def __init__(
@@ -37,20 +38,6 @@ class Networks(nn.Module):
         self.encoder, self.q, self.actor = encoder, q, actor
         self.target_encoder, self.target_q = MomentumTarget(encoder, encoder_tau), MomentumTarget(q, critic_tau)
         self.log_alpha = nn.Parameter(torch.tensor(temperature).log())
-
-
-@dataclass(frozen=True)
-class Scalars:
-    """Named metrics in one tensor `(len(names),)`, so that an update hands over and adds up one tensor instead of
-    twenty."""
-
-    names: tuple[str, ...]
-    values: Tensor
-
-    @staticmethod
-    def stack(metrics: Metrics) -> "Scalars":
-        """Join scalar tensors."""
-        return Scalars(tuple(metrics), torch.stack([value.float() for value in metrics.values()]))
 
 
 @dataclass(frozen=True)
@@ -75,12 +62,7 @@ def td_target(nets: Networks, batch: Batch, noise: Tensor) -> Tensor:
 
 
 def critic_gradients(
-    nets: Networks,
-    heads: Mapping[str, AuxTask],
-    weights: Mapping[str, float],
-    parameters: list[Tensor],
-    batch: Batch,
-    noise: Tensor,
+    nets: Networks, heads: Heads, parameters: list[Tensor], batch: Batch, noise: Tensor
 ) -> CriticGradients:
     """Encode the batch once and differentiate everything that reaches the encoder. noise: standard normal `(B, A)`
     for a'."""
@@ -90,15 +72,9 @@ def critic_gradients(
     q = nets.q(latent, batch.action)
     loss = (q - target).square().mean(1).sum()
     metrics = {"loss/critic": loss.detach(), "q/mean": q.detach().mean(), "q/target": target.mean()}
-    encoded, encoders = Encoded(latent), Encoders(nets.encoder, nets.target_encoder)
-    for name, head in heads.items():
-        head_loss, health = head.loss(batch, encoded, encoders)
-        loss = loss + weights[name] * head_loss
-        metrics |= {f"aux/{name}/loss": head_loss.detach()} | {
-            f"aux/{name}/{key}": value for key, value in health.items()
-        }
+    loss, more = heads.add_to(loss, batch, latent, Encoders(nets.encoder, nets.target_encoder))
     return CriticGradients(
-        torch.autograd.grad(loss, parameters), features.detach(), latent.detach(), Scalars.stack(metrics)
+        torch.autograd.grad(loss, parameters), features.detach(), latent.detach(), Scalars.stack(metrics | more)
     )
 
 
@@ -130,28 +106,9 @@ def actor_gradients(
     return torch.autograd.grad(actor_loss + alpha_loss, parameters), Scalars.stack(metrics)
 
 
-def diagnose(
-    nets: Networks, heads: Mapping[str, AuxTask], weights: Mapping[str, float], batch: Batch, noise: Tensor
-) -> Metrics:
-    """Meters of one batch's encoding: effective rank and spread of the latent, and each head's gradient norm there
-    over Q's.
-
-    `grad_ratio` is that of the weighted loss, so 1 means that the head pulls on the encoder as hard as the critic does.
-    """
+def diagnose(nets: Networks, heads: Heads, batch: Batch, noise: Tensor) -> Metrics:
+    """Meters of one batch's encoding, with the heads' pull on it relative to the critic's."""
     target = td_target(nets, batch, noise)
     latent = nets.encoder(batch.obs).detach().requires_grad_()
-    encoded, encoders = Encoded(latent), Encoders(nets.encoder, nets.target_encoder)
     q_loss = (nets.q(latent, batch.action) - target).square().mean(1).sum()
-    reference = _gradient_norm(q_loss, latent)
-    metrics = {"rep/effective_rank": effective_rank(latent.detach()), "rep/feature_std": feature_std(latent.detach())}
-    for name, head in heads.items():
-        loss, _ = head.loss(batch, encoded, encoders)
-        metrics[f"aux/{name}/grad_ratio"] = _gradient_norm(weights[name] * loss, latent) / reference.clamp(min=1e-12)
-    return metrics
-
-
-def _gradient_norm(loss: Tensor, latent: Tensor) -> Tensor:
-    """Norm of d loss / d latent; 0 if the loss does not read this latent (a head with anchors of its own)."""
-    (gradient,) = torch.autograd.grad(loss, latent, allow_unused=True)
-    norm: Tensor = torch.zeros_like(loss) if gradient is None else torch.linalg.vector_norm(gradient)
-    return norm
+    return heads.diagnose(q_loss, batch, latent, Encoders(nets.encoder, nets.target_encoder))

@@ -36,6 +36,23 @@ class Branches(nn.Module):
             self.follow.update()
 
 
+class NormedProjector(nn.Module):
+    """What CURL's Rainbow puts between its wide, unnormalised features and the bilinear form (Laskin et al. 2020, arXiv
+    2004.04136, its code): two linear layers with LayerNorm. Both sides of the form carry the square root of the factor
+    0.1 of its logits."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__()
+        norms = [nn.LayerNorm(width, elementwise_affine=False) for width in (hidden_dim, out_dim)]
+        first, second = nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, out_dim)
+        self.layers = nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1])
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Map `(B, in_dim)` to `(B, out_dim)`, of length sqrt(0.1 * out_dim)."""
+        embedded: Tensor = self.layers(latent) * 0.1**0.5
+        return embedded
+
+
 def make_projector(
     in_dim: int, hidden_dim: int, out_dim: int, *, layers: int = 2, batch_norm: bool = False
 ) -> Projector:

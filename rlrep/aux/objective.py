@@ -17,7 +17,7 @@ from rlrep.contrast import (
 )
 
 from .base import Metrics
-from .branches import Target, make_projector
+from .branches import NormedProjector, Target, make_projector
 from .health import in_batch_health, masked_share
 from .key_queue import KeyQueue, mix_with_noise
 from .negatives import NegativeMask, Origin
@@ -38,8 +38,9 @@ TEMPERATURES = {
 class ContrastConfig(NegativeMask):
     """Objective and negatives of a head.
 
-    objective: `bilinear` (CURL, on the latents themselves), `info_nce` (cosine, one direction), `nt_xent` (SimCLR),
-        `debiased`, `hard_negative`, `mochi` or `cacr`; all but the first on the output of a projector.
+    objective: `bilinear` (CURL; on the latents themselves, or on a `NormedProjector` where they are wider than
+        `embedding_dim`), `info_nce` (cosine, one direction), `nt_xent` (SimCLR), `debiased`, `hard_negative`, `mochi`
+        or `cacr`; all but the first on the output of a projector.
     negatives: the rest of the `batch`, or a `queue` of earlier keys (`info_nce`; `mochi` always).
     temperature: None = the one of the objective's paper.
     tau_plus: assumed share of false negatives (`debiased`, `hard_negative`). beta: how hard (`hard_negative`).
@@ -89,6 +90,8 @@ class ContrastConfig(NegativeMask):
     def project(self, latent_dim: int) -> tuple[nn.Module, int]:
         """Return the projector for latents `(B, latent_dim)` and the width of its output."""
         if self.objective == "bilinear":
+            if latent_dim > self.embedding_dim:
+                return NormedProjector(latent_dim, self.hidden_dim, self.embedding_dim), self.embedding_dim
             return nn.Identity(), latent_dim
         return make_projector(latent_dim, self.hidden_dim, self.embedding_dim), self.embedding_dim
 

@@ -2,8 +2,10 @@
 
 from .encoder_file import EncoderFile, load_encoder, read_encoder, save_encoder
 from .encoders import Encoder, EncoderConfig, IdentityConfig, LoadableEncoder, MLPEncoderConfig, PixelEncoderConfig
+from .impala import ImpalaConfig
 from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal
 from .lars import LARS, warmup_cosine
+from .noisy import NoisyLinear
 from .resnet import ResNetConfig
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "EncoderFile",
     "EnsembleLinear",
     "IdentityConfig",
+    "ImpalaConfig",
     "LoadableEncoder",
     "MLPEncoderConfig",
+    "NoisyLinear",
     "PixelEncoderConfig",
     "ResNetConfig",
     "delta_orthogonal_",

@@ -35,8 +35,9 @@ class FusedAdam:
         self._steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
 
     @torch.no_grad()
-    def step(self, gradients: tuple[Tensor, ...] | list[Tensor]) -> None:
-        """Apply gradients given in the parameters' order."""
+    def step(self, gradients: tuple[Tensor, ...] | list[Tensor], *, divisor: Tensor | None = None) -> None:
+        """Apply gradients given in the parameters' order. divisor: a scalar by which the kernel divides them first, in
+        place (see `norm_excess`)."""
         torch._foreach_add_(self._steps, 1)
         torch._fused_adamw_(
             self.parameters,
@@ -52,6 +53,7 @@ class FusedAdam:
             eps=self.eps,
             amsgrad=False,
             maximize=False,
+            grad_scale=divisor,
         )
 
     def state(self) -> dict[str, Any]:
@@ -69,3 +71,9 @@ class FusedAdam:
                 raise ValueError("the checkpoint's optimiser belongs to parameters of other number or shape")
             for target, source in zip(own, saved, strict=True):
                 target.copy_(source)
+
+
+def norm_excess(gradients: tuple[Tensor, ...] | list[Tensor], max_norm: float) -> tuple[Tensor, Tensor]:
+    """Return the global norm, and what to divide by so that it is at most `max_norm` (1 where it is already)."""
+    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+    return norm, (norm / max_norm).clamp(min=1)

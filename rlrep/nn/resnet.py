@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .encoders import Encoder, LoadableEncoder, Trunk, check_pixels, count_features, encoder_of, make_trunk
+from .encoders import Encoder, LoadableEncoder, Trunk, check_pixels, count_features, encoder_of, interleaved, make_trunk
 from .init import init_orthogonal
 
 
@@ -44,8 +44,7 @@ class ResNetBody(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map uint8 `(B, C, H, W)`, or floats in [0, 255], to features. The scale 1/255 is folded into the stem."""
-        x = torch.stack(obs.unbind(1), -1).permute(0, 3, 1, 2).to(self.stem.weight.dtype)
-        x = nn.functional.conv2d(x, self.stem.weight / 255, padding=1)
+        x = nn.functional.conv2d(interleaved(obs, self.stem.weight.dtype), self.stem.weight / 255, padding=1)
         features: Tensor = self.stages(self.norm(x).relu_()).mean((2, 3))
         return features
 

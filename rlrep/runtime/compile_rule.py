@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .errors import UserError
 
 WORTH_COMPILING_UPDATES = 20_000
-"""State updates after which compiling (about a minute) has paid for itself on a CPU."""
+"""Updates after which compiling (about a minute) has paid for itself on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,12 @@ class CompileChoice:
     reason: str
 
 
-def choose_compile(asked: str, *, device: str, pixels: bool, updates: int) -> CompileChoice:
+def choose_compile(
+    asked: str, *, device: str, pixels: bool, updates: int, gains_on_pixels: bool = False
+) -> CompileChoice:
     """Settle `auto` from the device type, the kind of observation and the planned updates.
+
+    gains_on_pixels: the agent's update of frames is small enough for what lies between its convolutions to matter.
 
     Raises UserError if what is asked for cannot run here.
     """
@@ -31,13 +35,13 @@ def choose_compile(asked: str, *, device: str, pixels: bool, updates: int) -> Co
         return CompileChoice(asked, "as asked")
     if device == "cuda":
         return CompileChoice("cudagraph", "on a GPU, whole updates are replayed")
-    if pixels:
+    if pixels and not gains_on_pixels:
         return CompileChoice("off", "convolutions on a CPU gain nothing")
     if updates < WORTH_COMPILING_UPDATES:
         return CompileChoice("off", f"{updates} updates are fewer than {WORTH_COMPILING_UPDATES}")
     if not find_compiler():
         return CompileChoice("off", "no C++ compiler found: install g++ or clang++ for faster updates")
-    return CompileChoice("default", f"{updates} updates on states")
+    return CompileChoice("default", f"{updates} updates of a small network")
 
 
 def find_compiler() -> str | None:

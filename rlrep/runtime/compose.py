@@ -166,10 +166,10 @@ def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) ->
 
 def _variant(group: str, choice: str | list[str], kinds: Sequence[str], folders: Sequence[Path]) -> str | list[str]:
     """Return `NAME_KIND` (as `cpu_state`), the same choice with the settings for that, where the file exists."""
-    for kind in kinds if isinstance(choice, str) else ():
-        if registry.is_file(group, f"{choice}_{kind}", folders):
-            return f"{choice}_{kind}"
-    return choice
+    if not isinstance(choice, str):
+        return [str(_variant(group, name, kinds, folders)) for name in choice]
+    files = [name for kind in kinds if registry.is_file(group, name := f"{choice}_{kind}", folders)]
+    return files[0] if files else choice
 
 
 def merge(node: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

@@ -124,15 +124,24 @@ def evaluation_variant(config: EnvConfig) -> EnvConfig:
 
 
 def build_agent(
-    config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: str, restored: bool = False
+    config: RunConfig,
+    envs: VectorEnv,
+    *,
+    device: torch.device,
+    seed: int,
+    compile: str,
+    restored: bool = False,
+    agent_steps: int | None = None,
 ) -> Agent:
     """Build a run's agent. Raises UserError if its parts do not fit each other.
 
     restored: its weights come from a checkpoint, so `encoder.load` is not read again and its file may be gone.
+    agent_steps: planned length, for schedules that depend on it.
     """
+    for_length = getattr(config.agent, "for_length", None)
     loads = restored and getattr(config.encoder, "load", None) is not None
     return assemble(
-        config.agent,
+        config.agent if for_length is None or agent_steps is None else for_length(agent_steps),
         envs,
         num_envs=config.env.num_envs,
         encoder=replace(config.encoder, load=None) if loads else config.encoder,

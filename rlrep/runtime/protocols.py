@@ -100,7 +100,12 @@ class EnvConfig(Protocol):
 
 
 class AgentConfig(Protocol):
-    """An `agent=` choice. Optional: `depends_on_length = True` where a schedule reads the planned length of the run."""
+    """An `agent=` choice.
+
+    Optional, where a schedule reads the planned length of the run: `depends_on_length = True`, and
+    `for_length(agent_steps)`, which returns the config with that schedule settled. `gains_on_pixels = True` where
+    compiling pays on a CPU also on frames.
+    """
 
     def make(
         self,

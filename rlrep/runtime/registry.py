@@ -47,13 +47,15 @@ def visible(group: str, folders: Sequence[Path] = ()) -> list[str]:
     known = names(group, folders)
     if group == "env":
         return known
-    return [name for name in known if name != "auto" and not _is_variant(group, name, known)]
+    kinds = _variants(names("preset", folders)).values()  # presets have a file for each kind that there is
+    variants = _variants(known)
+    return [name for name in known if name != "auto" and variants.get(name) not in kinds]
 
 
-def _is_variant(group: str, name: str, known: Sequence[str]) -> bool:
-    """Presets also have variants for families of environments, which only those know by name."""
-    base, _, suffix = name.rpartition("_")
-    return base in known and (group == "preset" or suffix in ("state", "pretrain"))
+def _variants(known: Sequence[str]) -> dict[str, str]:
+    """Return the names that are another's with a suffix, and the suffix: `state` for `cpu_state`."""
+    parts = {name: name.rpartition("_") for name in known}
+    return {name: suffix for name, (base, _, suffix) in parts.items() if base in known}
 
 
 def check(group: str, name: str, folders: Sequence[Path] = ()) -> None:

@@ -103,7 +103,10 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
     if stored and stored["device"] == device.type:
         mode = CompileChoice(stored["compile"], "as this run began")
     else:
-        mode = choose_compile(config.compile, device=device.type, pixels=pixels, updates=length.updates)
+        gains = bool(getattr(config.agent, "gains_on_pixels", False))
+        mode = choose_compile(
+            config.compile, device=device.type, pixels=pixels, updates=length.updates, gains_on_pixels=gains
+        )
     overlap = config.train.overlap == "true" or (config.train.overlap == "auto" and pixels)
     return Plan(device, length, mode, overlap)
 
@@ -133,6 +136,7 @@ class _Session:
             seed=self._seeds.agent,
             compile=plan.compile.mode,
             restored=loaded is not None,
+            agent_steps=plan.length.agent_steps,
         )
         start = loaded[0].step if loaded else 0
         final_tree = resolve_tree(tree, _resolved(plan))

@@ -2,7 +2,7 @@
 
 from .base import View
 from .compose import ImageView, multi_view
-from .image import NoAugment, RandomCrop, RandomShift, centre_crop, crop
+from .image import CropPadCrop, NoAugment, RandomCrop, RandomShift, ShiftIntensity, centre_crop, crop
 from .ops import Blur, ColourJitter, Flip, Grayscale, ResizedCrop, Solarise
 from .state import AmplitudeScale, NoChange
 
@@ -10,6 +10,7 @@ __all__ = [
     "AmplitudeScale",
     "Blur",
     "ColourJitter",
+    "CropPadCrop",
     "Flip",
     "Grayscale",
     "ImageView",
@@ -18,6 +19,7 @@ __all__ = [
     "RandomCrop",
     "RandomShift",
     "ResizedCrop",
+    "ShiftIntensity",
     "Solarise",
     "View",
     "centre_crop",

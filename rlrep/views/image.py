@@ -79,13 +79,68 @@ class RandomShift:
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return randomly shifted frames. Raises ValueError if the frame is smaller than `size`."""
-        inner = centre_crop(obs, self.size)
-        pad = round(self.size * 4 / 84) if self.pad is None else self.pad
-        border = torch.arange(-pad, self.size + pad, device=obs.device).clamp_(0, self.size - 1)
-        padded = inner.index_select(2, border).index_select(3, border)
+        pad = _pad_of(self.size, self.pad)
+        padded = _repeat_border(centre_crop(obs, self.size), pad)
         top, left = _offsets(2 * pad + 1, obs.shape[0], generator)
         return crop(padded, top, left, self.size)
 
     def fixed(self, obs: Tensor) -> Tensor:
         """Return the centre crop."""
         return centre_crop(obs, self.size)
+
+
+@dataclass(frozen=True)
+class ShiftIntensity:
+    """Random shift, then every pixel of a row times 1 + scale * clip(n, -2, 2), n standard normal (DrQ, SPR on Atari).
+
+    size, pad: see `RandomShift`.
+    """
+
+    size: int = 84
+    pad: int | None = None
+    scale: float = 0.05
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return shifted frames of changed brightness, rounded and clipped to bytes."""
+        shifted = RandomShift(self.size, self.pad)(obs, generator)
+        normal = torch.randn(len(obs), 1, 1, 1, generator=generator, device=generator.device)
+        factor = 1 + self.scale * normal.clamp_(-2, 2)
+        return (shifted * factor).round_().clamp_(0, 255).to(torch.uint8)
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return the centre crop."""
+        return centre_crop(obs, self.size)
+
+
+@dataclass(frozen=True)
+class CropPadCrop:
+    """CURL's view on Atari: a random crop of `size - pad`, `pad` more on each side by repetition, a random crop again.
+
+    pad: None = 4 of 84 pixels, CURL's, in proportion.
+    """
+
+    size: int = 84
+    pad: int | None = None
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return random views. Raises ValueError if the frame is smaller than `size`."""
+        pad = _pad_of(self.size, self.pad)
+        top, left = _offsets(pad + 1, obs.shape[0], generator)
+        padded = _repeat_border(crop(centre_crop(obs, self.size), top, left, self.size - pad), pad)
+        top, left = _offsets(pad + 1, obs.shape[0], generator)
+        return crop(padded, top, left, self.size)
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        """Return the centre crop."""
+        return centre_crop(obs, self.size)
+
+
+def _pad_of(size: int, pad: int | None) -> int:
+    return round(size * 4 / 84) if pad is None else pad
+
+
+def _repeat_border(frames: Tensor, pad: int) -> Tensor:
+    """Add `pad` pixels on each side of square frames by repeating the border."""
+    side = frames.shape[-1]
+    border = torch.arange(-pad, side + pad, device=frames.device).clamp_(0, side - 1)
+    return frames.index_select(2, border).index_select(3, border)

@@ -1,0 +1,318 @@
+"""What every agent here does alike: heads on one encoding, replay, views, metrics, state."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import fmean
+from time import perf_counter
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rlrep.aux import AuxConfig, AuxTask, Metrics, fitted
+from rlrep.nn import Encoder, EncoderConfig
+from rlrep.nn.graph import CompileMode, GraphedStep
+from rlrep.nn.optim import FusedAdam
+from rlrep.replay import Batch, Priority, Replay, ReplaySpec
+from rlrep.views import View
+
+from .heads import Heads, Scalars
+
+Inputs = tuple[Batch, Tensor]
+"""What an update computes on: a batch under its views, and standard normal noise."""
+Due = tuple[bool, ...]
+"""Which parts of an update take place this time; at most a few combinations, each a CUDA graph of its own."""
+Precision = Literal["float32", "bf16"]
+
+
+class Networks(nn.Module):
+    """Everything an agent learns or tracks, apart from its heads."""
+
+    encoder: Encoder
+
+
+N = TypeVar("N", bound=Networks)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runtime hands to an agent config's `make`; see `rlrep.runtime.protocols.AgentConfig`."""
+
+    observation_space: spaces.Box
+    action_space: Any
+    frame_stack: int
+    num_envs: int
+    encoder: EncoderConfig
+    augment: View
+    aux: Mapping[str, AuxConfig]
+    device: torch.device
+    seed: int
+    compile: CompileMode
+
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """Shape of one observation after augmentation."""
+        space = self.observation_space
+        sample = torch.as_tensor(np.zeros((1, *space.shape), space.dtype))
+        return tuple(self.augment.fixed(sample).shape[1:])
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of one frame of a stacked observation."""
+        channels, *rest = self.observation_space.shape
+        return (channels // self.frame_stack, *rest)
+
+    def replay_spec(
+        self,
+        action_shape: tuple[int, ...],
+        action_dtype: torch.dtype,
+        *,
+        capacity: int,
+        n_step: int,
+        discount: float,
+        priority: Priority | None = None,
+    ) -> ReplaySpec:
+        """Return the layout of this environment's replay."""
+        return ReplaySpec(
+            frame_shape=self.frame_shape,
+            frame_dtype=torch.uint8 if self.observation_space.dtype == np.uint8 else torch.float32,
+            frame_stack=self.frame_stack,
+            action_shape=action_shape,
+            action_dtype=action_dtype,
+            num_envs=self.num_envs,
+            capacity=capacity,
+            n_step=n_step,
+            discount=discount,
+            priority=priority,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step returns. priorities `(B,)`: of the batch's rows, for a replay that samples by them."""
+
+    metrics: list[Scalars]
+    priorities: Tensor | None = None
+
+
+class Learner(ABC, Generic[N]):
+    """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.runtime.protocols.Agent`.
+
+    A subclass acts, draws its noise, and says what one update computes; it sets `_optimisers`.
+    """
+
+    title: str
+    _optimisers: tuple[FusedAdam, ...]
+
+    def __init__(
+        self,
+        setting: Setting,
+        make_networks: Callable[[tuple[int, ...]], N],
+        spec: ReplaySpec,
+        *,
+        batch_size: int,
+        precision: Precision,
+    ) -> None:
+        self.device, self.augment, self.updates = setting.device, setting.augment, 0
+        self._batch_size, self._precision = batch_size, precision
+        self._channels = spec.frame_shape[0]
+        with torch.random.fork_rng():
+            torch.manual_seed(setting.seed)
+            shape = setting.view_shape
+            self.nets = make_networks(shape)
+            tasks = _make_heads(setting, shape, self.nets.encoder)
+        self.heads = nn.ModuleDict(tasks).to(self.device)  # type: ignore[arg-type]  # heads are modules
+        self.nets.to(self.device)
+        self._heads = Heads(tasks, {name: head.weight for name, head in setting.aux.items()})
+        needs = {name: task.needs for name, task in tasks.items()}
+        self.views = {name: need.view or self.augment for name, need in needs.items()}
+        self.replay = Replay(spec, device=self.device, seed=setting.seed + 1, needs=needs)
+        self.rings = self.replay.rings
+        self._act_generator, self._update_generator = (
+            torch.Generator(self.device).manual_seed(setting.seed + k) for k in (2, 3)
+        )
+        self._step: Callable[[Inputs, Due], Outcome] = self._run_step
+        if setting.compile == "cudagraph":
+            self._step = GraphedStep(self._run_step)
+        self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        self._last: Inputs | None = None
+        self._last_metrics: list[Scalars] = []
+        self._sample_seconds: list[float] = []
+
+    # What a subclass gives
+
+    @abstractmethod
+    def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[Any]:
+        """Return actions `(N, ...)` for stacked observations `(N, ...)`."""
+
+    @abstractmethod
+    def random_actions(self, count: int) -> NDArray[Any]:
+        """Return uniform actions `(count, ...)`."""
+
+    @abstractmethod
+    def _draw_noise(self, batch: Batch) -> Tensor:
+        """Draw the update's noise from `_update_generator`."""
+
+    @abstractmethod
+    def _due(self) -> Due:
+        """Say what this update (number `updates`) does."""
+
+    @abstractmethod
+    def _run_step(self, inputs: Inputs, due: Due) -> Outcome:
+        """Compute the whole update as one function of tensors, without host synchronisation."""
+
+    @abstractmethod
+    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
+
+    # Experience
+
+    def begin(self, obs: NDArray[Any]) -> None:
+        """Take the first observations `(N, ...)` of new episodes."""
+        self.replay.begin(self._newest(obs))
+
+    def observe(self, action: NDArray[Any], step: Any) -> None:
+        """Store one vector step (a `rlrep.runtime.protocols.Step`)."""
+        self.replay.add(
+            action,
+            step.reward,
+            step.terminated,
+            step.truncated,
+            self._newest(step.final_obs),
+            self._newest(step.obs),
+            step.died,
+        )
+
+    def ready(self) -> bool:
+        """Whether an update has something to sample."""
+        return self.replay.can_sample()
+
+    def _newest(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """The newest frame of stacked observations `(N, S*C, ...)`."""
+        return obs[:, -self._channels :]
+
+    # Learning
+
+    def update(self) -> None:
+        """Make one update: sample, view, the agent's step, and what the heads and the replay keep of it."""
+        started = perf_counter()
+        batch = self._view(self._sample())
+        self._sample_seconds.append(perf_counter() - started)
+        self._last = (batch, self._draw_noise(batch))
+        self.updates += 1
+        outcome = self._step(self._last, self._due())
+        for task in self._heads.tasks.values():
+            task.after_update()
+        if outcome.priorities is not None and batch.rows is not None:
+            self.replay.update_priorities(batch.rows, outcome.priorities)
+        self._keep(outcome.metrics)
+
+    def _sample(self) -> Batch:
+        return self.replay.sample(self._batch_size)
+
+    def _view(self, batch: Batch) -> Batch:
+        """Augment the RL batch, and every head's extra observations with the head's own view."""
+        draw = self._update_generator
+        extra = {name: fields.viewed(partial(self.views[name], generator=draw)) for name, fields in batch.extra.items()}
+        return replace(
+            batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), extra=extra
+        )
+
+    def _autocast(self) -> Any:
+        if self._precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    # What is known of it
+
+    def _keep(self, metrics: list[Scalars]) -> None:
+        self._last_metrics = metrics
+        for scalars in metrics:
+            total, count = self._sums.get(scalars.names, (0, 0))
+            self._sums[scalars.names] = (total + scalars.values, count + 1)
+
+    def metrics(self) -> dict[str, float]:
+        """Return means since the last call, and meters of the last batch's encoding."""
+        sums = [Scalars(names, total / count) for names, (total, count) in self._sums.items()]
+        means = {name: value for scalars in sums for name, value in scalars.read().items()}
+        if self._sample_seconds:
+            means["perf/sample_ms"] = 1000 * fmean(self._sample_seconds)
+        self._sums, self._sample_seconds = {}, []
+        return means | self._diagnose()
+
+    def _diagnose(self) -> dict[str, float]:
+        """Recompute the last batch's losses for its meters."""
+        if self._last is None or not list(self.nets.encoder.parameters()):
+            return {}
+        self.heads.eval()
+        scalars = Scalars.stack(self._meters(*self._last))
+        self.heads.train()
+        return scalars.read()
+
+    def nonfinite(self) -> list[str]:
+        """Name the terms of the last update that are NaN or infinite (reads from the device)."""
+        bad = [scalars for scalars in self._last_metrics if not scalars.values.isfinite().all()]
+        return [name for scalars in bad for name, value in scalars.read().items() if not math.isfinite(value)]
+
+    def last_batch(self) -> dict[str, Tensor]:
+        """Return the tensors of the last update's batch, to be saved with a crash report."""
+        if self._last is None:
+            return {}
+        batch, noise = self._last
+        plain = {name: getattr(batch, name) for name in ("obs", "action", "reward", "discount", "next_obs")}
+        return plain | {"noise": noise}
+
+    def describe(self) -> list[str]:
+        """Return start-up lines: parameter counts, and where the replay lives."""
+        count = sum(p.numel() for p in self.nets.parameters() if p.requires_grad)
+        extra = sum(p.numel() for p in self.heads.parameters() if p.requires_grad)
+        return [f"agent: {self.title}, {count:,} trained parameters and {extra:,} in heads", self.replay.describe()]
+
+    def state(self) -> dict[str, Any]:
+        """Return everything but the replay's rings."""
+        return {
+            "updates": self.updates,
+            "nets": self.nets.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimisers": [optimiser.state() for optimiser in self._optimisers],
+            "act_generator": self._act_generator.get_state(),
+            "update_generator": self._update_generator.get_state(),
+            "replay": self.replay.state(),
+            "sums": [[list(names), total, count] for names, (total, count) in self._sums.items()],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore `state()`; the rings are restored before. Raises RuntimeError on parameters of other names or
+        shapes."""
+        self.updates = state["updates"]
+        self.nets.load_state_dict(state["nets"])
+        self.heads.load_state_dict(state["heads"])
+        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state(saved)
+        self._act_generator.set_state(state["act_generator"])
+        self._update_generator.set_state(state["update_generator"])
+        self.replay.load_state(state["replay"])
+        self._sums = {tuple(names): (total.to(self.device), count) for names, total, count in state["sums"]}
+
+
+def trained(*modules: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that an optimiser owns: a frozen body's have none."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def _make_heads(setting: Setting, obs_shape: tuple[int, ...], encoder: Encoder) -> dict[str, AuxTask]:
+    if setting.aux and not list(encoder.parameters()):
+        raise ValueError(
+            f"aux={','.join(setting.aux)} has no encoder to train: choose encoder=mlp instead of encoder=identity"
+        )
+    return {
+        name: fitted(head, obs_shape).make(name, encoder.latent_dim, setting.action_space)
+        for name, head in setting.aux.items()
+    }

@@ -1,0 +1,86 @@
+"""Rainbow's modules: a dueling head on noisy layers, for value distributions or plain values."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlrep.contrast import MomentumTarget
+from rlrep.nn import Encoder, NoisyLinear
+from rlrep.nn.noisy import Affine
+
+from .. import learner
+
+
+class Layers(NamedTuple):
+    """A head's layers under one draw of noise (or their means)."""
+
+    hidden: Affine
+    advantage: Affine
+    value: Affine | None
+
+
+class QHead(nn.Module):
+    """Latents `(B, D)` to logits of every action's return distribution `(B, A, atoms)`; atoms = 1: to its value.
+
+    dueling: a value and an advantage stream (Wang et al. 2016, arXiv 1511.06581, equation 9), whose first layers are
+    one product.
+    """
+
+    def __init__(
+        self, latent_dim: int, hidden_dim: int, actions: int, atoms: int, *, dueling: bool, sigma0: float | None
+    ) -> None:
+        super().__init__()
+        self.actions, self.atoms = actions, atoms
+        self.hidden = NoisyLinear(latent_dim, hidden_dim, sigma0=sigma0, streams=2 if dueling else 1)
+        self.advantage = NoisyLinear(hidden_dim, actions * atoms, sigma0=sigma0)
+        self.value = NoisyLinear(hidden_dim, atoms, sigma0=sigma0) if dueling else None
+        self._splits = [layer.noise_dim for layer in (self.hidden, self.advantage, self.value) if layer is not None]
+
+    @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers of one perturbation."""
+        return sum(self._splits)
+
+    def perturbed(self, noise: Tensor | None) -> Layers:
+        """Return the layers under noise `(noise_dim,)`, or their means (None)."""
+        hidden, advantage, *value = [None] * 3 if noise is None else noise.split(self._splits)
+        return Layers(
+            self.hidden.perturbed(hidden),
+            self.advantage.perturbed(advantage),
+            None if self.value is None else self.value.perturbed(value[0]),
+        )
+
+    def forward(self, latent: Tensor, layers: Layers) -> Tensor:
+        """Return logits `(B, A, atoms)`."""
+        linear = nn.functional.linear
+        hidden = linear(latent, *layers.hidden).relu()
+        if layers.value is None:
+            return linear(hidden, *layers.advantage).view(-1, self.actions, self.atoms)
+        for_value, for_advantage = hidden.chunk(2, 1)
+        advantage = linear(for_advantage, *layers.advantage).view(-1, self.actions, self.atoms)
+        return linear(for_value, *layers.value).unsqueeze(1) + advantage - advantage.mean(1, keepdim=True)
+
+
+class Networks(learner.Networks):
+    """Everything Rainbow learns or tracks. The targets never receive gradient.
+
+    target_encoder, target_head: the RL target, copied whole. key_encoder: the heads' slow copy, only where there are
+    heads. support `(atoms,)`: the returns that the atoms stand for.
+    """
+
+    support: Tensor
+
+    def __init__(self, encoder: Encoder, head: QHead, support: Tensor, *, key_tau: float | None) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.target_encoder, self.target_head = MomentumTarget(encoder, 1.0), MomentumTarget(head, 1.0)
+        self.key_encoder = None if key_tau is None else MomentumTarget(encoder, key_tau)
+        self.register_buffer("support", support, persistent=False)
+
+    @torch.no_grad()
+    def target_logits(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Return the target's logits `(B, A, atoms)` under noise of its own."""
+        head: QHead = self.target_head.module  # type: ignore[assignment]
+        logits: Tensor = head(self.target_encoder(obs), head.perturbed(noise))
+        return logits

@@ -1,0 +1,71 @@
+"""The residual encoder of IMPALA (Espeholt et al. 2018, arXiv 1802.01561, figure 3)."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import Encoder, LoadableEncoder, Trunk, check_pixels, count_features, encoder_of, interleaved, make_trunk
+
+
+class ResidualBlock(nn.Module):
+    """ReLU and convolution, twice, beside a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = _conv(channels, channels), _conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape."""
+        return x + self.conv2(self.conv1(x.relu()).relu_())  # type: ignore[no-any-return]
+
+
+class ImpalaBody(nn.Module):
+    """Sections of convolution, 3x3 max pooling of stride 2 and residual blocks; ReLU, flattened channels-last."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...], blocks: int) -> None:
+        super().__init__()
+        dims = (in_channels, *channels)
+        self.entries = nn.ModuleList(_conv(a, b) for a, b in pairwise(dims))
+        self.blocks = nn.ModuleList(nn.Sequential(*(ResidualBlock(c) for _ in range(blocks))) for c in channels)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map uint8 `(B, C, H, W)`, or floats in [0, 255], to features. 1/255 is folded into the first layer."""
+        first = self.entries[0]
+        assert isinstance(first, nn.Conv2d)
+        x = nn.functional.conv2d(self.prepare(obs), first.weight / 255, first.bias, padding=1)
+        for index, blocks in enumerate(self.blocks):
+            x = x if index == 0 else self.entries[index](x)
+            x = blocks(nn.functional.max_pool2d(x, 3, 2, 1))
+        return x.relu().permute(0, 2, 3, 1).flatten(1)
+
+    def prepare(self, obs: Tensor) -> Tensor:
+        """Return what the first layer reads."""
+        return interleaved(obs, self.entries[0].weight.dtype)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ImpalaConfig(LoadableEncoder):
+    """IMPALA's residual network. channels: of each section, which halves the frame. blocks: per section. trunk,
+    latent_dim: as for `PixelEncoderConfig`."""
+
+    channels: tuple[int, ...] = (16, 32, 32)
+    blocks: int = 2
+    latent_dim: int = 256
+    trunk: Trunk = "relu"
+
+    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
+        """Build for frames `(C, H, W)` of any size."""
+        check_pixels(obs_shape)
+        body = ImpalaBody(obs_shape[0], self.channels, self.blocks)
+        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return encoder_of(body, count_features(body, obs_shape), self)
+
+    def make_trunk(self, feature_dim: int) -> nn.Module:
+        """Build a trunk of the kind chosen."""
+        return make_trunk(self.trunk, feature_dim, self.latent_dim)
+
+
+def _conv(in_channels: int, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, channels, 3, padding=1)

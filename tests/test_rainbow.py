@@ -1,0 +1,401 @@
+"""Rainbow: one update against a plain twin, switches, priorities, targets, resume, compilation, heads, learning."""
+
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rlrep.agents.rainbow import Rainbow, RainbowConfig
+from rlrep.aux import (
+    Autoencoder,
+    AuxConfig,
+    InstanceContrast,
+    RedundancyReduction,
+    ReturnContrast,
+    SelfDistillation,
+    SelfPrediction,
+    TemporalContrast,
+)
+from rlrep.nn import IdentityConfig, ImpalaConfig
+from rlrep.runtime.errors import UserError
+from rlrep.runtime.make import load_component, make_agent, make_env
+from rlrep.views import CropPadCrop, NoChange, RandomShift
+
+from .rainbow_rig import ACTIONS, PIXELS, SMALL, STATE, make_rainbow, observations, parameters
+
+DQN = replace(SMALL, double=False, dueling=False, atoms=1, noisy=False, n_step=1, prioritised=False)
+HEADS: dict[str, AuxConfig] = {
+    "curl": InstanceContrast(view=CropPadCrop(23), embedding_dim=8, hidden_dim=8),
+    "return_contrast": ReturnContrast(mode="reward_event", hidden_dim=8, embedding_dim=8),
+    "temporal": TemporalContrast(offset=2, predictor_dim=8),
+    "self_prediction": SelfPrediction(steps=2, transition_dim=8, hidden_dim=8, embedding_dim=6),
+    "byol": SelfDistillation(view=RandomShift(23), hidden_dim=8, embedding_dim=6),
+    "barlow_twins": RedundancyReduction(weight=0.01, view=RandomShift(23), hidden_dim=8, embedding_dim=6),
+    "sup_con": ReturnContrast(objective="sup_con", mode="return_bin", bins=3, hidden_dim=8, embedding_dim=8),
+    "autoencoder": Autoencoder(strides=(2, 1), channels=4, hidden_dim=8),
+}
+BOTH = {name: HEADS[name] for name in ("curl", "return_contrast")}
+
+
+def plain_update(before: Rainbow, agent: Rainbow) -> Tensor:
+    """The same update on `before`: a textbook loss row by row, and torch's Adam. Returns the losses."""
+    assert agent._last is not None
+    config, nets, (batch, noise) = agent.config, before.nets, agent._last
+    learned = [*nets.encoder.parameters(), *nets.head.parameters(), *before.heads.parameters()]
+    learned = [p for p in learned if p.requires_grad]
+    optimiser = torch.optim.Adam(learned, config.lr, eps=config.adam_eps)
+    z = nets.support
+
+    def q_of(logits: Tensor) -> Tensor:
+        return (logits.softmax(-1) * z).sum(-1) if len(z) > 1 else logits[..., 0]
+
+    layers = nets.head.perturbed(noise[0])
+    losses = []
+    logits = nets.head(nets.encoder(batch.obs), layers)
+    with torch.no_grad():
+        target_head: Any = nets.target_head.module
+        later = target_head(nets.target_encoder(batch.next_obs), target_head.perturbed(noise[1]))
+        choice = nets.head(nets.encoder(batch.next_obs), layers) if config.double else later
+    for row in range(config.batch_size):
+        best = int(q_of(choice[row]).argmax())
+        reward, discount, taken = batch.reward[row], batch.discount[row], logits[row, batch.action[row]]
+        if len(z) == 1:
+            error = taken[0] - (reward + discount * later[row, best, 0])
+            losses.append(torch.where(error.abs() < 1, error.square() / 2, error.abs() - 0.5))
+            continue
+        p, goal, step = later[row, best].softmax(0), torch.zeros(len(z)), z[1] - z[0]
+        for atom in range(len(z)):
+            place = ((reward + discount * z[atom]).clamp(config.v_min, config.v_max) - config.v_min) / step
+            low = min(int(place), len(z) - 2)
+            goal[low] += p[atom] * (low + 1 - place)
+            goal[low + 1] += p[atom] * (place - low)
+        losses.append(-(goal * taken.log_softmax(0)).sum())
+    weight = torch.ones(config.batch_size) if batch.weight is None else batch.weight
+    loss = (weight * torch.stack(losses)).mean()
+    encoded = SimpleNamespace(latent=nets.encoder(batch.obs))
+    encoders = SimpleNamespace(online=nets.encoder, target=nets.key_encoder)
+    for name, head in before._heads.tasks.items():
+        loss = loss + agent._heads.weights[name] * head.loss(batch, encoded, encoders)[0]  # type: ignore[arg-type]
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(learned, config.max_norm)
+    optimiser.step()
+    if nets.key_encoder is not None:
+        for a, b in zip(nets.encoder.parameters(), nets.key_encoder.module.parameters(), strict=True):
+            b.data = (1 - config.encoder_tau) * b.data + config.encoder_tau * a.data
+    for head in before._heads.tasks.values():
+        head.after_update()
+    return torch.stack(losses).detach()
+
+
+VARIANTS = {
+    "rainbow": SMALL,
+    "clipped": replace(SMALL, max_norm=0.01),
+    "no_double": replace(SMALL, double=False),
+    "no_dueling": replace(SMALL, dueling=False),
+    "values": replace(SMALL, atoms=1),
+    "no_noise": replace(SMALL, noisy=False),
+    "one_step": replace(SMALL, n_step=1),
+    "uniform": replace(SMALL, prioritised=False),
+    "dqn": DQN,
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_update_equals_the_plain_one(name: str) -> None:
+    """With every part on, and with each of them off."""
+    aux = BOTH if name in ("rainbow", "dqn") else {}
+    agent = make_rainbow(config=VARIANTS[name], aux=aux)
+    before = deepcopy(agent)
+    agent.update()
+    losses = plain_update(before, agent)
+    assert agent.metrics()["loss/rl"] == pytest.approx(float(losses.mean()), rel=1e-4)
+    for part in ("nets", "heads"):
+        ours, theirs = getattr(agent, part).state_dict(), getattr(before, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            torch.testing.assert_close(ours[key], theirs[key], atol=2e-5, rtol=1e-4, msg=key)
+
+
+def test_every_parameter_has_one_owner_and_targets_none() -> None:
+    agent = make_rainbow(aux=BOTH)
+    (optimiser,) = agent._optimisers
+    owned = {id(p) for p in optimiser.parameters}
+    targets = [agent.nets.target_encoder, agent.nets.target_head, agent.nets.key_encoder]
+    tracked = {id(p) for module in targets if module is not None for p in module.parameters()}
+    assert len(owned) == len(optimiser.parameters) and not owned & tracked
+    trainable = {id(p) for module in (agent.nets, agent.heads) for p in module.parameters() if p.requires_grad}
+    assert owned == trainable
+
+
+def test_rl_loss_and_heads_both_train_the_encoder() -> None:
+    def moved(weight: float, lr: float = 1e-3) -> Tensor:
+        agent = make_rainbow(aux={"curl": replace(HEADS["curl"], weight=weight)}, config=replace(SMALL, lr=lr))  # type: ignore[type-var]
+        before = parameters(agent)["encoder.body.layers.0.weight"]
+        agent.update()
+        return parameters(agent)["encoder.body.layers.0.weight"] - before
+
+    silent, loud = moved(0.0), moved(5.0)
+    assert silent.abs().max() > 0 and not torch.allclose(silent, loud)
+
+
+def test_heads_leave_priorities_alone() -> None:
+    """On one batch, from the same weights: the same priorities with and without heads."""
+    alone, headed = make_rainbow(), make_rainbow(aux=BOTH)
+    headed.nets.load_state_dict(alone.nets.state_dict(), strict=False)
+    batch = headed._view(headed._sample())
+    noise = headed._draw_noise(batch)
+    first, second = alone._step((batch, noise), (False,)), headed._step((batch, noise), (False,))
+    assert first.priorities is not None and second.priorities is not None
+    assert torch.equal(first.priorities, second.priorities) and first.priorities.unique().numel() > 1
+    pairs = zip(alone.nets.encoder.parameters(), headed.nets.encoder.parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs), "the heads have pulled on the encoder"
+
+
+def test_an_update_hands_its_priorities_to_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, uniform = make_rainbow(), make_rainbow(config=replace(SMALL, prioritised=False))
+    given: list[tuple[Tensor, Tensor]] = []
+    for each in (agent, uniform):
+        monkeypatch.setattr(each.replay, "update_priorities", lambda rows, values: given.append((rows, values)))
+        each.update()
+    ((rows, values),) = given
+    assert agent._last is not None and agent._last[0].rows is rows
+    assert float(values.mean()) == pytest.approx(agent.metrics()["loss/rl"], rel=1e-5)
+
+
+def test_targets_are_copied_whole_when_due_and_keys_follow_slowly() -> None:
+    agent = make_rainbow(config=replace(SMALL, target_every=3, encoder_tau=0.1), aux=BOTH)
+    for update in range(1, 7):
+        before = parameters(agent)
+        agent.update()
+        after = parameters(agent)
+        copied = update % 3 == 0
+        for part in ("encoder", "head"):
+            for name, tensor in getattr(agent.nets, part).state_dict().items():
+                now, old = after[f"target_{part}.module.{name}"], before[f"target_{part}.module.{name}"]
+                assert torch.equal(now, tensor if copied else old), (update, name)
+        for name, tensor in agent.nets.encoder.state_dict().items():
+            key = f"key_encoder.module.{name}"
+            torch.testing.assert_close(after[key], before[key].lerp(tensor, 0.1))
+
+
+def test_without_heads_there_is_no_key_encoder() -> None:
+    assert make_rainbow().nets.key_encoder is None
+    assert make_rainbow(aux={"curl": HEADS["curl"]}).nets.key_encoder is not None
+
+
+def test_acting() -> None:
+    agent = make_rainbow()
+    for rows in (1, 5):
+        obs = observations(PIXELS, np.random.default_rng(0), rows)
+        action = agent.act(obs, explore=False)
+        assert action.shape == (rows,) and action.dtype == np.int64
+        assert np.array_equal(action, agent.act(obs, explore=False)), "evaluation acts on mean weights"
+    obs = observations(PIXELS, np.random.default_rng(1), 64)
+    loud = make_rainbow(config=replace(SMALL, sigma0=5.0))
+    draws = [loud.act(obs, explore=True) for _ in range(4)]
+    assert any(not np.array_equal(draws[0], other) for other in draws[1:]), "noise is drawn anew at every step"
+    assert set(agent.random_actions(200)) == {0, 1, 2}
+
+
+def test_epsilon_falls_over_the_actions_taken_and_survives_a_resume() -> None:
+    config = replace(SMALL, noisy=False, epsilon_start=1.0, epsilon_final=0.1, epsilon_steps=1000)
+    agent = make_rainbow(config=config)
+    obs = observations(PIXELS, np.random.default_rng(0), 1).repeat(500, 0)
+    greedy = agent.act(obs, explore=False)[0]
+    assert agent.epsilon == 1.0, "evaluation does not count"
+    first = agent.act(obs, explore=True)
+    assert np.mean(first == greedy) == pytest.approx(1 / 3, abs=0.1)
+    assert agent.epsilon == pytest.approx(0.55)
+    agent.act(obs, explore=True)
+    assert agent.epsilon == pytest.approx(0.1)
+    assert np.mean(agent.act(obs, explore=True) == greedy) == pytest.approx(1 - 0.1 * 2 / 3, abs=0.06)
+    other = make_rainbow(config=config)
+    other.load_state(deepcopy(agent.state()))
+    assert other.epsilon == agent.epsilon
+
+
+def test_beta_rises_over_the_planned_length() -> None:
+    config = SMALL.for_length(160)
+    assert (config.priority_beta_steps, SMALL.depends_on_length, config.depends_on_length) == (160, True, False)
+    assert not replace(SMALL, prioritised=False).depends_on_length
+    agent = make_rainbow(config=config)  # with 80 steps seen
+    assert agent.beta == pytest.approx(0.7)
+    assert make_rainbow().beta == 0.4
+
+
+@pytest.mark.parametrize("aux", [{}, BOTH, {k: HEADS[k] for k in ("byol", "self_prediction", "sup_con")}], ids=len)
+@pytest.mark.parametrize("config", [SMALL, DQN], ids=["rainbow", "dqn"])
+def test_resume_is_bit_exact(aux: dict[str, AuxConfig], config: RainbowConfig) -> None:
+    agent = make_rainbow(aux=aux, config=config)
+    for _ in range(3):
+        agent.update()
+    saved = deepcopy(agent.state())
+    other = make_rainbow(aux=aux, config=config, seed=9)
+    for name, ring in agent.rings.items():
+        other.rings[name].restore(ring.oldest, ring.read(ring.oldest, ring.written))
+    other.load_state(saved)
+    obs = observations(PIXELS, np.random.default_rng(3), 6)
+    for _ in range(3):
+        agent.update()
+        other.update()
+        assert np.array_equal(agent.act(obs, explore=True), other.act(obs, explore=True))
+    ours, theirs = parameters(agent), parameters(other)
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    mine, yours = agent.metrics(), other.metrics()
+    assert {k: v for k, v in mine.items() if k[:4] != "perf"} == {k: v for k, v in yours.items() if k[:4] != "perf"}
+
+
+def check_equal(eager: Rainbow, other: Rainbow) -> None:
+    for _ in range(4):
+        eager.update()
+        other.update()
+    ours, theirs = parameters(eager), parameters(other)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_traced_update_equals_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradients of everything trace into one graph without host synchronisation."""
+    torch._dynamo.reset()
+    eager = make_rainbow(aux=BOTH)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    check_equal(eager, make_rainbow(aux=BOTH, compile="default"))
+
+
+@pytest.mark.slow
+def test_compiled_update_equals_eager() -> None:
+    torch._dynamo.reset()
+    check_equal(make_rainbow(aux=BOTH), make_rainbow(aux=BOTH, compile="default"))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_trains_on_its_encoding(name: str) -> None:
+    agent = make_rainbow(aux={name: HEADS[name]})
+    before = parameters(agent)
+    agent.update()
+    assert agent.nonfinite() == []
+    trained = {f"heads.{n}" for n, p in agent.heads.named_parameters() if p.requires_grad}
+    after = parameters(agent)
+    assert {n for n in trained if torch.equal(before[n], after[n])} == set()
+    values = agent.metrics()
+    assert values[f"aux/{name}/grad_ratio"] > 0 and values["loss/gradient_norm"] > 0
+
+
+def test_states_and_other_encoders_serve_it() -> None:
+    for agent in (
+        make_rainbow(pixels=False, aux=BOTH_STATES),
+        make_rainbow(pixels=False, encoder=IdentityConfig(), augment=NoChange()),
+        make_rainbow(encoder=ImpalaConfig(channels=(4, 4), blocks=1, latent_dim=6)),
+        make_rainbow(config=replace(SMALL, precision="bf16")),
+    ):
+        agent.update()
+        assert agent.nonfinite() == []
+
+
+BOTH_STATES: dict[str, AuxConfig] = {
+    "curl": InstanceContrast(),
+    "return_contrast": ReturnContrast(mode="reward_event", hidden_dim=8, embedding_dim=8),
+}
+
+
+def test_misfits_are_refused_in_words() -> None:
+    parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "encoder": IdentityConfig(), "augment": NoChange()}
+    parts |= {"device": torch.device("cpu"), "seed": 0, "compile": "off"}
+    with pytest.raises(ValueError, match="agent=rainbow needs discrete actions"):
+        SMALL.make(STATE, spaces.Box(-1, 1, (2,), np.float32), aux={}, **parts)
+    with pytest.raises(ValueError, match="encoder=mlp"):
+        SMALL.make(STATE, ACTIONS, aux={"curl": InstanceContrast()}, **parts)
+    for wrong, words in (
+        ({"atoms": 0}, "atoms must be at least 1"),
+        ({"v_min": 3.0, "v_max": 3.0}, "v_min must be below v_max"),
+        ({"epsilon_final": 1.5}, r"epsilon_final must lie in \[0, 1\]"),
+        ({"target_every": 0}, "target_every"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            replace(SMALL, **wrong)
+    env = make_env("toy_state")
+    with pytest.raises(UserError, match="agent=rainbow needs discrete actions"):
+        make_agent("rainbow", env)
+    env.close()
+
+
+def test_named_agents_are_switches_of_one() -> None:
+    rainbow, dqn, drq = (load_component("agent", name) for name in ("rainbow", "dqn", "drq_eps"))
+    assert rainbow == RainbowConfig(), "the dataclass's defaults are the YAML's"
+    assert (dqn.double, dqn.dueling, dqn.atoms, dqn.noisy, dqn.n_step, dqn.prioritised) == (
+        False,
+        False,
+        1,
+        False,
+        1,
+        False,
+    )
+    assert (drq.double, drq.dueling, drq.atoms, drq.noisy, drq.n_step, drq.target_every) == (
+        True,
+        True,
+        1,
+        False,
+        10,
+        1,
+    )
+
+
+class Lock:
+    """Four states in a row; the right one of three actions pays 1 and leads on, any other ends the episode."""
+
+    LENGTH = 4
+
+    def __init__(self, seed: int) -> None:
+        self.keys = np.random.default_rng(seed).integers(0, 3, self.LENGTH)
+        self.place = 0
+
+    def obs(self) -> np.ndarray[Any, Any]:
+        places: np.ndarray[Any, Any] = np.eye(self.LENGTH + 1, dtype=np.float32)[:, : self.LENGTH]
+        return places[[self.place]]
+
+    def step(self, action: int) -> SimpleNamespace:
+        right = action == self.keys[self.place]
+        self.place += 1
+        ended = not right or self.place == self.LENGTH
+        final = self.obs()
+        if ended:
+            self.place = 0
+        no = np.zeros(1, bool)
+        reward = np.array([float(right)], np.float32)
+        return SimpleNamespace(
+            obs=self.obs(), final_obs=final, reward=reward, terminated=no | ended, truncated=no, died=no
+        )
+
+
+@pytest.mark.parametrize("parts_off", [False, True])
+def test_it_opens_a_lock_that_chance_opens_once_in_81_tries(parts_off: bool) -> None:
+    config = RainbowConfig(hidden_dim=32, n_step=3, v_min=0.0, v_max=5.0, lr=3e-3, target_every=20, sigma0=0.5)
+    if parts_off:
+        config = replace(
+            config, double=False, dueling=False, atoms=1, noisy=False, prioritised=False, epsilon_steps=300
+        )
+    parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "encoder": IdentityConfig(), "augment": NoChange()}
+    parts |= {"aux": {}, "device": torch.device("cpu"), "seed": 0, "compile": "off"}
+    agent = config.make(spaces.Box(0, 1, (Lock.LENGTH,), np.float32), ACTIONS, **parts)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # its products are too small to share out
+    lock = Lock(seed=1)
+    agent.begin(obs := lock.obs())
+    for step in range(500):
+        action = agent.act(obs, explore=True) if step > 50 else agent.random_actions(1)
+        outcome = lock.step(int(action[0]))
+        agent.observe(action, outcome)
+        obs = outcome.obs
+        if step > 50:
+            agent.update()
+    torch.set_num_threads(threads)
+    lock.place = 0
+    rewards = [float(lock.step(int(agent.act(lock.obs(), explore=False)[0])).reward[0]) for _ in range(Lock.LENGTH)]
+    assert rewards == [1.0] * Lock.LENGTH
