@@ -142,7 +142,7 @@ def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> di
         "table": {"columns": columns(suite), "rows": [r for data in found for r in table(suite, data, found[data])]},
         "lines": lines(suite, found),
         "tasks": {
-            data: {arm: describe(first[data, arm], seeds) for arm, seeds in arms.items()}
+            data: {arm: describe(first[data, arm], seeds, curve=suite == "collapse") for arm, seeds in arms.items()}
             for data, arms in found.items()
         },
     }
@@ -150,9 +150,21 @@ def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> di
 
 def lines(suite: str, found: Mapping[str, Mapping[str, Mapping[int, Outcome]]]) -> dict[str, str]:
     """Return a sentence per method, for its page."""
-    if suite != "digits":
-        return {}
-    return {arm: sentence(next(iter(seeds.values()))) for arm, seeds in found["digits"].items()}
+    outcomes = {arm: next(iter(seeds.values())) for arm, seeds in found.get("digits", {}).items()}
+    if suite == "digits":
+        return {arm: sentence(outcome) for arm, outcome in outcomes.items()}
+    pairs = {arm: without for arm, (without, _) in GUARDS.items() if {arm, without} <= outcomes.keys()}
+    return {
+        arm: f"Twice as long: {decline(outcomes[arm])}; {without[len(arm) + 1 :]}: {decline(outcomes[without])}."
+        for arm, without in pairs.items()
+    }
+
+
+def decline(outcome: Outcome) -> str:
+    """Say how far the projections spread over the sphere, and what neighbours still tell."""
+    rank, uniformity = (outcome.meters[f"rep/embedding/{name}"] for name in ("effective_rank", "uniformity"))
+    accuracy = 100 * outcome.probes["encoder"]["knn_accuracy"]
+    return f"effective rank {rank:.1f}, uniformity {uniformity:.2f}, nearest neighbours {accuracy:.1f} %"
 
 
 def sentence(outcome: Outcome) -> str:
@@ -170,8 +182,8 @@ LIMITS = {
 }
 
 
-def describe(run: Run, seeds: Mapping[int, Outcome]) -> dict[str, object]:
-    """Return a method's command and, by seed, its probes, meters and curve."""
+def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str, object]:
+    """Return a method's command and, by seed, its probes, meters and, if asked for, both over the updates."""
     return {
         "command": " ".join(["python", *run.command(Path("runs"))]),
         "seeds": {
@@ -181,7 +193,7 @@ def describe(run: Run, seeds: Mapping[int, Outcome]) -> dict[str, object]:
                     for name, values in outcome.probes.items()
                 },
                 "meters": {name: round(value, 4) for name, value in outcome.meters.items()},
-                "curve": list(outcome.curve),
+                **({"curve": list(outcome.curve)} if curve else {}),
             }
             for seed, outcome in seeds.items()
         },
