@@ -53,7 +53,7 @@ def test_choices_are_those_of_the_configs() -> None:
     ):
         named = set(re.findall(r"`(\w+)`", row))
         there = {
-            path.stem.removesuffix("_state").removesuffix("_pretrain")
+            path.stem.removesuffix("_state").removesuffix("_pretrain").removesuffix("_atari")
             for path in (ROOT / "configs" / group).glob("*.yaml")
         } - {"auto"}
         assert named == there, group
