@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from ale_py import roms
+from ale_py import ALEInterface, roms
 
 SCORES = {
     "alien": (227.8, 7127.7),
@@ -53,7 +53,7 @@ def find_game(name: str) -> str:
 
 
 def rom_path(game: str) -> Path:
-    """Return the file of a known game. Raises RuntimeError, in one line, if it is not there or damaged."""
+    """Return the file of a known game. Raises RuntimeError, in one line, if it is missing, damaged or not playable."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it announces ALE_ROMS_DIR
             path = roms.get_rom_path(game)
@@ -63,6 +63,8 @@ def rom_path(game: str) -> Path:
         line = " ".join(str(error).split())
         raise RuntimeError(f"no sound ROM of {game} in {folder} ({line}): {advice}") from error
     assert path is not None, game
+    if ALEInterface.isSupportedROM(path) is None:  # loading it would end the process
+        raise RuntimeError(f"env.game={game} is for several players only, which the ALE does not run")
     return Path(path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
+from rlrep.runtime import registry
 from rlrep.runtime.cli import read_arguments
 from rlrep.runtime.compose import compose_run
 from rlrep.runtime.overrides import expand
@@ -52,11 +53,7 @@ def test_choices_are_those_of_the_configs() -> None:
         r"^\| `(agent|aux|augment|encoder|preset|logger|method|data)` \| (.*) \|$", TEXT, re.MULTILINE
     ):
         named = set(re.findall(r"`(\w+)`", row))
-        there = {
-            path.stem.removesuffix("_state").removesuffix("_pretrain").removesuffix("_atari")
-            for path in (ROOT / "configs" / group).glob("*.yaml")
-        } - {"auto"}
-        assert named == there, group
+        assert named == set(registry.visible(group)), group
 
 
 def test_python_example_runs() -> None:
