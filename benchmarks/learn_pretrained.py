@@ -20,7 +20,7 @@ FULL_SIZE = (f"env={ENV}", "preset=cpu", "augment=random_shift", "aux=none", "vi
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--method", default="simclr", help="that pretrains the encoder")
-    parser.add_argument("--env-steps", type=int, default=32_000)
+    parser.add_argument("--env-steps", type=int, default=24_000)
 
 
 def plan(options: argparse.Namespace) -> Study:
