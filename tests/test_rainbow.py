@@ -290,19 +290,13 @@ def test_every_head_trains_on_its_encoding(name: str) -> None:
 
 def test_states_and_other_encoders_serve_it() -> None:
     for agent in (
-        make_rainbow(pixels=False, aux=BOTH_STATES),
+        make_rainbow(pixels=False, aux={"curl": InstanceContrast(), "return_contrast": HEADS["return_contrast"]}),
         make_rainbow(pixels=False, encoder=IdentityConfig(), augment=NoChange()),
         make_rainbow(encoder=ImpalaConfig(channels=(4, 4), blocks=1, latent_dim=6)),
         make_rainbow(config=replace(SMALL, precision="bf16")),
     ):
         agent.update()
         assert agent.nonfinite() == []
-
-
-BOTH_STATES: dict[str, AuxConfig] = {
-    "curl": InstanceContrast(),
-    "return_contrast": ReturnContrast(mode="reward_event", hidden_dim=8, embedding_dim=8),
-}
 
 
 def test_misfits_are_refused_in_words() -> None:
