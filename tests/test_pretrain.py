@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
     ("words", "message", "code"),
     [
         (("method=simcrl",), "did you mean simclr? valid: autoencoder, barlow_twins", 2),
-        (("data=digit",), "did you mean digits? valid: cifar10", 2),
+        (("data=digit",), "did you mean digits? valid: atari_frames, cifar10", 2),
         (("encoder=resnet",), "did you mean resnet18?", 2),
         (("augment=milde",), "did you mean mild?", 2),
         (("data=folder",), "data.path has no value yet", 2),

@@ -252,7 +252,7 @@ def test_close_leaves_nothing_and_may_be_repeated() -> None:
 
 
 PARENT = """
-import sys, time, os
+import sys, time, os, signal
 import numpy as np
 from rlrep.envs.toy import ToyState
 from rlrep.envs.vector import make_vector
@@ -261,6 +261,7 @@ if __name__ == "__main__":
     vector.reset()
     pids = [worker._process.pid for worker in vector._workers]
     torch = any("torch" in open(f"/proc/{pid}/maps").read() for pid in pids)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
     try:
         print(*pids, torch, flush=True)
         time.sleep(60)
