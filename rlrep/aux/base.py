@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeVar
 from gymnasium import spaces
 from torch import Tensor
 
-from rlrep.replay.batch import Batch, Needs
+from rlrep.nn.gaussians import Gaussians
+from rlrep.replay.batch import Batch, Needs, Transitions
 
 Metrics = dict[str, Tensor]
 """Detached scalar tensors by name; read back only when logged."""
@@ -25,10 +26,14 @@ class Encoders:
     """Encoders for what the RL batch lacks: observations (as in `Batch`) to latents `(B, D)`.
 
     online: with gradient. target: the EMA copy, without.
+    online_context, target_context: the same for transitions, of agents that encode these: R windows to one Gaussian
+    per transition (or a single one per window, from a recurrent encoder).
     """
 
     online: Callable[[Tensor], Tensor]
     target: Callable[[Tensor], Tensor]
+    online_context: Callable[[Transitions], Gaussians] | None = None
+    target_context: Callable[[Transitions], Gaussians] | None = None
 
 
 class AuxTask(Protocol):

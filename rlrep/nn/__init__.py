@@ -2,6 +2,7 @@
 
 from .encoder_file import EncoderFile, load_encoder, read_encoder, save_encoder
 from .encoders import Encoder, EncoderConfig, IdentityConfig, LoadableEncoder, MLPEncoderConfig, PixelEncoderConfig
+from .gaussians import Gaussians, product, standard_normal
 from .impala import ImpalaConfig
 from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal
 from .lars import LARS, warmup_cosine
@@ -14,6 +15,7 @@ __all__ = [
     "EncoderConfig",
     "EncoderFile",
     "EnsembleLinear",
+    "Gaussians",
     "IdentityConfig",
     "ImpalaConfig",
     "LoadableEncoder",
@@ -24,7 +26,9 @@ __all__ = [
     "delta_orthogonal_",
     "init_orthogonal",
     "load_encoder",
+    "product",
     "read_encoder",
     "save_encoder",
+    "standard_normal",
     "warmup_cosine",
 ]

@@ -1,6 +1,6 @@
 """Replay: one store, sampled by index, with what heads need added to the batch."""
 
-from .batch import UNKNOWN, Batch, Extra, Later, Needs, Pairs, ReturnLabels, Time
+from .batch import UNKNOWN, Batch, Extra, Later, Needs, Pairs, ReturnLabels, Time, Transitions, Windows, WindowSpec
 from .ring import Ring
 from .spec import Priority, ReplaySpec
 from .store import Replay
@@ -18,4 +18,7 @@ __all__ = [
     "ReturnLabels",
     "Ring",
     "Time",
+    "Transitions",
+    "WindowSpec",
+    "Windows",
 ]

@@ -33,6 +33,23 @@ class ReturnLabels:
 
 
 @dataclass(frozen=True)
+class WindowSpec:
+    """Two windows of transitions per row (TCL, Wang et al. 2021, arXiv 2103.06386).
+
+    length: transitions in each, W. rows: how many pairs of windows; None = as many as the agent's meta-batch has tasks.
+    positives: both windows from one trajectory, or from two drawn independently of the same task.
+    ordered: W transitions in a row; false: W independent draws from the trajectory.
+    disjoint: windows of one trajectory share no transition (needs 2 W transitions, ordered).
+    """
+
+    length: int
+    rows: int | None = None
+    positives: Literal["same_trajectory", "same_task"] = "same_trajectory"
+    ordered: bool = True
+    disjoint: bool = True
+
+
+@dataclass(frozen=True)
 class Needs:
     """Extra fields a head wants in the batch.
 
@@ -43,6 +60,7 @@ class Needs:
     bins: the return bins of the RL batch's rows, by these labels' bins, binning and discount.
     time: when in which episode the rows were seen, those of `pairs` too.
     noise: numbers from U[0, 1) per row, for heads whose loss is random.
+    windows: pairs of transition windows, from episodes that are stored whole enough.
     view: augmentation of everything this head adds; None = the agent's own.
     """
 
@@ -55,6 +73,7 @@ class Needs:
     bins: ReturnLabels | None = None
     time: bool = False
     noise: int = 0
+    windows: WindowSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,31 @@ class Later:
 
 
 @dataclass(frozen=True)
+class Transitions:
+    """R windows of W transitions: obs, next_obs `(R, W, ...)`, action `(R, W, A)` or int64 `(R, W)`, reward `(R, W)`."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+
+
+@dataclass(frozen=True)
+class Windows:
+    """R pairs of windows, see `WindowSpec`.
+
+    valid `(R,)` bool: the row could be drawn; where not, its content means nothing.
+    group `(R,)` int64: whom a row must not repel, because it comes from the same source: the task where there are
+        several, else the episode.
+    """
+
+    first: Transitions
+    second: Transitions
+    valid: Tensor
+    group: Tensor
+
+
+@dataclass(frozen=True)
 class Extra:
     """What one head asked for.
 
@@ -118,6 +162,7 @@ class Extra:
     bins: Tensor | None = None
     time: Time | None = None
     noise: Tensor | None = None
+    windows: Windows | None = None
 
     def viewed(self, view: Callable[[Tensor], Tensor]) -> "Extra":
         """Return the same with every observation `(B, ...)` under `view`."""
@@ -144,6 +189,7 @@ class Batch:
     extra: by head name.
     weight: float32 `(B,)`, importance weights of a prioritised draw, the largest 1; else None.
     rows: int64 `(B,)`, numbers of the transitions of a prioritised draw, for `Replay.update_priorities`; else None.
+    context: `(T, W)` transitions of the T tasks of a meta-batch, whose B / T rows follow each other; else None.
     """
 
     obs: Tensor
@@ -154,3 +200,4 @@ class Batch:
     extra: Mapping[str, Extra] = field(default_factory=dict)
     weight: Tensor | None = None
     rows: Tensor | None = None
+    context: Transitions | None = None
