@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from time import perf_counter
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlrep.aux import AuxConfig, AuxTask, Metrics, fitted
+from rlrep.aux import AuxConfig, AuxTask, Metrics
 from rlrep.nn import Encoder, EncoderConfig
 from rlrep.nn.graph import CompileMode, GraphedStep
 from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch, Priority, Replay, ReplaySpec
+from rlrep.replay import Batch, Needs, Priority, ReplaySpec, Ring
 from rlrep.views import View
 
 from .heads import Heads, Scalars
@@ -102,10 +101,23 @@ class Outcome:
     priorities: Tensor | None = None
 
 
-class Learner(ABC, Generic[N]):
-    """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.runtime.protocols.Agent`.
+class Stored(Protocol):
+    """What a learner asks of its replay, beside samples."""
 
-    A subclass acts, draws its noise, and says what one update computes; it sets `_optimisers`.
+    rings: dict[str, Ring]
+
+    def describe(self) -> str: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, tree: Mapping[str, Any]) -> None: ...
+
+
+R = TypeVar("R", bound=Stored)
+
+
+class Learner(ABC, Generic[N, R]):
+    """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.runtime.protocols`.
+
+    A subclass acts, samples, draws its noise, and says what one update computes; it sets `_optimisers`.
     """
 
     title: str
@@ -115,25 +127,23 @@ class Learner(ABC, Generic[N]):
         self,
         setting: Setting,
         make_networks: Callable[[tuple[int, ...]], N],
-        spec: ReplaySpec,
+        make_heads: Callable[[N], dict[str, AuxTask]],
+        make_replay: Callable[[Mapping[str, Needs]], R],
         *,
-        batch_size: int,
         precision: Precision,
     ) -> None:
         self.device, self.augment, self.updates = setting.device, setting.augment, 0
-        self._batch_size, self._precision = batch_size, precision
-        self._channels = spec.frame_shape[0]
+        self._precision = precision
         with torch.random.fork_rng():
             torch.manual_seed(setting.seed)
-            shape = setting.view_shape
-            self.nets = make_networks(shape)
-            tasks = _make_heads(setting, shape, self.nets.encoder)
+            self.nets = make_networks(setting.view_shape)
+            tasks = make_heads(self.nets)
         self.heads = nn.ModuleDict(tasks).to(self.device)  # type: ignore[arg-type]  # heads are modules
         self.nets.to(self.device)
         self._heads = Heads(tasks, {name: head.weight for name, head in setting.aux.items()})
         needs = {name: task.needs for name, task in tasks.items()}
         self.views = {name: need.view or self.augment for name, need in needs.items()}
-        self.replay = Replay(spec, device=self.device, seed=setting.seed + 1, needs=needs)
+        self.replay = make_replay(needs)
         self.rings = self.replay.rings
         self._act_generator, self._update_generator = (
             torch.Generator(self.device).manual_seed(setting.seed + k) for k in (2, 3)
@@ -149,12 +159,8 @@ class Learner(ABC, Generic[N]):
     # What a subclass gives
 
     @abstractmethod
-    def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[Any]:
-        """Return actions `(N, ...)` for stacked observations `(N, ...)`."""
-
-    @abstractmethod
-    def random_actions(self, count: int) -> NDArray[Any]:
-        """Return uniform actions `(count, ...)`."""
+    def _sample(self) -> Batch:
+        """Draw the update's batch."""
 
     @abstractmethod
     def _draw_noise(self, batch: Batch) -> Tensor:
@@ -172,32 +178,6 @@ class Learner(ABC, Generic[N]):
     def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
         """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
 
-    # Experience
-
-    def begin(self, obs: NDArray[Any]) -> None:
-        """Take the first observations `(N, ...)` of new episodes."""
-        self.replay.begin(self._newest(obs))
-
-    def observe(self, action: NDArray[Any], step: Any) -> None:
-        """Store one vector step (a `rlrep.runtime.protocols.Step`)."""
-        self.replay.add(
-            action,
-            step.reward,
-            step.terminated,
-            step.truncated,
-            self._newest(step.final_obs),
-            self._newest(step.obs),
-            step.died,
-        )
-
-    def ready(self) -> bool:
-        """Whether an update has something to sample."""
-        return self.replay.can_sample()
-
-    def _newest(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """The newest frame of stacked observations `(N, S*C, ...)`."""
-        return obs[:, -self._channels :]
-
     # Learning
 
     def update(self) -> None:
@@ -210,12 +190,11 @@ class Learner(ABC, Generic[N]):
         outcome = self._step(self._last, self._due())
         for task in self._heads.tasks.values():
             task.after_update()
-        if outcome.priorities is not None and batch.rows is not None:
-            self.replay.update_priorities(batch.rows, outcome.priorities)
+        self._learnt(batch, outcome)
         self._keep(outcome.metrics)
 
-    def _sample(self) -> Batch:
-        return self.replay.sample(self._batch_size)
+    def _learnt(self, batch: Batch, outcome: Outcome) -> None:
+        """Take back to the replay what the update found."""
 
     def _view(self, batch: Batch) -> Batch:
         """Augment the RL batch, and every head's extra observations with the head's own view."""
@@ -249,12 +228,12 @@ class Learner(ABC, Generic[N]):
 
     def _diagnose(self) -> dict[str, float]:
         """Recompute the last batch's losses for its meters."""
-        if self._last is None or not list(self.nets.encoder.parameters()):
+        if self._last is None:
             return {}
         self.heads.eval()
-        scalars = Scalars.stack(self._meters(*self._last))
+        meters = self._meters(*self._last)
         self.heads.train()
-        return scalars.read()
+        return Scalars.stack(meters).read() if meters else {}
 
     def nonfinite(self) -> list[str]:
         """Name the terms of the last update that are NaN or infinite (reads from the device)."""
@@ -305,14 +284,3 @@ class Learner(ABC, Generic[N]):
 def trained(*modules: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that an optimiser owns: a frozen body's have none."""
     return [p for module in modules for p in module.parameters() if p.requires_grad]
-
-
-def _make_heads(setting: Setting, obs_shape: tuple[int, ...], encoder: Encoder) -> dict[str, AuxTask]:
-    if setting.aux and not list(encoder.parameters()):
-        raise ValueError(
-            f"aux={','.join(setting.aux)} has no encoder to train: choose encoder=mlp instead of encoder=identity"
-        )
-    return {
-        name: fitted(head, obs_shape).make(name, encoder.latent_dim, setting.action_space)
-        for name, head in setting.aux.items()
-    }

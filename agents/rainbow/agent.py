@@ -18,7 +18,8 @@ from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Priority
 from rlrep.views import View
 
-from ..learner import Due, Inputs, Learner, Outcome, Precision, Setting, trained
+from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
+from ..online import OnlineLearner
 from .networks import Networks, QHead
 from .update import diagnose, expected, gradients
 
@@ -109,7 +110,7 @@ class RainbowConfig:
         return Rainbow(self, setting)
 
 
-class Rainbow(Learner[Networks]):
+class Rainbow(OnlineLearner[Networks]):
     """Values of discrete actions: everything in one loss and one optimiser."""
 
     title = "Rainbow"
@@ -211,7 +212,7 @@ class Rainbow(Learner[Networks]):
             nets.target_head.update()
         return Outcome([found.metrics], found.priorities)
 
-    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
+    def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
         return diagnose(self.nets, self._heads, batch, noise, double=self.config.double)
 
 

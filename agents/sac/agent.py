@@ -19,7 +19,8 @@ from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch
 from rlrep.views import View
 
-from ..learner import Due, Inputs, Learner, Outcome, Precision, Setting, trained
+from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
+from ..online import OnlineLearner
 from .networks import Actor, TwinQ
 from .update import Networks, TemperatureLoss, actor_gradients, critic_gradients, diagnose
 
@@ -86,7 +87,7 @@ class SACConfig:
         )
 
 
-class SAC(Learner[Networks]):
+class SAC(OnlineLearner[Networks]):
     """Soft actor-critic: the actor's and the temperature's losses run on the critic's stored encoding."""
 
     title = "SAC"
@@ -160,7 +161,7 @@ class SAC(Learner[Networks]):
             self.nets.target_encoder.update()
         return Outcome(metrics)
 
-    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
+    def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
         return diagnose(self.nets, self._heads, batch, noise[0])
 
     def _make_optimisers(self) -> None:

@@ -1,0 +1,102 @@
+"""Agents that learn while they act in one task: heads on observations, the replay of one stream of steps."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlrep.aux import AuxTask, Metrics, fitted
+from rlrep.nn import Encoder
+from rlrep.replay import Batch, Replay, ReplaySpec
+
+from .learner import Learner, Networks, Outcome, Precision, Setting
+
+N = TypeVar("N", bound=Networks)
+
+
+class OnlineLearner(Learner[N, Replay]):
+    """A learner on a `rlrep.replay.Replay`. See `rlrep.runtime.protocols.Agent`."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        make_networks: Callable[[tuple[int, ...]], N],
+        spec: ReplaySpec,
+        *,
+        batch_size: int,
+        precision: Precision,
+    ) -> None:
+        self._batch_size, self._channels = batch_size, spec.frame_shape[0]
+        replay = partial(Replay, spec, device=setting.device, seed=setting.seed + 1)
+        super().__init__(
+            setting,
+            make_networks,
+            lambda nets: make_heads(setting, nets.encoder),
+            lambda needs: replay(needs=needs),
+            precision=precision,
+        )
+
+    @abstractmethod
+    def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[Any]:
+        """Return actions `(N, ...)` for stacked observations `(N, ...)`."""
+
+    @abstractmethod
+    def random_actions(self, count: int) -> NDArray[Any]:
+        """Return uniform actions `(count, ...)`."""
+
+    def begin(self, obs: NDArray[Any]) -> None:
+        """Take the first observations `(N, ...)` of new episodes."""
+        self.replay.begin(self._newest(obs))
+
+    def observe(self, action: NDArray[Any], step: Any) -> None:
+        """Store one vector step (a `rlrep.runtime.protocols.Step`)."""
+        self.replay.add(
+            action,
+            step.reward,
+            step.terminated,
+            step.truncated,
+            self._newest(step.final_obs),
+            self._newest(step.obs),
+            step.died,
+        )
+
+    def ready(self) -> bool:
+        """Whether an update has something to sample."""
+        return self.replay.can_sample()
+
+    def _newest(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """The newest frame of stacked observations `(N, S*C, ...)`."""
+        return obs[:, -self._channels :]
+
+    def _sample(self) -> Batch:
+        return self.replay.sample(self._batch_size)
+
+    def _learnt(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome.priorities is not None and batch.rows is not None:
+            self.replay.update_priorities(batch.rows, outcome.priorities)
+
+    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return nothing where there is no encoder to know anything of."""
+        return self._encoder_meters(batch, noise) if list(self.nets.encoder.parameters()) else {}
+
+    @abstractmethod
+    def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
+
+
+def make_heads(setting: Setting, encoder: Encoder) -> dict[str, AuxTask]:
+    """Build every head on the latent. Raises ValueError if there is nothing to train, or a head does not fit."""
+    if setting.aux and not list(encoder.parameters()):
+        raise ValueError(
+            f"aux={','.join(setting.aux)} has no encoder to train: choose encoder=mlp instead of encoder=identity"
+        )
+    for name, head in setting.aux.items():
+        if not hasattr(head, "make"):
+            raise ValueError(f"aux={name} tells tasks apart, so it needs a family of them: use it with agent=pearl")
+    return {
+        name: fitted(head, setting.view_shape).make(name, encoder.latent_dim, setting.action_space)
+        for name, head in setting.aux.items()
+    }
