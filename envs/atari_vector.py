@@ -50,6 +50,10 @@ class AtariVector:
         self._begin(np.arange(self.num_envs), seeds or self._next_seeds())
         return np.array(self._obs)
 
+    def set_task(self, index: int, task: Any) -> None:
+        """Raise ValueError: a game has no tasks."""
+        raise ValueError("Atari games have no tasks: choose a task family, such as env=point_robot")
+
     def restart(self, index: int, seed: int) -> Array:
         """Start the game of `seed` in place of game `index`; return its observation."""
         self._begin(np.array([index]), [seed])
@@ -89,6 +93,7 @@ class AtariVector:
             died=np.zeros(self.num_envs, np.bool_),
             success=np.full(self.num_envs, np.nan, np.float32),
             score=score,
+            context_reward=np.full(self.num_envs, np.nan, np.float32),
         )
 
     def render(self, index: int) -> NDArray[np.uint8]:
@@ -135,9 +140,8 @@ class AtariVector:
         self._lost = False
         none, all_ = np.zeros(self.num_envs, np.bool_), np.ones(self.num_envs, np.bool_)
         nothing = np.full(self.num_envs, np.nan, np.float32)
-        return Step(
-            self._obs.copy(), self._obs.copy(), np.zeros(self.num_envs, np.float32), none, all_, all_, nothing, nothing
-        )
+        obs, zeros = self._obs.copy(), np.zeros(self.num_envs, np.float32)
+        return Step(obs, obs.copy(), zeros, none, all_, all_, nothing, nothing, nothing)
 
 
 class Screen:

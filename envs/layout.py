@@ -25,6 +25,7 @@ class Arrays:
     reward: NDArray[np.float32]
     success: NDArray[np.float32]
     score: NDArray[np.float32]
+    context_reward: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     file: int
@@ -52,6 +53,7 @@ def step_into(env: Any, arrays: Arrays, index: int) -> None:
     obs, reward, terminated, truncated, info = env.step(arrays.actions[index])
     arrays.reward[index], arrays.success[index] = reward, info.get("success", np.nan)
     arrays.score[index] = info.get("score", np.nan)
+    arrays.context_reward[index] = info.get("context_reward", np.nan)
     arrays.terminated[index], arrays.truncated[index] = terminated, truncated
     if terminated or truncated:
         arrays.final_obs[index] = obs
@@ -66,7 +68,7 @@ def _layout(
     actions = ((num_envs, *(action_space.shape or ())), action_space.dtype)
     flag = ((num_envs,), np.bool_)
     number = ((num_envs,), np.float32)
-    return [obs, obs, actions, number, number, number, flag, flag]
+    return [obs, obs, actions, number, number, number, number, flag, flag]
 
 
 def _slice(
@@ -78,8 +80,7 @@ def _slice(
         count = int(np.prod(shape))
         arrays.append(np.frombuffer(memory, dtype, count, offset).reshape(shape))
         offset += _padded(shape, dtype)
-    obs, final_obs, actions, reward, success, score, terminated, truncated = arrays
-    return Arrays(obs, final_obs, actions, reward, success, score, terminated, truncated, file)
+    return Arrays(*arrays, file=file)
 
 
 def _padded(shape: tuple[int, ...], dtype: Any) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .layout import Arrays, allocate, step_into
 from .process import WorkerDied, WorkerProcess
+from .tasks import Task, give_task, task_from, task_state
 
 Array = NDArray[Any]
 Tree = Any
@@ -31,6 +32,7 @@ class Step:
     reward, terminated, truncated `(N,)`. died `(N,)`: the worker was lost; its episode must not be trained on.
     success `(N,)`: flag of the step, NaN where the environment has none.
     score `(N,)`: raw return of the whole game on the step that really ended it (see `gives_score`), else NaN.
+    context_reward `(N,)`: the reward as known at test, where training is given a denser one; NaN = `reward`.
     """
 
     obs: Array
@@ -41,6 +43,7 @@ class Step:
     died: NDArray[np.bool_]
     success: NDArray[np.float32]
     score: NDArray[np.float32]
+    context_reward: NDArray[np.float32]
 
 
 class EnvConfig(Protocol):
@@ -73,6 +76,7 @@ class InlineVector:
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
         self.frame_stack, self.action_repeat = first.frame_stack, first.action_repeat
         self.gives_score: bool = getattr(first, "gives_score", False)
+        self._tasks: list[Task | None] = [None] * len(seeds)
         self._arrays = allocate(self.num_envs, first.observation_space, first.action_space)
 
     def reset(self, seeds: list[int] | None = None) -> Array:
@@ -80,6 +84,11 @@ class InlineVector:
         for index, env in enumerate(self._envs):
             self._arrays.obs[index] = env.reset(seed=seeds[index] if seeds else None)[0]
         return np.array(self._arrays.obs)
+
+    def set_task(self, index: int, task: Task) -> None:
+        """Give environment `index` its task from the next episode on. Raises ValueError where it has no tasks."""
+        give_task(self._envs[index], task)
+        self._tasks[index] = task
 
     def restart(self, index: int, seed: int) -> Array:
         """Start the episode of `seed` in environment `index`; return its observation."""
@@ -102,12 +111,14 @@ class InlineVector:
 
     def state(self) -> list[Tree]:
         """Return every environment's state."""
-        return [{"env": env.state()} for env in self._envs]
+        pairs = zip(self._envs, self._tasks, strict=True)
+        return [{"env": env.state(), "task": task_state(task)} for env, task in pairs]
 
     def load_state(self, states: list[Tree]) -> Array:
         """Load every environment's state; return observations `(N, ...)`."""
         for index, (env, state) in enumerate(zip(self._envs, states, strict=True)):
             self._arrays.obs[index] = env.load_state(state["env"])
+            self._tasks[index] = task_from(state.get("task"))
         return np.array(self._arrays.obs)
 
     def close(self) -> None:
@@ -125,6 +136,7 @@ class WorkerVector:
         self._config = config
         self._seeds, self._restarts = list(seeds), [0] * len(seeds)
         self._deaths = [0] * len(seeds)  # in a row
+        self._tasks: list[Task | None] = [None] * len(seeds)
         self._lost = [False] * len(seeds)  # died and replaced, not yet reported by a step
         self._workers: list[WorkerProcess] = []
         try:
@@ -148,6 +160,11 @@ class WorkerVector:
         self._lost = [False] * self.num_envs
         self._ask_all([("reset", seeds[index] if seeds else None) for index in range(self.num_envs)])
         return np.array(self._arrays.obs)
+
+    def set_task(self, index: int, task: Task) -> None:
+        """Give environment `index`, and its replacements, the task from the next episode on. Raises ValueError."""
+        self._tasks[index] = task
+        self._ask(index, ("set_task", task))
 
     def restart(self, index: int, seed: int) -> Array:
         """Start the episode of `seed` in environment `index`; return its observation."""
@@ -184,17 +201,19 @@ class WorkerVector:
         return np.asarray(self._ask(index, ("render", None)), np.uint8)
 
     def state(self) -> list[Tree]:
-        """Return every environment's state and what its replacements would be seeded with."""
+        """Return every environment's state and what its replacements would be given."""
         envs = self._ask_all([("state", None)] * self.num_envs)
+        kept = zip(envs, self._tasks, self._seeds, self._restarts, self._lost, strict=True)
         return [
-            {"env": env, "seed": self._seeds[i], "restarts": self._restarts[i], "lost": self._lost[i]}
-            for i, env in enumerate(envs)
+            {"env": env, "task": task_state(task), "seed": seed, "restarts": restarts, "lost": lost}
+            for env, task, seed, restarts, lost in kept
         ]
 
     def load_state(self, states: list[Tree]) -> Array:
         """Load every environment's state; return observations `(N, ...)`."""
         for index, state in enumerate(states):
             self._seeds[index] = state.get("seed", self._seeds[index])
+            self._tasks[index] = task_from(state.get("task"))
             self._restarts[index], self._lost[index] = state.get("restarts", 0), state.get("lost", False)
         self._ask_all([("load_state", state["env"]) for state in states])
         return np.array(self._arrays.obs)
@@ -235,7 +254,7 @@ class WorkerVector:
                 return self._workers[index].receive()
             except WorkerDied as death:
                 self._replace(index, death)
-                self._lost[index] = message[0] in ("state", "render")
+                self._lost[index] = message[0] in ("state", "render", "set_task")
                 sent = self._workers[index].send(message)
 
     def _replace(self, index: int, death: WorkerDied) -> None:
@@ -257,6 +276,9 @@ class WorkerVector:
                 self._workers[index] = worker = WorkerProcess(self._config, self._restart_seed(index), index)
                 worker.receive()
                 self._attach(worker)
+                if self._tasks[index] is not None:
+                    worker.send(("set_task", self._tasks[index]))
+                    worker.receive()
                 worker.send(("reset", None))
                 worker.receive()
                 return
@@ -270,7 +292,8 @@ class WorkerVector:
     def _drop_episode(self, index: int) -> None:
         arrays = self._arrays
         arrays.final_obs[index] = arrays.obs[index]
-        arrays.reward[index], arrays.success[index], arrays.score[index] = 0.0, np.nan, np.nan
+        arrays.reward[index] = 0.0
+        arrays.success[index] = arrays.score[index] = arrays.context_reward[index] = np.nan
         arrays.terminated[index], arrays.truncated[index] = False, True
 
 
@@ -328,6 +351,7 @@ def _read(arrays: Arrays, died: NDArray[np.bool_]) -> Step:
         died=died,
         success=arrays.success.copy(),
         score=arrays.score.copy(),
+        context_reward=arrays.context_reward.copy(),
     )
     ended = step.terminated | step.truncated
     if not ended.any():

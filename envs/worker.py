@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from .layout import Arrays, attach, step_into
+from .tasks import give_task
 
 
 def main() -> None:
@@ -60,6 +61,8 @@ def _answer(env: Any, arrays: Arrays, index: int, command: str, payload: Any) ->
         return step_into(env, arrays, index)
     if command == "reset":
         arrays.obs[index] = env.reset(seed=payload)[0]
+    elif command == "set_task":
+        give_task(env, payload)
     elif command == "load_state":
         arrays.obs[index] = env.load_state(payload)
     elif command == "state":

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.replay.ring import Ring
-from rlrep.runtime.protocols import Array, Step, Tree
+from rlrep.runtime.protocols import Array, Step, Task, Tree
 
 EPISODE = 7
 
@@ -31,6 +31,9 @@ class FakeEnvs:
         self._steps[:] = 0
         return self._obs()
 
+    def set_task(self, index: int, task: Task) -> None:
+        raise ValueError("no tasks here")
+
     def restart(self, index: int, seed: int) -> Array:
         self._seeds[index], self._steps[index] = seed, 0
         return np.array(self._obs()[index])
@@ -50,7 +53,7 @@ class FakeEnvs:
         ones = np.ones(self.num_envs, np.float32)
         success = np.where(truncated, 1.0, 0.0).astype(np.float32)
         never, score = np.zeros(self.num_envs, bool), np.full(self.num_envs, np.nan, np.float32)
-        return Step(self._obs(), final_obs, ones, never, truncated | died, died, success, score)
+        return Step(self._obs(), final_obs, ones, never, truncated | died, died, success, score, score)
 
     def render(self, index: int) -> Any:
         return np.full((20, 30, 3), int(self._steps[index]), np.uint8)

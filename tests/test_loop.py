@@ -514,7 +514,7 @@ def test_where_there_are_scores_whole_games_are_metered() -> None:
     def step(*, lost_life: bool, score: float) -> Step:
         ended = np.array([lost_life or not math.isnan(score), False])
         scores = np.array([score, np.nan], np.float32)
-        return Step(scores, scores, np.ones(2, np.float32), ended, never, never, scores, scores)
+        return Step(scores, scores, np.ones(2, np.float32), ended, never, never, scores, scores, scores)
 
     for _ in range(3):
         meter.add(step(lost_life=True, score=math.nan))

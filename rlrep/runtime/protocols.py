@@ -27,6 +27,7 @@ class Step:
     died `(N,)` bool: the worker was lost; its episode ends here and must not be trained on.
     success `(N,)`: flag of the step, NaN where the env has none.
     score `(N,)`: raw return of the whole game on the step that really ended it (see `gives_score`), else NaN.
+    context_reward `(N,)`: the reward as known at test, where training is given a denser one; NaN = `reward`.
     """
 
     obs: Array
@@ -37,11 +38,24 @@ class Step:
     died: NDArray[np.bool_]
     success: NDArray[np.float32]
     score: NDArray[np.float32]
+    context_reward: NDArray[np.float32]
+
+
+class Task(Protocol):
+    """One task of a family (`envs/tasks.py`). vector: what an agent that may see the task is shown."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> dict[str, Any]: ...
+    @property
+    def vector(self) -> tuple[float, ...]: ...
 
 
 class VectorEnv(Protocol):
     """N environments stepped together (`envs/vector.py`).
 
+    set_task: the task of one environment from its next episode on (ValueError where there are none).
     gives_score: whether `Step.score` counts in place of an episode's summed rewards (which may be clipped, and episodes
     parts of games).
     """
@@ -54,6 +68,7 @@ class VectorEnv(Protocol):
     gives_score: bool
 
     def reset(self, seeds: list[int] | None = None) -> Array: ...
+    def set_task(self, index: int, task: Task) -> None: ...
     def restart(self, index: int, seed: int) -> Array: ...
     def step_async(self, actions: Array) -> None: ...
     def step_wait(self) -> Step: ...
