@@ -80,7 +80,8 @@ def _slice(
         count = int(np.prod(shape))
         arrays.append(np.frombuffer(memory, dtype, count, offset).reshape(shape))
         offset += _padded(shape, dtype)
-    return Arrays(*arrays, file=file)
+    obs, final_obs, actions, reward, success, score, context_reward, terminated, truncated = arrays
+    return Arrays(obs, final_obs, actions, reward, success, score, context_reward, terminated, truncated, file)
 
 
 def _padded(shape: tuple[int, ...], dtype: Any) -> int:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rlrep.nn import EnsembleLinear
+from rlrep.nn import EnsembleLinear, mlp
 
 
 class Actor(nn.Module):
@@ -20,16 +20,12 @@ class Actor(nn.Module):
         action_dim: int,
         log_std_range: tuple[float, float],
         log_std_bound: Literal["squash", "clamp"],
+        *,
+        hidden_layers: int = 2,
     ) -> None:
         super().__init__()
         self.trunk = trunk
-        self.layers = nn.Sequential(
-            nn.Linear(latent_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, 2 * action_dim),
-        )
+        self.layers = mlp(latent_dim, [hidden_dim] * hidden_layers, 2 * action_dim)
         self.low, self.high = log_std_range
         self.log_std_bound = log_std_bound
 
@@ -44,14 +40,15 @@ class Actor(nn.Module):
 class TwinQ(nn.Module):
     """Two Q functions of (latent, action) in batched matrix products; `(2, B)` values."""
 
-    def __init__(self, latent_dim: int, hidden_dim: int, action_dim: int) -> None:
+    def __init__(self, latent_dim: int, hidden_dim: int, action_dim: int, *, hidden_layers: int = 2) -> None:
         super().__init__()
-        dims = (latent_dim + action_dim, hidden_dim, hidden_dim, 1)
+        dims = (latent_dim + action_dim, *[hidden_dim] * hidden_layers, 1)
         self.layers = nn.ModuleList(EnsembleLinear(2, a, b) for a, b in pairwise(dims))
 
     def forward(self, latent: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
         """Return Q values. `frozen` sends gradient to the inputs only, which is what the actor's loss needs."""
         x = torch.cat([latent, action], 1)
-        first, second, last = self.layers
-        x = second(first(x, frozen=frozen).relu(), frozen=frozen).relu()
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = layer(x, frozen=frozen).relu()
         return last(x, frozen=frozen).squeeze(-1)  # type: ignore[no-any-return]

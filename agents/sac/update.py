@@ -86,14 +86,18 @@ def actor_gradients(
     noise: Tensor,
     target_entropy: float,
     temperature_loss: TemperatureLoss,
+    *,
+    penalty: float = 0.0,
 ) -> tuple[tuple[Tensor, ...], Scalars]:
     """Differentiate the actor's and the temperature's losses, which share no parameter. features, latent: detached;
-    noise `(B, A)`."""
+    noise `(B, A)`. penalty: factor of the mean squares of the policy's mean and log standard deviation."""
     mean, log_std = nets.actor(features)
     action, log_prob = sample_squashed(mean, log_std, noise)
     alpha = nets.log_alpha.exp()
     q = nets.q(latent, action, frozen=True).amin(0)
     actor_loss = (alpha.detach() * log_prob - q).mean()
+    if penalty:
+        actor_loss = actor_loss + penalty * (mean.square().mean() + log_std.square().mean())
     entropy = -log_prob.detach().mean()
     factor = alpha if temperature_loss == "alpha" else nets.log_alpha
     alpha_loss = factor * (entropy - target_entropy)

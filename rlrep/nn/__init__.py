@@ -6,6 +6,7 @@ from .gaussians import Gaussians, product, standard_normal
 from .impala import ImpalaConfig
 from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal
 from .lars import LARS, warmup_cosine
+from .mlp import mlp
 from .noisy import NoisyLinear
 from .resnet import ResNetConfig
 
@@ -26,6 +27,7 @@ __all__ = [
     "delta_orthogonal_",
     "init_orthogonal",
     "load_encoder",
+    "mlp",
     "product",
     "read_encoder",
     "save_encoder",

@@ -4,6 +4,7 @@ from .batch import UNKNOWN, Batch, Extra, Later, Needs, Pairs, ReturnLabels, Tim
 from .ring import Ring
 from .spec import Priority, ReplaySpec
 from .store import Replay
+from .tasks import TaskReplay, TaskSpec, Trajectory
 
 __all__ = [
     "UNKNOWN",
@@ -17,7 +18,10 @@ __all__ = [
     "ReplaySpec",
     "ReturnLabels",
     "Ring",
+    "TaskReplay",
+    "TaskSpec",
     "Time",
+    "Trajectory",
     "Transitions",
     "WindowSpec",
     "Windows",

@@ -125,7 +125,8 @@ class Later:
 
 @dataclass(frozen=True)
 class Transitions:
-    """R windows of W transitions: obs, next_obs `(R, W, ...)`, action `(R, W, A)` or int64 `(R, W)`, reward `(R, W)`."""
+    """R windows of W transitions: obs, next_obs `(R, W, ...)`, action `(R, W, A)` or int64 `(R, W)`, reward
+    `(R, W)`."""
 
     obs: Tensor
     action: Tensor
@@ -189,7 +190,8 @@ class Batch:
     extra: by head name.
     weight: float32 `(B,)`, importance weights of a prioritised draw, the largest 1; else None.
     rows: int64 `(B,)`, numbers of the transitions of a prioritised draw, for `Replay.update_priorities`; else None.
-    context: `(T, W)` transitions of the T tasks of a meta-batch, whose B / T rows follow each other; else None.
+    tasks: int64 `(T,)`, the tasks of a meta-batch, whose B / T rows each follow each other; else None.
+    context: `(T, W)` transitions of these tasks; else None.
     """
 
     obs: Tensor
@@ -200,4 +202,5 @@ class Batch:
     extra: Mapping[str, Extra] = field(default_factory=dict)
     weight: Tensor | None = None
     rows: Tensor | None = None
+    tasks: Tensor | None = None
     context: Transitions | None = None

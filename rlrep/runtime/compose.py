@@ -1,6 +1,6 @@
 """From a command line to a typed config, by Hydra's composition. Used by the entry points only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -41,7 +41,9 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     preset = first.choices["preset"]
     if (variant := _variant("preset", preset, kinds, folders)) != preset:
         first = _compose({**line.choices, "preset": variant}, folders)
-    choices = {group: _settle(group, choice, obs, line) for group, choice in first.choices.items()} | {"preset": preset}
+    auto = _auto(first.node["agent"], obs)
+    settled = {group: _settle(group, choice, obs, line, auto) for group, choice in first.choices.items()}
+    choices = settled | {"preset": preset}
     node = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders).node
     node = merge(node, node.pop("when").get(obs, {}))
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
@@ -152,16 +154,23 @@ def _obs(env: dict[str, Any], line: CommandLine) -> str:
 
 def _kinds(env: dict[str, Any], line: CommandLine) -> list[str]:
     """Return what files of a choice may be meant for: environments that name a suffix, and a kind of observation."""
-    own = getattr(find_target(env[TARGET], "env"), "presets", None)
+    cls = find_target(env[TARGET], "env")
+    own = getattr(cls, "presets", "meta" if hasattr(cls, "tasks") else None)
     return [*([str(own)] if own else []), _obs(env, line)]
 
 
-def _settle(group: str, choice: str | list[str], obs: str, line: CommandLine) -> str | list[str]:
+def _auto(agent: dict[str, Any], obs: str) -> dict[str, str]:
+    """Return what `auto` stands for in each group, with this agent and kind of observation."""
+    own: dict[str, str] = getattr(find_target(agent[TARGET], "agent"), "auto", {})
+    return {group: kinds.get(obs, "none") for group, kinds in registry.AUTO.items()} | own
+
+
+def _settle(
+    group: str, choice: str | list[str], obs: str, line: CommandLine, auto: Mapping[str, str]
+) -> str | list[str]:
     """Settle `auto`; what an environment or preset chose is for frames, so states go without unless it is asked for."""
     unasked = obs == "state" and group not in line.choices
-    if group in registry.AUTO and (choice == "auto" or unasked):
-        return registry.AUTO[group].get(obs, "none")
-    return choice
+    return auto[group] if group in auto and (choice == "auto" or unasked) else choice
 
 
 def _variant(group: str, choice: str | list[str], kinds: Sequence[str], folders: Sequence[Path]) -> str | list[str]:

@@ -25,6 +25,8 @@ class TrainConfig:
     eval_envs: simulators that evaluate in parallel (results do not depend on it); 0 = one per core, at most 8.
     eval_batch: observations that the policy acts on at once in evaluation; missing ones are made up for, because a
     product of another size rounds differently.
+    adaptation_episodes: of each task of evaluation, for families of tasks, where `eval_episodes` counts attempts at
+    each task. test_episodes: after them, by the same belief. eval_policy: acts by the mean, or draws.
     log_every, checkpoint_every: agent steps.
     """
 
@@ -39,16 +41,19 @@ class TrainConfig:
     eval_epsilon: float = 0.0
     eval_envs: int = 0
     eval_batch: int = 1
+    adaptation_episodes: int = 2
+    test_episodes: int = 1
+    eval_policy: Literal["deterministic", "stochastic"] = "deterministic"
     log_every: int = 1000
     checkpoint_every: int = 10_000
 
     def __post_init__(self) -> None:
-        counts = ("eval_episodes", "final_episodes", "eval_batch", "log_every", "checkpoint_every")
+        counts = ("eval_episodes", "final_episodes", "eval_batch", "test_episodes", "log_every", "checkpoint_every")
         for name in ("agent_steps", "env_steps", *counts):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("init_steps", "updates_per_step", "eval_every", "eval_envs"):
+        for name in ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
         if not 0.0 <= self.eval_epsilon <= 1.0:

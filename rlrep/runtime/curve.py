@@ -61,13 +61,15 @@ class Curve:
 
 
 def read_points(table: Path) -> Points | None:
-    """Read an eval.csv; None while it has no rows."""
+    """Read an eval.csv; None while it has no rows. Of episodes of adaptation the last ones count."""
     if not table.exists():
         return None
     with open(table, newline="") as file:
-        rows = [(float(row["env_steps"]), float(row["return"])) for row in csv.DictReader(file)]
-    if not rows:
+        read = list(csv.DictReader(file))
+    if not read:
         return None
+    most = max(int(row.get("adaptation") or 0) for row in read)
+    rows = [(float(r["env_steps"]), float(r["return"])) for r in read if int(r.get("adaptation") or 0) == most]
     at, returns = (np.array(column) for column in zip(*rows, strict=True))
     steps = np.unique(at)
     groups = [returns[at == step] for step in steps]

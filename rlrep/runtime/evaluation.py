@@ -3,7 +3,8 @@
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,8 @@ from .video import Video
 
 FINAL = 0
 """Number of the final evaluation; periodic ones count from 1."""
-_ATTEMPTS = 3
+MOST_LOST = 3
+"""Lost simulators per episode of an evaluation, before it is given up."""
 _MOST_ENVS = 8
 
 
@@ -30,6 +32,17 @@ class Episode:
     total_return: float
     length: int
     success: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows of eval.csv (where the run stands aside), metrics of the `episodes` that count for them, and what else came
+    out, for metrics.jsonl."""
+
+    rows: list[dict[str, float | str | None]]
+    summary: dict[str, float]
+    episodes: int
+    health: dict[str, float] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -58,13 +71,20 @@ class Evaluator:
         """Return `episodes` finished episodes, in order; the first is filmed. Raises Stopped if the run is to stop."""
         if self._envs is None:
             self._envs = self._make_envs()
-        film = _Film(video, self._say) if video else None
+        film = Film(video, self._say) if video else None
         seeds = [self._seeds.episode(evaluation, index) for index in range(episodes)]
         try:
             return self._run_all(_Round(self._envs, seeds, film))
         finally:
             if film:
                 film.discard_unfinished()
+
+    def evaluate(
+        self, number: int, episodes: int, *, references: Mapping[str, float], video: Path | None
+    ) -> Evaluation:
+        """Run an evaluation and sum it up; see `run` and `summarise`."""
+        played = self.run(number, episodes, video=video)
+        return Evaluation([_row(episode) for episode in played], summarise(played, references), len(played))
 
     def close(self) -> None:
         """End the simulators."""
@@ -79,21 +99,25 @@ class Evaluator:
         return round_.episodes()
 
     def _act(self, round_: "_Round") -> Array:
-        """Act on batches of one size, the last filled up: a product of another size rounds differently."""
-        obs, size = round_.obs, self._batch
-        filled = np.concatenate([obs, np.zeros((-len(obs) % size, *obs.shape[1:]), obs.dtype)])
-        parts = [self._agent.act(filled[i : i + size], explore=False) for i in range(0, len(filled), size)]
-        actions = np.concatenate(parts)[: len(obs)]
+        actions = in_batches(partial(self._agent.act, explore=False), self._batch, round_.obs)
         for row, tally in enumerate(round_.tallies if self._epsilon else ()):
             if tally.random.random() < self._epsilon:
                 actions[row] = random_action(round_.action_space, tally.random)
         return actions
 
 
+def in_batches(act: Callable[..., Array], size: int, *inputs: Array) -> Array:
+    """Return `act(*inputs)` `(N, ...)` from batches of one size, the last filled up: a product of another size rounds
+    differently."""
+    count = len(inputs[0])
+    filled = [np.concatenate([x, np.zeros((-count % size, *x.shape[1:]), x.dtype)]) for x in inputs]
+    return np.concatenate([act(*(x[i : i + size] for x in filled)) for i in range(0, len(filled[0]), size)])[:count]
+
+
 class _Round:
     """One evaluation under way. A simulator that has finished its episode takes the next one that waits."""
 
-    def __init__(self, envs: VectorEnv, seeds: Sequence[int], film: "_Film | None") -> None:
+    def __init__(self, envs: VectorEnv, seeds: Sequence[int], film: "Film | None") -> None:
         self._envs, self._seeds, self._film = envs, seeds, film
         self.action_space = envs.single_action_space
         self._waiting, self._done, self._lost = deque(range(len(seeds))), dict[int, Episode](), 0
@@ -146,7 +170,7 @@ class _Round:
     def _lose(self, index: int) -> None:
         self._waiting.append(index)
         self._lost += 1
-        if self._lost >= _ATTEMPTS * len(self._seeds):
+        if self._lost >= MOST_LOST * len(self._seeds):
             missing = sorted(set(range(len(self._seeds))) - self._done.keys())
             raise RuntimeError(f"evaluation episodes {missing} never finished: their simulators keep dying")
 
@@ -174,7 +198,7 @@ class _Tally:
         return Episode(self.index, self._return, self._length, None if math.isnan(self._success) else self._success)
 
 
-class _Film:
+class Film:
     """A video that may fail (no GL, no encoder) without failing the evaluation."""
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -202,6 +226,15 @@ class _Film:
             self._say(f"warning: no video ({one_line(error)})")
             self._video.discard()
             self._video = None
+
+
+def _row(episode: Episode) -> dict[str, float | str | None]:
+    return {
+        "episode": episode.index,
+        "return": episode.total_return,
+        "length": episode.length,
+        "success": episode.success,
+    }
 
 
 def summarise(episodes: Sequence[Episode], references: Mapping[str, float]) -> dict[str, float]:

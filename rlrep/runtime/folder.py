@@ -14,6 +14,7 @@ import yaml
 from .errors import UserError, one_line
 from .files import replace_file
 from .overrides import CommandLine
+from .protocols import TaskSet
 
 NOT_IDENTITY = frozenset({"out", "device", "launcher", "logger", "video", "video_format", "choices", "requested"})
 """Top-level keys that may change between the sessions of one run."""
@@ -78,6 +79,15 @@ def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
 def write_config(folder: Path, tree: Mapping[str, Any]) -> None:
     """Write `config.yaml`."""
     replace_file(folder / "config.yaml", yaml.safe_dump(dict(tree), sort_keys=False, width=120))
+
+
+def write_tasks(folder: Path, tasks: TaskSet) -> None:
+    """Write `tasks.json`: the tasks of training and of evaluation, by name."""
+    named = {
+        part: {task.name: task.parameters for task in listed}
+        for part, listed in (("train", tasks.train), ("test", tasks.test))
+    }
+    replace_file(folder / "tasks.json", json.dumps(named, indent=1) + "\n")
 
 
 def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any], *, may_grow: bool) -> bool:

@@ -13,6 +13,8 @@ from .sinks import Csv, Guard, JsonLines, Row, Sink, optional_sinks
 
 EVAL_COLUMNS = ("agent_steps", "env_steps", "updates", "wall_seconds", "episode", "return", "length", "success", "kind")
 
+META_COLUMNS = (*EVAL_COLUMNS, "task", "adaptation")
+
 
 class EvalTable:
     """eval.csv: one row per episode, or score of a probe; all rows of an evaluation at once."""

@@ -22,7 +22,16 @@ from .config import RunConfig
 from .errors import ConfigError, UserError, hint, one_line
 from .options import auto_view, expand_views
 from .process import Seeds, pick_device
-from .protocols import Agent, AgentConfig, EnvConfig, VectorEnv
+from .protocols import (
+    Agent,
+    AgentConfig,
+    EnvConfig,
+    MetaAgent,
+    MetaAgentConfig,
+    TaskFamily,
+    TaskSet,
+    VectorEnv,
+)
 
 Options = Mapping[str, Any]
 
@@ -151,6 +160,56 @@ def build_agent(
         seed=seed,
         compile=compile,
     )
+
+
+def tasks_of(config: RunConfig) -> TaskSet | None:
+    """Return the tasks of a family, None for a single task.
+
+    Raises UserError if environment and agent do not go together.
+    """
+    env, agent = config.choices["env"], config.choices["agent"]
+    family, meta = hasattr(config.env, "tasks"), hasattr(config.agent, "make_meta")
+    if family and not meta:
+        able = ", ".join(name for name in registry.visible("agent") if _is_meta(name))
+        raise UserError(f"env={env} is a family of tasks, agent={agent} learns a single one: choose one of {able}")
+    if meta and not family:
+        raise UserError(f"agent={agent} learns families of tasks, env={env} is a single one: choose another of the two")
+    return cast(TaskFamily, config.env).tasks() if family else None
+
+
+def _is_meta(agent: str) -> bool:
+    node = with_defaults(registry.component_node("agent", agent), "agent")
+    return hasattr(find_target(node[TARGET], "agent"), "make_meta")
+
+
+def build_meta_agent(
+    config: RunConfig,
+    envs: VectorEnv,
+    *,
+    device: torch.device,
+    seed: int,
+    compile: str,
+    restored: bool = False,
+    agent_steps: int | None = None,
+) -> MetaAgent:
+    """Build a run's agent for a family of tasks; see `build_agent`. Raises UserError if its parts do not fit."""
+    family, space = cast(TaskFamily, config.env), envs.single_observation_space
+    _check_view("augment", config.augment, space)
+    try:
+        return cast(MetaAgentConfig, config.agent).make_meta(
+            space,
+            envs.single_action_space,
+            tasks=family.tasks().train,
+            horizon=family.horizon,
+            encoder=config.encoder,
+            augment=config.augment,
+            aux=config.aux,
+            device=device,
+            seed=seed,
+            compile=compile,
+        )
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
 
 
 def assemble(

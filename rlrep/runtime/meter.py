@@ -26,10 +26,14 @@ class EpisodeMeter:
         ended = ended | step.died
         for index in np.flatnonzero(ended):
             if not step.died[index]:
-                self._last = float((step.score if self._gives_score else self._returns)[index])
-                self._ended.append((self._last, int(self._lengths[index])))
+                self.book(float((step.score if self._gives_score else self._returns)[index]), int(self._lengths[index]))
         self._returns[ended] = 0
         self._lengths[ended] = 0
+
+    def book(self, total: float, length: int) -> None:
+        """Take an episode that ended."""
+        self._last = total
+        self._ended.append((total, length))
 
     def metrics(self) -> dict[str, float]:
         """Return the mean over episodes that ended since the last call; nothing where none did."""

@@ -77,6 +77,11 @@ class Seeds:
         """Seed of an evaluation episode."""
         return self._draw(3, evaluation, episode)
 
+    @property
+    def collection(self) -> int:
+        """Seed of what a meta-training loop draws."""
+        return self._draw(7)
+
     def set_globals(self) -> None:
         """Seed python, numpy and torch."""
         random.seed(self._draw(4))

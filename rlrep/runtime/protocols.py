@@ -1,6 +1,6 @@
 """What the training loop asks of agents and environments. It imports neither."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlrep.replay.ring import Ring
+from rlrep.replay.tasks import Job, Trajectory
 
 Array = NDArray[Any]
 Tree = Any
@@ -78,16 +79,12 @@ class VectorEnv(Protocol):
     def close(self) -> None: ...
 
 
-class Agent(Protocol):
-    """A learner with its replay. All arrays are batched over the N training envs (acting takes any N)."""
+class Trainee(Protocol):
+    """What every loop asks of a learner with its replay."""
 
     updates: int
     rings: Mapping[str, Ring]  # append-only replay columns, saved in chunks that checkpoints share
 
-    def act(self, obs: Array, *, explore: bool) -> Array: ...
-    def random_actions(self, count: int) -> Array: ...
-    def begin(self, obs: Array) -> None: ...
-    def observe(self, action: Array, step: Step) -> None: ...
     def ready(self) -> bool: ...
     def update(self) -> None: ...
     def metrics(self) -> dict[str, float]: ...
@@ -96,6 +93,35 @@ class Agent(Protocol):
     def describe(self) -> list[str]: ...
     def state(self) -> Tree: ...
     def load_state(self, state: Tree) -> None: ...
+
+
+class Agent(Trainee, Protocol):
+    """A learner in one task. All arrays are batched over the N training envs (acting takes any N)."""
+
+    def act(self, obs: Array, *, explore: bool) -> Array: ...
+    def random_actions(self, count: int) -> Array: ...
+    def begin(self, obs: Array) -> None: ...
+    def observe(self, action: Array, step: Step) -> None: ...
+
+
+class MetaAgent(Trainee, Protocol):
+    """A learner of many tasks that acts by a latent `(D,)` per episode, its guess at the task.
+
+    act: the policy's mean, or its sample by standard normal noise `(N, A)`.
+    plan: what to collect in an iteration. begin: a job's collection begins. observe: an episode of a training task.
+    train_latent, test_latent: a latent for the next episode, given standard normal noise `(D,)`.
+    beliefs: means and variances `(R, D)` by R contexts of equal length, None for an agent that infers nothing.
+    """
+
+    latent_dim: int
+
+    def act(self, obs: Array, latent: Array, noise: Array | None = None) -> Array: ...
+    def plan(self, iteration: int, initial_steps: int) -> list[Job]: ...
+    def begin(self, job: Job) -> None: ...
+    def observe(self, task: int, episode: Trajectory, *, context: bool) -> None: ...
+    def train_latent(self, task: int, noise: Array, *, informed: bool) -> Array: ...
+    def test_latent(self, task: Task, episodes: Sequence[Trajectory], noise: Array) -> Array: ...
+    def beliefs(self, contexts: Sequence[Trajectory]) -> tuple[Array, Array] | None: ...
 
 
 class EnvConfig(Protocol):
@@ -114,8 +140,25 @@ class EnvConfig(Protocol):
     def make(self, seed: int) -> Env[Any, Any]: ...
 
 
+class TaskSet(Protocol):
+    """A family's tasks."""
+
+    @property
+    def train(self) -> Sequence[Task]: ...
+    @property
+    def test(self) -> Sequence[Task]: ...
+
+
+class TaskFamily(EnvConfig, Protocol):
+    """An `env=` choice with many tasks. horizon: agent steps of an episode, at most."""
+
+    @property
+    def horizon(self) -> int: ...
+    def tasks(self) -> TaskSet: ...
+
+
 class AgentConfig(Protocol):
-    """An `agent=` choice.
+    """An `agent=` choice. One that learns families of tasks has `make_meta` instead; see `MetaAgentConfig`.
 
     Optional, where a schedule reads the planned length of the run: `depends_on_length = True`, and
     `for_length(agent_steps)`, which returns the config with that schedule settled. `gains_on_pixels = True` where
@@ -136,3 +179,22 @@ class AgentConfig(Protocol):
         seed: int,
         compile: Any,
     ) -> Agent: ...
+
+
+class MetaAgentConfig(Protocol):
+    """An `agent=` choice that learns a family of tasks."""
+
+    def make_meta(
+        self,
+        observation_space: spaces.Box,
+        action_space: Any,
+        *,
+        tasks: Sequence[Task],
+        horizon: int,
+        encoder: Any,
+        augment: Any,
+        aux: Mapping[str, Any],
+        device: torch.device,
+        seed: int,
+        compile: Any,
+    ) -> MetaAgent: ...

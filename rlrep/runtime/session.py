@@ -1,30 +1,36 @@
 """One session of a run: open its folder, build its parts, train, and say how it ended."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from . import versions
+from .base_loop import A, BaseLoop, E, Parts
 from .checkpoint import Checkpoints, Manifest, load_newest
 from .compile_rule import CompileChoice, choose_compile
 from .config import Length, RunConfig, plan_length
 from .curve import Curve
 from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluator, eval_envs, references
-from .folder import check_same_run, lock_folder, read_config, resolve_tree, write_config
-from .logs import RunLog
-from .loop import Loop, Parts
-from .make import build_agent, build_envs, evaluation_variant
+from .folder import check_same_run, lock_folder, read_config, resolve_tree, write_config, write_tasks
+from .logs import EVAL_COLUMNS, META_COLUMNS, RunLog
+from .loop import Loop
+from .make import build_agent, build_envs, build_meta_agent, evaluation_variant, tasks_of
+from .meta.evaluation import MetaEvaluator
+from .meta.loop import MetaLoop
+from .meta.picture import Pictures
 from .process import Seeds, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
-from .protocols import Agent, Tree, VectorEnv
+from .protocols import Agent, MetaAgent, TaskSet, Trainee, Tree, VectorEnv
 from .signals import StopRequest, catch_signals
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,15 @@ class Opened:
     stored: Mapping[str, Any] | None
     manifest: Manifest | None
     grows: bool
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """Where a run's results go, and what tells of them."""
+
+    log: RunLog
+    checkpoints: Checkpoints
+    reporter: Reporter
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,10 @@ def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened
 
 def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
     """Settle length, compile mode and overlap. Raises UserError if the run is to become shorter."""
-    length = plan_length(config.train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)
+    tasks, train = tasks_of(config), config.train
+    if tasks is not None:  # each of which begins with its own initial steps
+        train = replace(train, init_steps=train.init_steps * len(tasks.train))
+    length = plan_length(train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)
     stored, pixels = opened.stored, len(envs.single_observation_space.shape) == 3
     if stored and length.agent_steps < stored["train"]["agent_steps"]:
         raise UserError(
@@ -107,7 +125,9 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
         mode = choose_compile(
             config.compile, device=device.type, pixels=pixels, updates=length.updates, gains_on_pixels=gains
         )
-    overlap = config.train.overlap == "true" or (config.train.overlap == "auto" and pixels)
+    if tasks is not None and train.overlap == "true":
+        raise UserError("train.overlap=true is for single tasks: on a family, collecting and learning take turns")
+    overlap = train.overlap == "true" or (train.overlap == "auto" and pixels)
     return Plan(device, length, mode, overlap)
 
 
@@ -129,15 +149,15 @@ class _Session:
         self._seeds.set_globals()
         checkpoints = Checkpoints(self._folder / "checkpoints")
         loaded = load_newest(checkpoints)
-        agent = build_agent(
-            config,
-            envs,
-            device=self._device,
-            seed=self._seeds.agent,
-            compile=plan.compile.mode,
-            restored=loaded is not None,
-            agent_steps=plan.length.agent_steps,
-        )
+        tasks = tasks_of(config)
+        agent: Trainee
+        make_loop: Callable[[VectorEnv, Plan, Outlets], BaseLoop[Any, Any]]
+        if tasks is None:
+            agent = online = self._build(build_agent, envs, plan, restored=loaded is not None)
+            make_loop = partial(self._online_loop, online)
+        else:
+            agent = learner = self._build(build_meta_agent, envs, plan, restored=loaded is not None)
+            make_loop = partial(self._meta_loop, learner, tasks)
         start = loaded[0].step if loaded else 0
         final_tree = resolve_tree(tree, _resolved(plan))
         write_config(self._folder, final_tree)
@@ -147,8 +167,7 @@ class _Session:
             reporter.say(line)
         logs = loaded[1]["logs"] if loaded else None
         log = self._open_log(final_tree, logs, start * envs.action_repeat, reporter)
-        parts = self._make_parts(envs, agent, checkpoints, log, reporter)
-        loop = Loop(parts, config.train, plan.length, overlap=plan.overlap, keep_replay=config.checkpoint.keep_replay)
+        loop = make_loop(envs, plan, Outlets(log, checkpoints, reporter))
         if loaded is None:
             loop.start(self._seeds.envs(envs.num_envs))
         else:
@@ -164,33 +183,81 @@ class _Session:
         return reporter
 
     def _open_log(self, tree: Mapping[str, Any], logs: Tree, env_steps: int, reporter: Reporter) -> RunLog:
-        log = RunLog(self._folder, self._config.logger, tree, resumed=logs, step=env_steps, say=reporter.say)
+        log = RunLog(
+            self._folder,
+            self._config.logger,
+            tree,
+            resumed=logs,
+            step=env_steps,
+            columns=EVAL_COLUMNS if tasks_of(self._config) is None else META_COLUMNS,
+            say=reporter.say,
+        )
         self._stack.callback(log.close)
         return log
 
-    def _make_parts(
-        self, envs: VectorEnv, agent: Agent, checkpoints: Checkpoints, log: RunLog, reporter: Reporter
-    ) -> Parts:
-        config = self._config
-        played, seeds = evaluation_variant(config.env), [0] * eval_envs(config.train)  # every episode brings its seed
+    def _build(self, build: Callable[..., T], envs: VectorEnv, plan: Plan, *, restored: bool) -> T:
+        return build(
+            self._config,
+            envs,
+            device=self._device,
+            seed=self._seeds.agent,
+            compile=plan.compile.mode,
+            restored=restored,
+            agent_steps=plan.length.agent_steps,
+        )
+
+    def _online_loop(self, agent: Agent, envs: VectorEnv, plan: Plan, outlets: Outlets) -> Loop:
+        train = self._config.train
         evaluator = Evaluator(
-            partial(build_envs, played, seeds),
+            self._eval_envs(eval_envs(train)),
             agent,
             self._seeds,
-            batch=config.train.eval_batch,
-            epsilon=config.train.eval_epsilon,
-            say=reporter.say,
+            batch=train.eval_batch,
+            epsilon=train.eval_epsilon,
+            say=outlets.reporter.say,
             check_stop=self._stop.check,
         )
+        keep = self._config.checkpoint.keep_replay
+        parts = self._parts(envs, agent, evaluator, outlets)
+        return Loop(parts, train, plan.length, overlap=plan.overlap, keep_replay=keep)
+
+    def _meta_loop(self, agent: MetaAgent, tasks: TaskSet, envs: VectorEnv, plan: Plan, outlets: Outlets) -> MetaLoop:
+        config, say = self._config, outlets.reporter.say
+        evaluator = MetaEvaluator(
+            self._eval_envs(config.train.eval_envs or config.env.num_envs),
+            agent,
+            tasks.test,
+            config.train,
+            self._seeds,
+            pictures=Pictures(self._folder, _title(config), say),
+            say=say,
+            check_stop=self._stop.check,
+        )
+        write_tasks(self._folder, tasks)
+        return MetaLoop(
+            self._parts(envs, agent, evaluator, outlets),
+            config.train,
+            plan.length,
+            tasks=tasks.train,
+            seed=self._seeds.collection,
+            keep_replay=config.checkpoint.keep_replay,
+        )
+
+    def _eval_envs(self, count: int) -> Callable[[], VectorEnv]:
+        """Return what starts the simulators of evaluation; every episode brings its own seed."""
+        return partial(build_envs, evaluation_variant(self._config.env), [0] * count)
+
+    def _parts(self, envs: VectorEnv, agent: A, evaluator: E, outlets: Outlets) -> Parts[A, E]:
         self._stack.callback(evaluator.close)
+        config = self._config
         return Parts(
             envs=envs,
             agent=agent,
             evaluator=evaluator,
-            log=log,
-            curve=Curve(self._folder, _title(config), references(config.env), reporter.say),
-            checkpoints=checkpoints,
-            reporter=reporter,
+            log=outlets.log,
+            curve=Curve(self._folder, _title(config), references(config.env), outlets.reporter.say),
+            checkpoints=outlets.checkpoints,
+            reporter=outlets.reporter,
             stop=self._stop,
             folder=self._folder,
             check_every_update=self._device.type == "cpu",
@@ -242,6 +309,7 @@ def _video_path(config: RunConfig, folder: Path, evaluation: int, env_steps: int
 
 
 def _say_done(folder: Path, config: RunConfig, full_size: str | None) -> None:
-    places = ["learning_curve.png", f"videos/final.{config.video_format}", "eval.csv", "metrics.jsonl"]
+    pictures = ("learning_curve.png", "adaptation.png", "latents.png")
+    places = [*pictures, f"videos/final.{config.video_format}", "eval.csv", "metrics.jsonl"]
     there = [str(folder / place) for place in places if (folder / place).exists()]
     print(f"done: {'  '.join(there)}" + (f"\nfull-size job: {full_size}" if full_size else ""), flush=True)
