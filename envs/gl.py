@@ -37,6 +37,19 @@ def load_suite() -> ModuleType:
         _restore(before)
 
 
+def load_mujoco() -> ModuleType:
+    """Import `mujoco`; where the OpenGL that the environment asks for is missing, without any."""
+    try:
+        return importlib.import_module("mujoco")
+    except (ImportError, AttributeError, RuntimeError):
+        before = os.environ.get(VARIABLE)
+        os.environ[VARIABLE] = "disable"
+        try:
+            return importlib.import_module("mujoco")
+        finally:
+            _restore(before)
+
+
 def choose_backend() -> str:
     """Return `egl`, else `osmesa`, else `disable`: what this machine has a library for."""
     if sys.platform != "linux":
