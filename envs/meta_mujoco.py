@@ -23,6 +23,7 @@ from .tasks import Task, TaskSet
 CHEETAH = Robot("half_cheetah.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True)
 ANT = Robot("ant.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True, contact_forces=True)
 HUMANOID = Robot("humanoid.xml", timestep=0.003, frame_skip=5, noise=0.01, contact_forces=True)
+TORSO = 1  # body, of every model
 TOP_SPEED = 3.0  # of cheetah_vel's tasks, m/s
 GOAL_RADIUS = 3.0  # of the disc with ant_goal's tasks, m
 
@@ -138,7 +139,7 @@ class CheetahEnv(RobotEnv):
 
     def _observe(self) -> Array:
         data = self._data
-        return flat(data.qpos[1:], data.qvel, data.body("torso").xpos)
+        return flat(data.qpos[1:], data.qvel, data.xpos[TORSO])
 
     def _control_cost(self) -> float:
         return 0.05 * float(np.square(self._data.ctrl).sum())
@@ -170,7 +171,7 @@ class AntEnv(RobotEnv):
     robot = ANT
 
     def _position(self) -> Vector:
-        return np.array(self._data.body("torso").xpos[:2])
+        return np.array(self._data.xpos[TORSO, :2])
 
     def _contact_cost(self) -> float:
         return 0.5e-3 * float(np.square(np.clip(self._data.cfrc_ext, -1.0, 1.0)).sum())

@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from . import gl
 from .task_family import Array, TaskEnv, TaskFamily, Tree
 
-mujoco = gl.load_mujoco()
-
 VIDEO_SIZE = 256
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Robot:
 
     def load(self) -> Any:
         """Return a new model."""
-        model = mujoco.MjModel.from_xml_path(str(ASSETS / self.model))
+        model = gl.load_mujoco().MjModel.from_xml_path(str(ASSETS / self.model))
         model.opt.timestep = self.timestep
         return model
 
@@ -60,7 +57,8 @@ class RobotEnv(TaskEnv):
 
     def __init__(self, family: TaskFamily, seed: int) -> None:
         self._model = self.robot.load()
-        self._data = mujoco.MjData(self._model)
+        self._mujoco: Any = gl.load_mujoco()
+        self._data = self._mujoco.MjData(self._model)
         self._low, self._high = self._model.actuator_ctrlrange.T.copy()
         self._start = self._data.qpos.copy()
         self._place = np.zeros(0)
@@ -82,36 +80,37 @@ class RobotEnv(TaskEnv):
 
     def _begin(self) -> None:
         robot, data, random = self.robot, self._data, self.np_random
-        mujoco.mj_resetData(self._model, data)
+        self._mujoco.mj_resetData(self._model, data)
         data.qpos[:] = self._start + random.uniform(-robot.noise, robot.noise, self._model.nq)
         if robot.normal_velocity:
             data.qvel[:] = robot.noise * random.standard_normal(self._model.nv)
         else:
             data.qvel[:] = random.uniform(-robot.noise, robot.noise, self._model.nv)
-        mujoco.mj_forward(self._model, data)
+        self._mujoco.mj_forward(self._model, data)
         self._place = self._position()
 
     def _advance(self, action: Array) -> tuple[float, bool, dict[str, Any]]:
         self._data.ctrl[:] = self._low + (action + 1.0) * 0.5 * (self._high - self._low)
-        mujoco.mj_step(self._model, self._data, nstep=self.robot.frame_skip)
+        self._mujoco.mj_step(self._model, self._data, nstep=self.robot.frame_skip)
         if self.robot.contact_forces:
-            mujoco.mj_rnePostConstraint(self._model, self._data)
+            self._mujoco.mj_rnePostConstraint(self._model, self._data)
         position = self._position()
         velocity = (position - self._place) / self.robot.dt
         self._place = position
         return float(self._reward(velocity)), self._fallen(), {}
 
     def _save(self) -> Tree:
-        state = np.empty(mujoco.mj_stateSize(self._model, INTEGRATION))
-        mujoco.mj_getState(self._model, self._data, state, INTEGRATION)
-        return {"integration": state, "position": self._place.copy()}
+        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(self._mujoco.mj_stateSize(self._model, kind))
+        self._mujoco.mj_getState(self._model, self._data, state, kind)
+        return {"integration": state, "place": self._place.copy()}
 
     def _load(self, state: Tree) -> None:
-        integration = np.array(state["integration"], np.float64)
-        mujoco.mj_setState(self._model, self._data, integration, INTEGRATION)
+        mujoco, whole = self._mujoco, np.array(state["integration"], np.float64)
+        mujoco.mj_setState(self._model, self._data, whole, mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(self._model, self._data)  # for rendering; moves the solver's warm start, hence once more
-        mujoco.mj_setState(self._model, self._data, integration, INTEGRATION)
-        self._place = np.array(state["position"], np.float64)
+        mujoco.mj_setState(self._model, self._data, whole, mujoco.mjtState.mjSTATE_INTEGRATION)
+        self._place = np.array(state["place"], np.float64)
 
     def _position(self) -> NDArray[np.float64]:
         """Return a copy of the coordinates whose change over time is the velocity that is rewarded."""

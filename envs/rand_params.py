@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .mujoco_task import Robot, RobotEnv, flat, mujoco
+from .mujoco_task import Robot, RobotEnv, flat
 from .task_family import Array, TaskFamily, draw_tasks
 from .tasks import Task, TaskSet
 
@@ -75,7 +75,7 @@ class RandParamsEnv(RobotEnv):
     def _play(self, task: Task) -> None:
         for name, original in self._originals.items():
             getattr(self._model, name)[:] = original * np.asarray(task.parameters[name])
-        mujoco.mj_setConst(self._model, self._data)
+        self._mujoco.mj_setConst(self._model, self._data)
 
     def _observe(self) -> Array:
         data = self._data

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
@@ -24,9 +24,11 @@ class TaskFamily(ABC):
 
     train_tasks, test_tasks: how many tasks to draw, from streams of `task_seed` of their own: a test task is the same
     whatever the number of training tasks. horizon: agent steps until an episode is truncated.
-    num_envs: simulators stepped together; workers: whether in processes of their own.
+    num_envs: simulators stepped together. workers: whether in processes of their own; `auto` = no: a step takes a tenth to
+    half of a millisecond, of which two cores gain nothing by processes (benchmarks/task_steps.py), many may.
     """
 
+    presets: ClassVar[str] = "meta"
     train_tasks: int = 100
     test_tasks: int = 30
     task_seed: int = 0
