@@ -13,6 +13,7 @@ from rlrep.contrast import (
     bilinear_info_nce,
     cacr,
     debiased_nt_xent,
+    distance_metric,
     hard_nt_xent,
     info_nce,
     mahalanobis_info_nce,
@@ -22,6 +23,7 @@ from rlrep.contrast import (
     sup_con,
     uniform,
     vicreg,
+    wasserstein_info_nce,
 )
 from tests import contrast_twins as twins
 
@@ -71,6 +73,15 @@ CASES = {
     "mahalanobis": Case(
         lambda a, b, t, v: mahalanobis_info_nce(a, a**2, b, b**2, temperature=t, valid=v),
         lambda a, b, t, v: twins.mahalanobis(a, a**2, b, b**2, t, v),
+    ),
+    "wasserstein": Case(
+        lambda a, b, t, v: wasserstein_info_nce(a, a**2, b, b**2, temperature=t, valid=v),
+        lambda a, b, t, v: twins.wasserstein(a, a**2, b, b**2, t, v),
+    ),
+    "distance_metric": Case(
+        lambda a, b, t, v: distance_metric(torch.cat([a, b]), torch.arange(len(a)).repeat(2)),
+        lambda a, b, t, v: twins.distance_metric(torch.cat([a, b]), list(range(len(a))) * 2),
+        masked=False,
     ),
     "nt_xent": Case(
         lambda a, b, t, v: nt_xent(a, b, temperature=t, valid=v), lambda a, b, t, v: twins.hard(a, b, t, 0.0, 0.0, v)

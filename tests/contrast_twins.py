@@ -75,6 +75,25 @@ def mahalanobis(mq: Tensor, vq: Tensor, mk: Tensor, vk: Tensor, t: float, valid:
     return diagonal(score, len(mq), valid)
 
 
+def wasserstein(mq: Tensor, vq: Tensor, mk: Tensor, vk: Tensor, t: float, valid: Tensor | None = None) -> float:
+    def score(i: int, j: int) -> float:
+        means = square_distance(mq[i].tolist(), mk[j].tolist())
+        return -(means + square_distance(vq[i].sqrt().tolist(), vk[j].sqrt().tolist())) / t
+
+    return diagonal(score, len(mq), valid)
+
+
+def distance_metric(features: Tensor, labels: list[int], weight: list[float] | None = None) -> float:
+    rows, total = features.tolist(), {True: [0.0, 0.0], False: [0.0, 0.0]}
+    for i in range(len(rows)):
+        for j in range(i):
+            square, same = square_distance(rows[i], rows[j]) / len(rows[i]), labels[i] == labels[j]
+            share = 1.0 if weight is None else weight[i] * weight[j]
+            total[same][0] += share * (math.sqrt(square + 1e-3) if same else 1.0 / (square + 0.1))
+            total[same][1] += share
+    return sum(value / share for value, share in total.values() if share)
+
+
 def hard(z1: Tensor, z2: Tensor, t: float, tau: float, beta: float, valid: Tensor | None = None) -> float:
     """NT-Xent with tau = beta = 0, debiased with beta = 0."""
     count, rows, losses = len(z1), z1.tolist() + z2.tolist(), []

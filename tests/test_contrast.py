@@ -46,7 +46,7 @@ def test_the_order_of_labelled_samples_does_not_matter() -> None:
         torch.testing.assert_close(moved, suncet(z[:, 0], LABELS, temperature=0.5, smoothing=smoothing))
 
 
-ONE_POSITIVE = ["cosine", "dot", "neg_sq_dist", "bilinear", "mahalanobis", "nt_xent", "debiased", "hard"]
+ONE_POSITIVE = ["cosine", "dot", "neg_sq_dist", "bilinear", "mahalanobis", "wasserstein", "nt_xent", "debiased", "hard"]
 
 
 @pytest.mark.parametrize("name", ONE_POSITIVE)
@@ -334,6 +334,8 @@ SIGNATURES = """
 info_nce(query, key, *, temperature, negatives, similarity, valid)
 bilinear_info_nce(query, key, weight, *, temperature, valid)
 mahalanobis_info_nce(mean_q, var_q, mean_k, var_k, *, temperature, valid)
+wasserstein_info_nce(mean_q, var_q, mean_k, var_k, *, temperature, valid)
+distance_metric(features, labels, *, row_weight)
 nt_xent(z1, z2, *, temperature, valid)
 sup_con(features, labels, *, temperature, form, contrast, valid)
 suncet(features, labels, *, temperature, num_classes, smoothing, valid)

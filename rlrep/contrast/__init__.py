@@ -13,10 +13,16 @@ from .objectives import (
     debiased_nt_xent,
     hard_nt_xent,
     info_nce,
-    mahalanobis_info_nce,
     nt_xent,
     suncet,
     sup_con,
+)
+from .posteriors import (
+    distance_metric,
+    mahalanobis_info_nce,
+    mahalanobis_logits,
+    wasserstein_info_nce,
+    wasserstein_logits,
 )
 from .queue import MemoryQueue, mix_hard_negatives
 from .targets import MomentumTarget
@@ -39,6 +45,7 @@ __all__ = [
     "cacr",
     "debiased_nt_xent",
     "diagonal_cross_entropy",
+    "distance_metric",
     "effective_rank",
     "feature_correlation",
     "feature_std",
@@ -46,6 +53,7 @@ __all__ = [
     "hard_nt_xent",
     "info_nce",
     "mahalanobis_info_nce",
+    "mahalanobis_logits",
     "mix_hard_negatives",
     "negative_cosine",
     "nt_xent",
@@ -54,5 +62,7 @@ __all__ = [
     "sup_con",
     "uniform",
     "vicreg",
+    "wasserstein_info_nce",
+    "wasserstein_logits",
     "weighted_mean",
 ]

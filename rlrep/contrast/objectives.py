@@ -34,7 +34,6 @@ from .pairs import (
     label_pairs,
     same_label,
     two_views,
-    wide,
 )
 
 
@@ -94,27 +93,6 @@ def bilinear_logits(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
             f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(weight.shape)}."
         )
     return dot(dot(query, weight.mT), key)
-
-
-def mahalanobis_info_nce(
-    mean_q: Tensor,
-    var_q: Tensor,
-    mean_k: Tensor,
-    var_k: Tensor,
-    *,
-    temperature: float,
-    valid: Tensor | None = None,
-    row_weight: Tensor | None = None,
-) -> Tensor:
-    """Contrast of diagonal Gaussians, all `(N, D)` as they are: cross entropy of the logits with the diagonal.
-
-    Logits: -sum_l (mean_q - mean_k)_l^2 / (1e-3 + (var_q + var_k)_l / 2) / temperature. Memory: `(N, N, D)`.
-    """
-    check_embeddings("mean_q, var_q, mean_k, var_k", mean_q, var_q, mean_k, var_k)
-    mean_q, var_q, mean_k, var_k = wide(mean_q, var_q, mean_k, var_k)
-    spread = 1e-3 + (var_q[:, None] + var_k[None, :]) / 2.0
-    logits = -((mean_q[:, None] - mean_k[None, :]).square() / spread).sum(-1) / above_zero(temperature)
-    return diagonal_cross_entropy(logits, valid=valid, row_weight=row_weight)
 
 
 def nt_xent(

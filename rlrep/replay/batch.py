@@ -38,8 +38,10 @@ class WindowSpec:
 
     length: transitions in each, W. rows: how many pairs of windows; None = as many as the agent's meta-batch has tasks.
     positives: both windows from one trajectory, or from two drawn independently of the same task.
-    ordered: W transitions in a row; false: W independent draws from the trajectory.
-    disjoint: windows of one trajectory share no transition (needs 2 W transitions, ordered).
+    ordered: W transitions in a row; false: W independent draws from the trajectory (`same_task`: from all of them).
+    disjoint: the two share no transition (needs 2 W in the trajectory); only for ordered ones of one trajectory.
+    next_obs: whether the transitions have theirs.
+    Raises ValueError on lengths below 1, fewer than 2 rows, and disjoint windows of any other kind.
     """
 
     length: int
@@ -47,6 +49,24 @@ class WindowSpec:
     positives: Literal["same_trajectory", "same_task"] = "same_trajectory"
     ordered: bool = True
     disjoint: bool = True
+    next_obs: bool = True
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or (self.rows is not None and self.rows < 2):
+            raise ValueError(f"windows need a length of at least 1 and 2 rows, got {self.length} and {self.rows}")
+        if self.disjoint and not (self.ordered and self.positives == "same_trajectory"):
+            raise ValueError(
+                "disjoint windows are ordered ones of one trajectory: set disjoint=false with ordered=false or "
+                "positives of the same task"
+            )
+
+    @property
+    def least_episode(self) -> int:
+        """Transitions an episode must have for windows to be drawn from it (one suffices for unordered ones of a
+        task)."""
+        if self.ordered or self.positives == "same_trajectory":
+            return 2 * self.length if self.disjoint else self.length
+        return 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,7 @@ class Needs:
     bins: the return bins of the RL batch's rows, by these labels' bins, binning and discount.
     time: when in which episode the rows were seen, those of `pairs` too.
     noise: numbers from U[0, 1) per row, for heads whose loss is random.
-    windows: pairs of transition windows, from episodes that are stored whole enough.
+    windows: pairs of windows of transitions, from the stored part of episodes.
     view: augmentation of everything this head adds; None = the agent's own.
     """
 
@@ -126,12 +146,20 @@ class Later:
 @dataclass(frozen=True)
 class Transitions:
     """R windows of W transitions: obs, next_obs `(R, W, ...)`, action `(R, W, A)` or int64 `(R, W)`, reward
-    `(R, W)`."""
+    `(R, W)`. next_obs has a last axis of length 0 where nobody asked for it."""
 
     obs: Tensor
     action: Tensor
     reward: Tensor
     next_obs: Tensor
+
+    def viewed(self, view: Callable[[Tensor], Tensor]) -> "Transitions":
+        """Return the same with every observation `(R * W, ...)` under `view`."""
+        obs, following = (
+            view(part.flatten(0, 1)).unflatten(0, part.shape[:2]) if part.numel() else part
+            for part in (self.obs, self.next_obs)
+        )
+        return replace(self, obs=obs, next_obs=following)
 
 
 @dataclass(frozen=True)
@@ -168,14 +196,16 @@ class Extra:
     def viewed(self, view: Callable[[Tensor], Tensor]) -> "Extra":
         """Return the same with every observation `(B, ...)` under `view`."""
         second = None if self.second_view is None else view(self.second_view)
-        pairs, later = self.pairs, self.later
+        pairs, later, windows = self.pairs, self.later, self.windows
         if pairs is not None:
             anchor = None if pairs.anchor_obs is None else view(pairs.anchor_obs)
             pairs = replace(pairs, obs=view(pairs.obs), anchor_obs=anchor)
         if later is not None:
             frames = view(later.obs.flatten(0, 1))
             later = replace(later, obs=frames.unflatten(0, later.valid.shape))
-        return replace(self, second_view=second, pairs=pairs, later=later)
+        if windows is not None:
+            windows = replace(windows, first=windows.first.viewed(view), second=windows.second.viewed(view))
+        return replace(self, second_view=second, pairs=pairs, later=later, windows=windows)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from .batch import Extra, Later, Needs, Pairs
+from .batch import Extra, Later, Needs, Pairs, Windows, WindowSpec
 from .pairs import PairSampler
 from .reader import Reader
 from .returns import ReturnBins
+from .windows import WindowSampler
+
+WINDOW_ROWS = 16
+"""Pairs of windows drawn where nobody says how many, or the batch's rows if these are fewer."""
 
 
 class Extras:
     """Draws every head's extra fields, and keeps the labels that they take up to date step by step.
 
-    needs: by head name. Raises ValueError on offsets below 1 and on counts out of range.
+    needs: by head name. Raises ValueError on offsets below 1, on counts out of range, and on windows of a task.
     """
 
     def __init__(self, needs: Mapping[str, Needs], reader: Reader) -> None:
@@ -27,6 +31,8 @@ class Extras:
                     f"aux.{name}: views and later offsets must be at least 1 and noise not negative, got "
                     f"views {need.views}, later {need.later}, noise {need.noise}."
                 )
+            if need.windows is not None and need.windows.positives == "same_task":
+                raise ValueError(f"aux.{name}: windows of the same task need several tasks; take same_trajectory")
         self._needs, self._reader = needs, reader
         self._timed = any(need.time for need in needs.values())
         self._offsets = {n.later: torch.tensor(n.later, device=reader.home)[:, None] for n in needs.values() if n.later}
@@ -35,6 +41,7 @@ class Extras:
         self._samplers = {key: PairSampler(label, window, reward) for key, label in labels.items()}
         binned = {repr(need.bins): need.bins for need in needs.values() if need.bins is not None}
         self._bins = {key: ReturnBins(label, window, reward, grouped=False) for key, label in binned.items()}
+        self._windows = WindowSampler(reader) if any(need.windows for need in needs.values()) else None
 
     @property
     def nbytes(self) -> int:
@@ -46,14 +53,17 @@ class Extras:
             sampler.add(reward, ended, died)
         for bins in self._bins.values():
             bins.add(ended, died)
+        if self._windows is not None:
+            self._windows.add(ended, died)
 
     def cut(self) -> None:
         """Drop every running episode, and what has left the window."""
         for part in self._labels():
             part.cut()
 
-    def _labels(self) -> list[PairSampler | ReturnBins]:
-        return [*self._samplers.values(), *self._bins.values()]
+    def _labels(self) -> list[PairSampler | ReturnBins | WindowSampler]:
+        windows = [] if self._windows is None else [self._windows]
+        return [*self._samplers.values(), *self._bins.values(), *windows]
 
     def draw(self, obs: Tensor, step: Tensor, env: Tensor, rows: Tensor, generator: Generator) -> dict[str, Extra]:
         """Return what each head asked for of the RL batch: its observations, steps, environments and flat rows."""
@@ -73,6 +83,7 @@ class Extras:
                 bins=None if need.bins is None else self._reader.send(self._bins[repr(need.bins)].of(rows)),
                 time=self._reader.time(rows) if need.time else None,
                 noise=self._noise(len(rows), need.noise, generator) if need.noise else None,
+                windows=self._pair_of_windows(need.windows, len(rows), generator) if need.windows else None,
             )
         return extra
 
@@ -110,13 +121,19 @@ class Extras:
             action=action.unflatten(0, rows.shape),
         )
 
+    def _pair_of_windows(self, spec: WindowSpec, batch_rows: int, generator: Generator) -> Windows:
+        assert self._windows is not None
+        return self._windows.draw(spec, spec.rows or min(batch_rows, WINDOW_ROWS), generator)
+
     def _noise(self, rows: int, count: int, generator: Generator) -> Tensor:
         return self._reader.send(torch.rand((rows, count), generator=generator, device=self._reader.home))
 
     def state(self) -> dict[str, Any]:
+        windows = {} if self._windows is None else {"windows": self._windows.state()}
         return {
             "pairs": [sampler.state() for sampler in self._samplers.values()],
             "bins": [bins.state() for bins in self._bins.values()],
+            **windows,
         }
 
     def load_state(self, tree: dict[str, Any]) -> None:
@@ -124,6 +141,8 @@ class Extras:
             sampler.load_state(state)
         for bins, state in zip(self._bins.values(), tree["bins"], strict=True):
             bins.load_state(state)
+        if self._windows is not None:
+            self._windows.load_state(tree["windows"])
 
 
 def _repeated(obs: Tensor, views: int) -> Tensor:
