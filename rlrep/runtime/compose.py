@@ -37,6 +37,7 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     """
     line = parse(words, folders)
     first = _compose(line.choices, folders)
+    _check_pair(first)
     obs, kinds = _obs(first.node["env"], line), _kinds(first.node["env"], line)
     preset = first.choices["preset"]
     if (variant := _variant("preset", preset, kinds, folders)) != preset:
@@ -61,6 +62,19 @@ class _Pass:
 
     node: dict[str, Any]
     choices: Choices
+
+
+def _check_pair(first: _Pass) -> None:
+    """Raise ConfigError if the agent learns single tasks and the environment is a family of them, or the reverse."""
+    env, agent = first.choices["env"], first.choices["agent"]
+    family = hasattr(find_target(first.node["env"][TARGET], "env"), "tasks")
+    meta = hasattr(find_target(first.node["agent"][TARGET], "agent"), "make_meta")
+    if family and not meta:
+        raise ConfigError(f"env={env} is a family of tasks, agent={agent} learns a single one: leave agent= out")
+    if meta and not family:
+        raise ConfigError(
+            f"agent={agent} learns families of tasks, env={env} is a single one: choose another of the two"
+        )
 
 
 def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
@@ -155,7 +169,7 @@ def _obs(env: dict[str, Any], line: CommandLine) -> str:
 def _kinds(env: dict[str, Any], line: CommandLine) -> list[str]:
     """Return what files of a choice may be meant for: environments that name a suffix, and a kind of observation."""
     cls = find_target(env[TARGET], "env")
-    own = getattr(cls, "presets", "meta" if hasattr(cls, "tasks") else None)
+    own = getattr(cls, "presets", None)
     return [*([str(own)] if own else []), _obs(env, line)]
 
 

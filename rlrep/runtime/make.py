@@ -163,23 +163,8 @@ def build_agent(
 
 
 def tasks_of(config: RunConfig) -> TaskSet | None:
-    """Return the tasks of a family, None for a single task.
-
-    Raises UserError if environment and agent do not go together.
-    """
-    env, agent = config.choices["env"], config.choices["agent"]
-    family, meta = hasattr(config.env, "tasks"), hasattr(config.agent, "make_meta")
-    if family and not meta:
-        able = ", ".join(name for name in registry.visible("agent") if _is_meta(name))
-        raise UserError(f"env={env} is a family of tasks, agent={agent} learns a single one: choose one of {able}")
-    if meta and not family:
-        raise UserError(f"agent={agent} learns families of tasks, env={env} is a single one: choose another of the two")
-    return cast(TaskFamily, config.env).tasks() if family else None
-
-
-def _is_meta(agent: str) -> bool:
-    node = with_defaults(registry.component_node("agent", agent), "agent")
-    return hasattr(find_target(node[TARGET], "agent"), "make_meta")
+    """Return the tasks of a family, None for a single task."""
+    return cast(TaskFamily, config.env).tasks() if hasattr(config.env, "tasks") else None
 
 
 def build_meta_agent(

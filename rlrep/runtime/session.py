@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -27,7 +27,7 @@ from .meta.loop import MetaLoop
 from .meta.picture import Pictures
 from .process import Seeds, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
-from .protocols import Agent, MetaAgent, TaskSet, Trainee, Tree, VectorEnv
+from .protocols import Agent, MetaAgent, TaskFamily, TaskSet, Trainee, Tree, VectorEnv
 from .signals import StopRequest, catch_signals
 
 T = TypeVar("T")
@@ -109,9 +109,14 @@ def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened
 def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
     """Settle length, compile mode and overlap. Raises UserError if the run is to become shorter."""
     tasks, train = tasks_of(config), config.train
-    if tasks is not None:  # each of which begins with its own initial steps
-        train = replace(train, init_steps=train.init_steps * len(tasks.train))
+    if tasks is not None:
+        train = replace(train, init_steps=initial_steps(config, len(tasks.train)))
     length = plan_length(train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)
+    if tasks is not None and length.agent_steps <= train.init_steps:
+        raise UserError(
+            f"train.agent_steps={length.agent_steps} would end before learning begins: the first episodes of "
+            f"{len(tasks.train)} tasks take {train.init_steps} agent steps"
+        )
     stored, pixels = opened.stored, len(envs.single_observation_space.shape) == 3
     if stored and length.agent_steps < stored["train"]["agent_steps"]:
         raise UserError(
@@ -129,6 +134,12 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
         raise UserError("train.overlap=true is for single tasks: on a family, collecting and learning take turns")
     overlap = train.overlap == "true" or (train.overlap == "auto" and pixels)
     return Plan(device, length, mode, overlap)
+
+
+def initial_steps(config: RunConfig, tasks: int) -> int:
+    """Return the agent steps with which a family's run begins: `train.init_steps` of every task, in whole episodes."""
+    horizon = cast(TaskFamily, config.env).horizon
+    return tasks * -(-config.train.init_steps // horizon) * horizon
 
 
 class _Session:
