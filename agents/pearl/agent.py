@@ -83,7 +83,7 @@ class PEARL(Learner[Networks, TaskReplay]):
         """Return a latent `(D,)` for a task of evaluation, from all transitions seen of it (none: of the prior)."""
         if self.config.context == "oracle":
             return np.array(task.vector, np.float32)
-        if not self.config.infers or len(episodes) < max(1, self.config.exploration_episodes):
+        if not (self.config.infers and episodes):
             return noise
         return self._sample_belief(self._context_of(episodes), noise)
 

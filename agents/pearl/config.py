@@ -44,7 +44,6 @@ class PEARLConfig:
     penalty: factor of the mean squares of the policy's mean and log standard deviation. reward_scale: of the critic.
     tasks_per_iteration: tasks that collect, each prior_steps by latents of the prior, then posterior_steps by latents
         of its belief, both of which become its context, then extra_steps which do not; all in whole episodes.
-    exploration_episodes: of evaluation, by latents of the prior, before the belief counts.
     """
 
     latent_dim: int = 5
@@ -78,7 +77,6 @@ class PEARLConfig:
     prior_steps: int = 400
     posterior_steps: int = 0
     extra_steps: int = 600
-    exploration_episodes: int = 1
     precision: Precision = "float32"
 
     auto: ClassVar[Mapping[str, str]] = {"encoder": "identity"}  # what `auto` stands for with this agent
@@ -88,7 +86,7 @@ class PEARLConfig:
         for name in least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("posterior_steps", "extra_steps", "exploration_episodes", "kl_weight", "penalty"):
+        for name in ("posterior_steps", "extra_steps", "kl_weight", "penalty"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
 

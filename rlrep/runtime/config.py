@@ -26,7 +26,8 @@ class TrainConfig:
     eval_batch: observations that the policy acts on at once in evaluation; missing ones are made up for, because a
     product of another size rounds differently.
     adaptation_episodes: of each task of evaluation, for families of tasks, where `eval_episodes` counts attempts at
-    each task. test_episodes: after them, by the same belief. eval_policy: acts by the mean, or draws.
+    each task; the first `exploration_episodes` of them are played by latents of the prior, the others by the belief
+    about all before. test_episodes: after them, by the same belief. eval_policy: acts by the mean, or draws.
     log_every, checkpoint_every: agent steps.
     """
 
@@ -42,6 +43,7 @@ class TrainConfig:
     eval_envs: int = 0
     eval_batch: int = 1
     adaptation_episodes: int = 2
+    exploration_episodes: int = 1
     test_episodes: int = 1
     eval_policy: Literal["deterministic", "stochastic"] = "deterministic"
     log_every: int = 1000
@@ -56,6 +58,11 @@ class TrainConfig:
         for name in ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        if self.adaptation_episodes and not 1 <= self.exploration_episodes <= self.adaptation_episodes:
+            raise ValueError(
+                f"exploration_episodes must be from 1 to adaptation_episodes={self.adaptation_episodes}, "
+                f"not {self.exploration_episodes}: the belief would never count"
+            )
         if not 0.0 <= self.eval_epsilon <= 1.0:
             raise ValueError(f"eval_epsilon must be in [0, 1], it is {self.eval_epsilon}")
 

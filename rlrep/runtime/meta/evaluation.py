@@ -174,7 +174,9 @@ class _Round:
         attempt = slot.attempt
         self._obs[row] = self._envs.restart(row, attempt.seeds[len(attempt.rows)])
         noise = attempt.random.standard_normal(self._agent.latent_dim).astype(np.float32)
-        known = attempt.episodes[: self._train.adaptation_episodes]
+        train = self._train
+        explored = len(attempt.episodes) >= train.exploration_episodes
+        known = attempt.episodes[: train.adaptation_episodes] if explored else []
         slot.latent = self._agent.test_latent(self._tasks[attempt.task], known, noise)
         slot.track = Track.begin(self._obs[row])
 

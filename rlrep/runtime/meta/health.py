@@ -34,12 +34,13 @@ def measure(
     """Return what the agent's beliefs say of tasks, None if it infers nothing, or if there is one task only.
 
     first, last: an early and the last episode of each task, in the same order. A linear probe learns to name the task
-    from beliefs by windows of the one, and is scored on windows of the other. size: transitions of a window, fewer if
-    an episode is shorter.
+    from beliefs by windows of the one, and is scored on windows of the other. size: transitions of a window, at
+    most half of the shortest episode.
     """
     if len(first) < 2 or agent.beliefs(first[:1]) is None:
         return None
-    length = min(size, *(len(episode) for episode in (*first, *last)))
+    shortest = min(len(episode) for episode in (*first, *last))
+    length = min(size, max(1, shortest // 2))  # of whole episodes there would be one window each
     random = np.random.default_rng(seed)
     fit, score = (_means(agent, episodes, length, random) for episodes in (first, last))
     tasks = np.repeat(np.arange(len(first)), _WINDOWS)
