@@ -54,12 +54,19 @@ class Evaluation:
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """Read an eval.csv, one entry per evaluation in order; none if the file is not there."""
+    """Read an eval.csv, one entry per evaluation in order; none if the file is not there.
+
+    Of episodes of adaptation to a task, the last ones count.
+    """
     if not path.exists():
         return []
     groups = defaultdict[tuple[int, int, float, str], list[float]](list)
     with open(path, newline="") as file:
-        for row in csv.DictReader(file):
+        rows = list(csv.DictReader(file))
+        known = max((int(row.get("adaptation") or 0) for row in rows), default=0)
+        for row in rows:
+            if int(row.get("adaptation") or 0) < known:
+                continue
             key = int(float(row["agent_steps"])), int(float(row["env_steps"])), float(row["wall_seconds"]), row["kind"]
             groups[key].append(float(row["return"]))
     return [Evaluation(*key, len(returns), float(np.mean(returns))) for key, returns in groups.items()]

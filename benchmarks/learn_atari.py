@@ -11,6 +11,7 @@ import csv
 from pathlib import Path
 
 from .grid import Run
+from .label_quality import label_quality
 from .learning import Published, Study, main
 
 FRAMES = 400_000
@@ -38,17 +39,20 @@ def plan(options: argparse.Namespace) -> Study:
     grid = options.suite == "grid"
     chosen = tuple((game, arm) for game in games() for arm in ARMS) if grid else FEW
     seeds = options.seeds or (5 if grid else 1)
+    runs = tuple(
+        Run(game, arm, seed, (f"env=atari_{game}", ARMS[arm], *QUIET, *options.words))
+        for seed in range(seeds)
+        for game, arm in chosen
+    )
+    name = "learn_atari_grid" if grid else "learn_atari"
     return Study(
-        name="learn_atari_grid" if grid else "learn_atari",
+        name=name,
         question="Does Rainbow reach the published data-efficient Rainbow's scores, and does return contrast help it?",
-        runs=tuple(
-            Run(game, arm, seed, (f"env=atari_{game}", ARMS[arm], *QUIET, *options.words))
-            for seed in range(seeds)
-            for game, arm in chosen
-        ),
+        runs=runs,
         compared=("return_contrast", "base"),
         published=read_published(options.published, {game for game, _ in chosen}) if options.published else (),
         limits=f"{seeds} seed{'s' * (seeds > 1)} per arm; the final return is the mean of 100 games.",
+        more=lambda work, results: label_quality(runs, work, results / f"{name}_labels.png"),
     )
 
 

@@ -43,6 +43,8 @@ class Study:
     limits: str = ""
     compared: tuple[str, str] | None = None  # an arm and the arm it is held against
     notes: Mapping[str, object] = field(default_factory=dict)
+    more: Callable[[Path, Path], Mapping[str, object]] | None = None
+    """From the runs' folder and the results': further entries of the JSON (a `table` replaces ours), and pictures."""
 
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
@@ -82,7 +84,8 @@ def write(study: Study, work: Path, results: Path, *, jobs: int) -> None:
         return
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{study.name}.json"
-    path.write_text(json.dumps(report(study, curves, jobs=jobs), indent=1) + "\n")
+    content = report(study, curves, jobs=jobs) | dict(study.more(work, results) if study.more else {})
+    path.write_text(json.dumps(content, indent=1) + "\n")
     draw(study, curves, path.with_suffix(".png"))
     print(f"wrote {path} and {path.with_suffix('.png').name}")
 

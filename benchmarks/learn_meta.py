@@ -1,0 +1,177 @@
+"""Does an agent adapt to tasks it has not seen, and does trajectory contrast help it?
+
+    python -m benchmarks.learn_meta [--dry-run] [--suite point|cheetah|metaworld|mt1|grid] [--seeds N] [KEY=VALUE ...]
+
+`point`: the point robots, PEARL and PEARL with trajectory contrast. `cheetah`: running speeds, and an arm without a
+context. `metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one task of Meta-World, goals visible.
+`grid`: every family of PEARL's paper and the ML1 tasks that hide their goal, the papers' settings. Days on a GPU.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .grid import Run
+from .learning import COLOURS, Study, main
+
+QUIET = ("video=false", "logger.tensorboard=false")
+PEARL: dict[str, tuple[str, ...]] = {"PEARL": ("aux=none",), "PEARL + TCL": ("aux=trajectory_contrast",)}
+NO_CONTEXT: dict[str, tuple[str, ...]] = {"no context": ("agent=pearl_no_context", "aux=none")}
+ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none")}
+Arms = Mapping[str, tuple[str, ...]]
+POINT_WINDOW = ("aux.trajectory_contrast.window=8",)  # two disjoint ones fit 20 steps
+PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
+HIDDEN = ("reach", "push", "pick-place", "plate-slide", "plate-slide-side", "soccer", "coffee-push", "coffee-pull")
+SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
+    "point": (
+        {
+            "point_robot": ("env=point_robot", "preset=cpu", "train.agent_steps=60000", "train.eval_every=10000"),
+            "sparse_point_robot": ("env=sparse_point_robot", "preset=cpu", "train.eval_every=25000"),
+        },
+        PEARL,
+        3,
+    ),
+    "cheetah": ({"cheetah_vel": ("env=cheetah_vel", "preset=cpu")}, NO_CONTEXT | PEARL, 1),
+    "metaworld": (
+        {f"ml1_{task}": (f"env=metaworld_{task}", "preset=cpu") for task in ("reach", "push")},
+        PEARL,
+        1,
+    ),
+    "mt1": (
+        {
+            "mt1_reach_state": ("env=metaworld_mt1", "env.task=reach-v3", "env.obs=state", "preset=cpu"),
+            "mt1_reach_pixels": ("env=metaworld_mt1", "env.task=reach-v3", "env.obs=pixels", "preset=cpu"),
+        },
+        {"base": ("aux=none",), "return_contrast": ("aux=return_contrast",)},
+        1,
+    ),
+    "grid": (
+        {name: (f"env={name}",) for name in PAPER}
+        | {f"ml1_{task}": ("env=metaworld_ml1", f"env.task={task}-v3") for task in HIDDEN},
+        NO_CONTEXT | PEARL | ORACLE,
+        5,
+    ),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", choices=tuple(SUITES), default="point")
+    parser.add_argument("--seeds", type=int, help="default: 3 for point, 5 for grid, else 1")
+
+
+def plan(options: argparse.Namespace) -> Study:
+    """Return the study. Seeds vary slowest, so that an interrupted grid is balanced."""
+    _, _, usual = SUITES[options.suite]
+    seeds = options.seeds or usual
+    runs, name = tuple(planned(options.suite, seeds, tuple(options.words))), f"learn_meta_{options.suite}"
+    return Study(
+        name=name,
+        question="Do returns grow over the episodes of adaptation to an unseen task, and more so with contrast?",
+        runs=runs,
+        compared=("PEARL + TCL", "PEARL"),
+        limits=f"{seeds} seed{'s' * (seeds > 1)} per arm.",
+        more=None if options.suite == "mt1" else lambda work, results: adaptation(runs, work, results / f"{name}.png"),
+    )
+
+
+def planned(suite: str, seeds: int, words: tuple[str, ...]) -> Iterator[Run]:
+    """Yield the runs of a suite."""
+    tasks, arms, _ = SUITES[suite]
+    for seed in range(seeds):
+        for task, env in tasks.items():
+            for arm, choice in arms.items():
+                window = POINT_WINDOW if "point" in task and arm == "PEARL + TCL" else ()
+                yield Run(task, arm, seed, (*env, *choice, *window, *QUIET, *words))
+
+
+def final_rows(run: Run, work: Path) -> list[dict[str, str]]:
+    """Return the rows of the final evaluation."""
+    with open(run.folder(work) / "eval.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == "final"]
+
+
+def by_adaptation(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
+    """Return the mean over tasks of a column after 0, 1, ... episodes of adaptation."""
+    most = max(int(row["adaptation"]) for row in rows)
+    return [float(np.mean([float(r[column]) for r in rows if int(r["adaptation"]) == k])) for k in range(most + 1)]
+
+
+def adaptation(runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, object]:
+    """Return the adaptation curves by task family and arm, the table of their ends, and draw them beside `path`."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        if run.finished(work):
+            rows = final_rows(run, work)
+            entry = found.setdefault(run.task, {}).setdefault(run.arm, {"seeds": [], "returns": [], "success": []})
+            entry["seeds"].append(run.seed)
+            entry["returns"].append(by_adaptation(rows, "return"))
+            if rows[0]["success"]:
+                entry["success"].append(by_adaptation(rows, "success"))
+            entry["steps"] = int(rows[0]["agent_steps"])
+            entry.setdefault("task_accuracy", []).append(task_accuracy(run, work))
+    draw(found, path.with_name(f"{path.stem}_adaptation.png"))
+    return {"adaptation": found, "table": tabulate(found)}
+
+
+def task_accuracy(run: Run, work: Path) -> float | None:
+    """Return how often a linear probe names the task of a belief at last, None for an arm without beliefs."""
+    lines = (run.folder(work) / "metrics.jsonl").read_text().splitlines()
+    values = [row["context/task_accuracy"] for row in map(json.loads, lines) if "context/task_accuracy" in row]
+    return round(values[-1], 3) if values else None
+
+
+def tabulate(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, object]:
+    """Return the README's table: first and last episode, and how many standard errors (over seeds) lie between."""
+    columns = [
+        "family",
+        "arm",
+        "seeds",
+        "agent steps",
+        "first episode",
+        "last",
+        "last - first ± SE",
+        "success",
+        "probe",
+    ]
+    rows = []
+    for family, arms in found.items():
+        for arm, entry in arms.items():
+            returns = np.array(entry["returns"])
+            gain = returns[:, -1] - returns[:, 0]
+            error = f" ± {gain.std(ddof=1) / len(gain) ** 0.5:.1f}" if len(gain) > 1 else ""
+            success = f"{np.mean([curve[-1] for curve in entry['success']]):.0%}" if entry["success"] else ""
+            known = [value for value in entry["task_accuracy"] if value is not None]
+            first, last = (f"{returns[:, k].mean():.1f}" for k in (0, -1))
+            cells = [family, arm, str(len(gain)), f"{entry['steps']:,}", first, last, f"{gain.mean():.1f}{error}"]
+            rows.append([*cells, success, f"{np.mean(known):.0%}" if known else ""])
+    return {"columns": columns, "rows": rows}
+
+
+def draw(found: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Draw one panel per family: mean over seeds with its standard error, by episodes of adaptation."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * max(1, len(found)), 4.0), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, max(1, len(found)), squeeze=False)[0]
+    for axes, (family, arms) in zip(panels, found.items(), strict=False):
+        for colour, (arm, entry) in zip(COLOURS, arms.items(), strict=False):
+            returns = np.array(entry["returns"])
+            error = returns.std(0, ddof=min(1, len(returns) - 1)) / np.sqrt(len(returns))
+            axes.errorbar(
+                range(returns.shape[1]), returns.mean(0), error, color=colour, marker="o", capsize=3, label=arm
+            )
+        axes.set(title=family, xlabel="episodes the belief knows", ylabel="return", xticks=range(returns.shape[1]))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main(__doc__, "learn_meta", add_options, plan)
