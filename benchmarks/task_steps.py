@@ -101,9 +101,9 @@ def measure(name: str, kind: str, *, count: int, steps: int, blocks: int) -> dic
     """Return the median rates of one family, in agent steps of all tasks per second."""
     family = FAMILIES[name]
     tasks = family.tasks().train[:count]
-    single = family.make(0)
+    single: Any = family.make(0)
     vectors = [make_vector(family, list(range(count)), workers=flag) for flag in (False, True)]
-    act = make_actor(kind, *single.observation_space.shape, *single.action_space.shape)
+    act = make_actor(kind, single.observation_space.shape[0], single.action_space.shape[0])
     ways: dict[str, Loop | Together] = {PEER: Loop(single, tasks)}
     ways |= {way: Together(vector, tasks) for way, vector in zip(OURS, vectors, strict=True)}
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -147,7 +147,7 @@ def main() -> None:
         "machine": machine.describe(),
         "table": {"columns": COLUMNS, "rows": [row(result) for result in results]},
         "families": results,
-        "limits": f"one thread of torch; a new task every {options.steps} steps; {options.blocks} blocks, taking turns; medians.",
+        "limits": f"one thread of torch; a new task every {options.steps} steps; medians of {options.blocks} blocks.",
     }
     (machine.ROOT / "benchmarks" / "results" / "task_steps.json").write_text(json.dumps(report, indent=2) + "\n")
 

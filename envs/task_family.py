@@ -24,8 +24,8 @@ class TaskFamily(ABC):
 
     train_tasks, test_tasks: how many tasks to draw, from streams of `task_seed` of their own: a test task is the same
     whatever the number of training tasks. horizon: agent steps until an episode is truncated.
-    num_envs: simulators stepped together. workers: whether in processes of their own; `auto` = no: a step takes a tenth to
-    half of a millisecond, of which two cores gain nothing by processes (benchmarks/task_steps.py), many may.
+    num_envs: simulators stepped together. workers: whether in processes of their own; `auto` = no: two cores gain
+    nothing by processes for steps of a tenth to half of a millisecond (benchmarks/task_steps.py); many may.
     """
 
     presets: ClassVar[str] = "meta"
