@@ -1,0 +1,22 @@
+"""The task families by the names of their settings files."""
+
+from typing import Any
+
+import pytest
+
+from rlrep.envs.meta_mujoco import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
+from rlrep.envs.point_robot import PointRobot, SparsePointRobot
+from rlrep.envs.rand_params import HopperRandParams, WalkerRandParams
+
+RUNNERS: dict[str, Any] = {
+    "cheetah_dir": CheetahDir(),
+    "cheetah_vel": CheetahVel(),
+    "ant_dir": AntDir(),
+    "ant_dir_random": AntDir(100, 30, directions="random"),
+    "ant_goal": AntGoal(),
+    "humanoid_dir": HumanoidDir(),
+    "walker_rand_params": WalkerRandParams(),
+    "hopper_rand_params": HopperRandParams(),
+}
+FAMILIES: dict[str, Any] = {**RUNNERS, "point_robot": PointRobot(), "sparse_point_robot": SparsePointRobot()}
+each = pytest.mark.parametrize("name", FAMILIES)
