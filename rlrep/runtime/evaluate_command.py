@@ -1,10 +1,11 @@
 """`python -m rlrep.evaluate`: score the newest checkpoint of a run, by the run's own config."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +15,37 @@ from .coerce import build
 from .config import Device
 from .errors import ConfigError, UserError
 
+Row = Mapping[str, Any]
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .evaluation import Evaluation
+
 _HELP = """\
 Score the newest checkpoint of a run: prints mean, standard deviation and interquartile mean, writes evaluate.csv.
 
   python -m rlrep.evaluate out=RUN [episodes=10] [seed=0] [video=true|false] [device=auto|cpu|cuda]
 
-Episodes are seeded apart from those of training and of its evaluations. video=true films the first one.
+Episodes are seeded apart from those of training and of its evaluations. video=true films the first one. Of a run on a
+family of tasks, `episodes` counts attempts at each task of evaluation, and the mean is that after all adaptation.
 """
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """out: run folder. seed: of the episodes. video: film the first episode."""
+    """out: run folder. episodes: 10 if None; of a family of tasks, attempts at each, 1 if None. seed: of the episodes.
+
+    video: film the first episode.
+    """
 
     out: str
-    episodes: int = 10
+    episodes: int | None = None
     seed: int = 0
     video: bool = False
     device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
+        if self.episodes is not None and self.episodes < 1:
             raise ValueError(f"episodes must be at least 1, not {self.episodes}")
 
 
@@ -57,30 +68,20 @@ def _run(arguments: Arguments) -> int:
 
 def _evaluate(asked: EvaluateConfig) -> int:
     from .config import make_config
-    from .evaluation import FINAL, Evaluator, eval_envs, references, summarise
     from .folder import read_config
-    from .make import build_agent, build_envs, evaluation_variant
-    from .process import Seeds, pick_device, set_threads
+    from .make import tasks_of
+    from .process import set_threads
 
     folder = Path(asked.out)
     config = make_config(read_config(folder))
     steps, state = _newest(folder)
     set_threads()
-    train = replace(config.train, eval_episodes=asked.episodes, final_episodes=None)
-    envs = build_envs(evaluation_variant(config.env), [0] * eval_envs(train))
-    try:
-        agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
-        agent.load_state(state["agent"])
-        evaluator = Evaluator(
-            lambda: envs, agent, Seeds(asked.seed), batch=train.eval_batch, epsilon=train.eval_epsilon, say=print
-        )
-        video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
-        episodes = evaluator.run(FINAL + 1, asked.episodes, video=video)
-    finally:
-        envs.close()
-    _write(folder / "evaluate.csv", [(e.index, e.total_return, e.length, e.success) for e in episodes])
-    returns = np.array([episode.total_return for episode in episodes])
-    normalised = summarise(episodes, references(config.env)).get("eval/human_normalised")
+    video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
+    play = _play if tasks_of(config) is None else _adapt
+    found = play(config, asked, state, video)
+    returns = np.array([row["return"] for row in _last(found.rows)], np.float64)
+    _write(folder / "evaluate.csv", found.rows)
+    normalised = found.summary.get("eval/human_normalised")
     print(
         f"{config.choices['env']} after {steps} agent steps, {len(returns)} episodes: "
         f"mean {returns.mean():.2f}  std {returns.std():.2f}  IQM {interquartile_mean(returns):.2f}"
@@ -88,6 +89,49 @@ def _evaluate(asked: EvaluateConfig) -> int:
     )
     print(f"{folder / 'evaluate.csv'}" + (f"  {video}" if video and video.exists() else ""))
     return 0
+
+
+def _play(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
+    """Play episodes of a single task."""
+    from .evaluation import FINAL, Evaluator, eval_envs, references
+    from .make import build_agent, build_envs, evaluation_variant
+    from .process import Seeds, pick_device
+
+    count = asked.episodes or 10
+    train = replace(config.train, eval_episodes=count, final_episodes=None)
+    envs = build_envs(evaluation_variant(config.env), [0] * eval_envs(train))
+    with closing(envs):
+        agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
+        agent.load_state(state["agent"])
+        evaluator = Evaluator(
+            lambda: envs, agent, Seeds(asked.seed), batch=train.eval_batch, epsilon=train.eval_epsilon, say=print
+        )
+        return evaluator.evaluate(FINAL + 1, count, references=references(config.env), video=video)
+
+
+def _last(rows: Sequence[Row]) -> list[Row]:
+    """Return the episodes after all adaptation."""
+    known = [int(row.get("adaptation") or 0) for row in rows]
+    return [row for row, count in zip(rows, known, strict=True) if count == max(known)]
+
+
+def _adapt(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
+    """Adapt to every task of evaluation; `asked.episodes` counts attempts at each."""
+    from .evaluation import FINAL, references
+    from .make import build_envs, build_meta_agent, tasks_of
+    from .meta.evaluation import MetaEvaluator
+    from .process import Seeds, pick_device
+
+    tasks = tasks_of(config)
+    assert tasks is not None
+    envs = build_envs(config.env, [0] * config.env.num_envs)
+    with closing(envs):
+        agent = build_meta_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off")
+        agent.load_state(state["agent"])
+        evaluator = MetaEvaluator(
+            lambda: envs, agent, tasks.test, config.train, Seeds(asked.seed), pictures=None, say=print
+        )
+        return evaluator.evaluate(FINAL + 1, asked.episodes or 1, references=references(config.env), video=video)
 
 
 def _newest(folder: Path) -> tuple[int, Any]:
@@ -109,8 +153,8 @@ def interquartile_mean(scores: NDArray[np.float64]) -> float:
     return float(ordered @ weights / weights.sum())
 
 
-def _write(path: Path, rows: Sequence[tuple[int, float, int, float | None]]) -> None:
+def _write(path: Path, rows: Sequence[Row]) -> None:
     with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["episode", "return", "length", "success"])
-        writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
