@@ -101,7 +101,7 @@ class Twin:
         episode, index = self.where[step, env]
         return not episode.dropped and (episode.ended or index + self.spec.n_step <= len(episode.rewards))
 
-    def _stack(self, episode: Episode, index: int) -> Array:
+    def stack(self, episode: Episode, index: int) -> Array:
         indices = [max(0, index - back) for back in reversed(range(self.spec.frame_stack))]
         return np.concatenate([episode.frames[i] for i in indices])
 
@@ -116,7 +116,7 @@ class Twin:
         if final and episode.terminated:
             discount = 0.0
         # The frames before the final one are those of the observation acted on, so the next stack may reach back.
-        return Expected(self._stack(episode, index), self._stack(episode, last + 1), total, discount)
+        return Expected(self.stack(episode, index), self.stack(episode, last + 1), total, discount)
 
     def returns(self, discount: float) -> dict[tuple[int, int], float]:
         """Return-to-go of every transition of a finished, undropped episode."""

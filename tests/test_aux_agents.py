@@ -17,6 +17,7 @@ from rlrep.aux import (
     SelfDistillation,
     SelfPrediction,
     TemporalContrast,
+    TrajectoryContrast,
 )
 
 from .test_sac import SMALL, learned_metrics, make_agent, parameters
@@ -36,6 +37,7 @@ HEADS: dict[str, AuxConfig] = {
     "vicreg": RedundancyReduction(weight=0.04, objective="vicreg", hidden_dim=8, embedding_dim=6, target="ema"),
     "autoencoder": Autoencoder(strides=(2, 1), channels=4, hidden_dim=8),
     "self_prediction": SelfPrediction(steps=3, transition_dim=8, hidden_dim=8, embedding_dim=6),
+    "trajectory": TrajectoryContrast(window=3, hidden_dim=8, embedding_dim=6, negatives=3),
 }
 
 
@@ -92,7 +94,7 @@ def test_all_heads_train_together_on_one_encoding() -> None:
 
 def test_traced_update_equals_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses, queues and statistics included, trace into one graph without host synchronisation."""
-    names = ("mochi", "sup_con", "directpred", "autoencoder", "self_prediction")
+    names = ("mochi", "sup_con", "directpred", "autoencoder", "self_prediction", "trajectory")
     compile = partial(torch.compile, backend="eager")
     eager = make_agent(pixels=False, aux=names)
     monkeypatch.setattr(torch, "compile", compile)

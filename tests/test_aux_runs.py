@@ -20,7 +20,10 @@ RUNS = {
     "vicreg": ("env=toy_state",),
     "autoencoder": ("env=toy_pixels", "encoder.strides=[2,1]", "aux.autoencoder.strides=[2,1]"),
     "self_prediction": ("env=toy_state", "aux.self_prediction.steps=2"),
+    "trajectory_contrast": ("env=toy_pixels", "aux.trajectory_contrast.window=3"),
+    "tcl_published": ("env=toy_state", "aux.tcl_published.window=4"),
 }
+OF_TASKS = ("ccm", "focal")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -40,8 +43,8 @@ def test_objective_of_curl_runs(objective: str, tmp_path: Path) -> None:
 
 
 def test_every_head_is_run() -> None:
-    """Here, or in the tests of SAC and Rainbow."""
-    assert set(registry.visible("aux")) == {*RUNS, "none", "curl", "curl_weak", "return_contrast"}
+    """Here, or in the tests of SAC and Rainbow; heads that tell tasks apart in those of agents for several."""
+    assert set(registry.visible("aux")) == {*RUNS, *OF_TASKS, "none", "curl", "curl_weak", "return_contrast"}
 
 
 def test_objectives_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,3 +52,10 @@ def test_objectives_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.
         assert run(tmp_path / "x", "env=toy_state", "aux=curl", f"aux.curl.{word}") != 0
         found = capsys.readouterr()
         assert [answer in line for line in lines(found.out + found.err)] == [True]
+
+
+@pytest.mark.parametrize("name", OF_TASKS)
+def test_heads_that_tell_tasks_apart_say_so(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "x", "env=toy_state", f"aux={name}") != 0
+    found = capsys.readouterr()
+    assert [f"aux.{name}" in line and "meta-RL" in line for line in lines(found.out + found.err)] == [True]

@@ -1,6 +1,7 @@
 """Draws from a table of episodes: exactly uniform, never across an end, never overlapping where they must not."""
 
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlrep.replay import Needs, Priority, Transitions, WindowSpec
 from rlrep.replay.episodes import Episodes
 
-CPU = torch.device("cpu")
+from .replay_twin import CPU, Script, copy_replay, make_script, make_spec
+from .runs import differences
+
 GROUP = [7, 2, 7, 2, 7, 5, 2]
 LENGTH = [6, 3, 9, 8, 1, 2, 0]
 FIRST = [100, 0, 40, 200, 30, 60, 10]
@@ -147,3 +151,131 @@ def test_windows_that_make_no_sense_are_refused() -> None:
             draw(7, 2, **wrong)
     with pytest.raises(ValueError, match="length"):
         draw(7, 0)
+
+
+# Windows in the replay of a single task
+
+
+def least(spec: WindowSpec) -> int:
+    return 2 * spec.length if spec.disjoint else spec.length
+
+
+def stored_starts(script: Script, spec: WindowSpec) -> set[tuple[int, int]]:
+    """Step and environment of every transition that a window may begin with (or hold, if it is not ordered)."""
+    twin, low, found = script.twin, script.twin.low(), set()
+    for episode in twin.episodes:
+        first, stop = max(low, episode.first_step), episode.first_step + len(episode.rewards)
+        if not episode.dropped and stop - first >= least(spec):
+            last = stop - spec.length if spec.ordered else stop - 1
+            found |= {(step, episode.env) for step in range(first, last + 1)}
+    if spec.disjoint:  # a place in the middle may have no room on either side
+        found = {key for key in found if room_beside(script, spec, *key)}
+    return found
+
+
+def room_beside(script: Script, spec: WindowSpec, step: int, env: int) -> bool:
+    episode, index = script.twin.where[step, env]
+    before = step - max(script.twin.low(), episode.first_step)
+    return before >= spec.length or len(episode.rewards) - index >= 2 * spec.length
+
+
+def check_windows(script: Script, spec: WindowSpec) -> None:
+    """All that may be drawn is, nothing else, and it holds what was stored."""
+    extra = script.replay.sample(8).extra["head"].windows
+    assert extra is not None
+    allowed = stored_starts(script, spec)
+    assert extra.valid.tolist() == [bool(allowed)] * len(extra.valid)
+    if not allowed:
+        return
+    keys = [keys_of(script, part) for part in (extra.first, extra.second)]
+    for part, own in zip((extra.first, extra.second), keys, strict=True):
+        check_content(script, part, own)
+    for first, second, group in zip(*keys, extra.group.tolist(), strict=True):
+        episode, _ = script.twin.where[first[0]]
+        assert all(script.twin.where[key][0] is episode for key in first + second)
+        assert group == episode.first_step * script.replay.spec.num_envs + episode.env
+        assert not (spec.disjoint and set(first) & set(second))
+        if spec.ordered:
+            assert all(part == [(part[0][0] + k, part[0][1]) for k in range(spec.length)] for part in (first, second))
+    ends = 1 if spec.ordered else spec.length
+    assert {key for part in keys for row in part for key in row[:ends]} == allowed
+
+
+def keys_of(script: Script, part: Transitions) -> list[list[tuple[int, int]]]:
+    """Step and environment of every transition, which its action names."""
+    numbers = part.action if part.action.ndim == 2 else part.action[..., 0]
+    return [[divmod(int(number), script.replay.spec.num_envs) for number in row] for row in numbers.tolist()]
+
+
+def check_content(script: Script, part: Transitions, keys: list[list[tuple[int, int]]]) -> None:
+    """Compare some of the windows with the twin's memory."""
+    for row, k in product(range(12), range(part.reward.shape[1])):
+        episode, index = script.twin.where[keys[row][k]]
+        assert part.reward[row, k].item() == episode.rewards[index]
+        np.testing.assert_array_equal(part.obs[row, k].numpy(), script.twin.stack(episode, index))
+        np.testing.assert_array_equal(part.next_obs[row, k].numpy(), script.twin.stack(episode, index + 1))
+
+
+SPECS = (
+    WindowSpec(3, rows=2000),
+    WindowSpec(4, rows=2000, disjoint=False),
+    WindowSpec(2, rows=2000, disjoint=False, ordered=False),
+)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"frame_stack": 3, "n_step": 3, "discrete": True},
+        {"frame_stack": 2, "pixels": True, "steps": 24},
+        {"num_envs": 3, "priority": Priority()},
+    ],
+)
+def test_windows_hold_what_was_stored(spec: WindowSpec, options: dict[str, Any]) -> None:
+    """Before and after wrap-around, running episodes too, those whose worker died never."""
+    script = make_script(make_spec(**options), {"head": Needs(windows=spec)}, end=0.08, death=0.03, steps=4)
+    for steps in (2, 5, 20, 50):
+        script.run(steps)
+        check_windows(script, spec)
+    script.begin()
+    check_windows(script, spec)
+
+
+def test_windows_survive_a_save() -> None:
+    script = make_script(make_spec(), {"head": Needs(windows=WindowSpec(3))}, end=0.1, death=0.02, steps=70)
+    script.followers = [copy_replay(script.replay)]
+    for _ in range(3):
+        ours, theirs = (replay.sample(20).extra["head"].windows for replay in (script.replay, *script.followers))
+        assert ours is not None and theirs is not None and len(ours.valid) == 16
+        assert differences(asdict(ours), asdict(theirs)) == []
+        script.run(9)
+
+
+def test_episodes_too_short_give_no_row() -> None:
+    script = make_script(make_spec(), {"head": Needs(windows=WindowSpec(3, disjoint=False))}, end=2.0, steps=20)
+    windows = script.replay.sample(5).extra["head"].windows
+    assert windows is not None and windows.valid.tolist() == [False] * 5
+    assert windows.first.obs.shape == (5, 3, 4)
+
+
+def test_views_reach_every_observation() -> None:
+    spec = WindowSpec(2, rows=3, next_obs=False, disjoint=False)
+    script = make_script(make_spec(pixels=True), {"head": Needs(windows=spec)}, end=0.0, steps=8)
+    extra = script.replay.sample(5).extra["head"]
+    seen = extra.viewed(lambda frames: frames[:, :, 1:, 1:] + 1).windows
+    assert extra.windows is not None and seen is not None
+    for plain, viewed in ((extra.windows.first, seen.first), (extra.windows.second, seen.second)):
+        assert torch.equal(viewed.obs, plain.obs[..., 1:, 1:] + 1) and viewed.obs.shape == (3, 2, 3, 19, 19)
+        assert plain.next_obs.numel() == viewed.next_obs.numel() == 0
+
+
+def test_windows_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="several tasks"):
+        make_script(make_spec(), {"head": Needs(windows=WindowSpec(3, positives="same_task", disjoint=False))})
+    fine = WindowSpec(2)
+    for wrong in ({"length": 0}, {"rows": 1}, {"ordered": False}, {"positives": "same_task"}):
+        with pytest.raises(ValueError, match="windows"):
+            replace(fine, **wrong)
+    assert WindowSpec(4).least_episode == 8 and WindowSpec(4, disjoint=False).least_episode == 4
+    assert WindowSpec(4, positives="same_task", ordered=False, disjoint=False).least_episode == 1

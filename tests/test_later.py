@@ -25,7 +25,7 @@ def check_later(script: Script, batch: Batch, keys: list[Key]) -> None:
         rest = len(episode.rewards) - index
         for k, offset in enumerate(OFFSETS):
             assert bool(later.valid[k, row]) == (offset <= rest)
-            want = script.twin._stack(episode, index + min(offset, rest))
+            want = script.twin.stack(episode, index + min(offset, rest))
             np.testing.assert_array_equal(later.obs[k, row].numpy(), want)
         seen = [key for action in later.action[:rest, row] for key in script.keys(action[None])]
         assert seen == [(key[0] + k, key[1]) for k in range(min(rest, max(OFFSETS)))]

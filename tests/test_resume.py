@@ -19,7 +19,7 @@ AUX = [
     "return_contrast",
     "[curl,return_contrast]",
     "[autoencoder,byol,directpred,self_prediction]",
-    "[barlow_twins,sup_con_return,temporal,vicreg]",
+    "[barlow_twins,sup_con_return,temporal,trajectory_contrast,vicreg]",
 ]
 QUEUE = ("aux.curl.objective=mochi", "aux.curl.queue_size=100", "aux.curl.hardest=20", "aux.curl.mask_same_return=true")
 

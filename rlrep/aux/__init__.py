@@ -8,6 +8,7 @@ from .return_contrast import ReturnContrast
 from .self_distillation import SelfDistillation
 from .self_prediction import SelfPrediction
 from .temporal_contrast import TemporalContrast
+from .trajectory_contrast import TrajectoryContrast
 
 __all__ = [
     "Autoencoder",
@@ -22,5 +23,6 @@ __all__ = [
     "SelfDistillation",
     "SelfPrediction",
     "TemporalContrast",
+    "TrajectoryContrast",
     "fitted",
 ]
