@@ -24,7 +24,6 @@ PEARL: dict[str, tuple[str, ...]] = {"PEARL": ("aux=none",), "PEARL + TCL": ("au
 NO_CONTEXT: dict[str, tuple[str, ...]] = {"no context": ("agent=pearl_no_context", "aux=none")}
 ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none")}
 Arms = Mapping[str, tuple[str, ...]]
-POINT_WINDOW = ("aux.trajectory_contrast.window=8",)  # two disjoint ones fit 20 steps
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
 HIDDEN = ("reach", "push", "pick-place", "plate-slide", "plate-slide-side", "soccer", "coffee-push", "coffee-pull")
 SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
@@ -85,8 +84,7 @@ def planned(suite: str, seeds: int, words: tuple[str, ...]) -> Iterator[Run]:
     for seed in range(seeds):
         for task, env in tasks.items():
             for arm, choice in arms.items():
-                window = POINT_WINDOW if "point" in task and arm == "PEARL + TCL" else ()
-                yield Run(task, arm, seed, (*env, *choice, *window, *QUIET, *words))
+                yield Run(task, arm, seed, (*env, *choice, *QUIET, *words))
 
 
 def final_rows(run: Run, work: Path) -> list[dict[str, str]]:

@@ -68,7 +68,7 @@ def make_windows(group: list[int] = GROUP, valid: list[bool] = VALID) -> Windows
 
 def make_head(**options: Any) -> TrajectoryContrastTask:
     torch.manual_seed(0)
-    return TrajectoryContrast(**options).make_context("head", DIM)
+    return TrajectoryContrast(**options).make_context("head", DIM, 200)
 
 
 def pooled(gaussians: Gaussians) -> tuple[Tensor, Tensor]:
@@ -309,12 +309,12 @@ def test_a_single_task_has_a_transition_encoder_of_its_own(target: Any, discrete
 
 def test_what_the_sampler_is_asked_for() -> None:
     config = TrajectoryContrast()
-    context, single = config.make_context("head", DIM).needs.windows, config.make("head", WIDTH, BOX).needs.windows
+    context, single = config.make_context("head", DIM, 200).needs.windows, config.make("head", WIDTH, BOX).needs.windows
     assert context is not None and single is not None
     assert (context.length, context.disjoint, context.ordered, context.next_obs) == (64, True, True, True)
     assert (single.length, single.disjoint, single.positives, single.next_obs) == (8, True, "same_trajectory", False)
     published = TrajectoryContrast(positives="per_transition", window=5, rows=7)
-    context, single = published.make_context("head", DIM).needs.windows, published.make("head", 1, BOX).needs.windows
+    context, single = published.make_context("head", DIM, 200).needs.windows, published.make("head", 1, BOX).needs.windows
     assert context is not None and single is not None
     assert (context.positives, context.disjoint, context.length, context.rows) == ("same_task", False, 5, 7)
     assert (single.positives, single.disjoint) == ("same_trajectory", False)

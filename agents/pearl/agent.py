@@ -301,7 +301,7 @@ def _make_heads(config: "PEARLConfig", setting: Setting, tasks: int, horizon: in
             raise ValueError(
                 f"aux={name} is for observations; agent=pearl takes heads on contexts, as aux=trajectory_contrast"
             )
-        heads[name] = head.make_context(name, config.latent_dim)
+        heads[name] = head.make_context(name, config.latent_dim, horizon)
         _check_windows(name, heads[name].needs, horizon)
     return heads
 

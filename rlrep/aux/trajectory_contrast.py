@@ -3,7 +3,7 @@
 CCM (Fu et al. 2021, arXiv 2009.13891) and FOCAL (Li et al. 2021, arXiv 2010.01112) are other settings of this head.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -45,8 +45,8 @@ class TrajectoryContrast:
     positives: both windows of one trajectory (`same_trajectory`), each of any trajectory of the task (`same_task`), or
         as the latter with every transition on its own (`per_transition`): transition n of one window attracts
         transition n of the other and repels the rest of that window too.
-    window: transitions, W; None = 64, or 8 where observations are encoded. rows: pairs of windows; None = the tasks of
-        the meta-batch, or 16 of a single task.
+    window: transitions, W; None = 64 or what fits an episode, or 8 where observations are encoded. rows: pairs of
+        windows; None = the tasks of the meta-batch, or 16 of a single task.
     ordered: W transitions in a row, or W independent draws. disjoint: the two windows share none; None = where
         they are ordered and of one trajectory.
     negatives: how many other rows repel a row; None = all. Those of its own group (task; else episode) never do.
@@ -91,9 +91,15 @@ class TrajectoryContrast:
             next_obs=next_obs,
         )
 
-    def make_context(self, name: str, latent_dim: int) -> "TrajectoryContrastTask":
-        """Build the head for an agent that encodes transitions as Gaussians `(R, W, latent_dim)`."""
-        return TrajectoryContrastTask(self, name, self.windows(CONTEXT_WINDOW, next_obs=True), latent_dim)
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> "TrajectoryContrastTask":
+        """Build the head for an agent that encodes transitions as Gaussians `(R, W, latent_dim)`.
+
+        horizon: agent steps of an episode, in which the windows that nobody gave a length fit.
+        """
+        spec = self.windows(CONTEXT_WINDOW, next_obs=True)
+        if self.window is None:
+            spec = replace(spec, length=max(1, min(spec.length, horizon // (2 if spec.disjoint else 1))))
+        return TrajectoryContrastTask(self, name, spec, latent_dim)
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TrajectoryContrastTask":
         """Build the head with a transition encoder of its own, on latents of observations.
