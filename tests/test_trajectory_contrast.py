@@ -314,7 +314,9 @@ def test_what_the_sampler_is_asked_for() -> None:
     assert (context.length, context.disjoint, context.ordered, context.next_obs) == (64, True, True, True)
     assert (single.length, single.disjoint, single.positives, single.next_obs) == (8, True, "same_trajectory", False)
     published = TrajectoryContrast(positives="per_transition", window=5, rows=7)
-    context, single = published.make_context("head", DIM, 200).needs.windows, published.make("head", 1, BOX).needs.windows
+    context, single = (
+        head.needs.windows for head in (published.make_context("head", DIM, 200), published.make("head", 1, BOX))
+    )
     assert context is not None and single is not None
     assert (context.positives, context.disjoint, context.length, context.rows) == ("same_task", False, 5, 7)
     assert (single.positives, single.disjoint) == ("same_trajectory", False)
