@@ -308,12 +308,9 @@ def _make_heads(config: "PEARLConfig", setting: Setting, tasks: int, horizon: in
 
 def _check_windows(name: str, needs: Needs, horizon: int) -> None:
     spec = needs.windows
-    if spec is None:
-        return
-    apart = spec.disjoint and spec.ordered and spec.positives == "same_trajectory"
-    needed = spec.length * (2 if apart else 1)
-    if needed > horizon:
-        what = (
-            f"two disjoint windows of {spec.length} transitions" if apart else f"a window of {spec.length} transitions"
+    if spec is not None and spec.least_episode > horizon:
+        what = "two disjoint windows" if spec.disjoint else "a window"
+        raise ValueError(
+            f"aux.{name}: {what} of {spec.length} transitions cannot fit an episode of {horizon} agent steps: "
+            f"set aux.{name}.window lower"
         )
-        raise ValueError(f"aux.{name}: {what} do not fit episodes of {horizon} steps: set aux.{name}.window lower")

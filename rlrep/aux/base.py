@@ -73,6 +73,20 @@ class AuxConfig(Protocol):
         ...
 
 
+class ContextAuxConfig(Protocol):
+    """What an agent that encodes transitions needs from one `aux.NAME` node."""
+
+    @property
+    def weight(self) -> float:
+        """Factor of this head's loss beside the RL loss."""
+        ...
+
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> AuxTask:
+        """Build the head on Gaussians of transitions, of width `latent_dim`, from episodes of at most `horizon` agent
+        steps."""
+        ...
+
+
 Config = TypeVar("Config", bound=AuxConfig)
 
 

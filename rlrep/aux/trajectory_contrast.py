@@ -77,6 +77,8 @@ class TrajectoryContrast:
             raise ValueError("objective=focal takes all pairs of whole windows: neither per_transition nor negatives")
         if self.negatives is not None and self.negatives < 1:
             raise ValueError(f"negatives counts the rows that repel, at least 1, not {self.negatives}")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
         self.windows(CONTEXT_WINDOW, next_obs=True)
 
     def windows(self, default: int, *, next_obs: bool, single_task: bool = False) -> WindowSpec:
