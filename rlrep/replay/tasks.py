@@ -168,7 +168,7 @@ class TaskReplay:
             spec.length,
             self._generator,
             pairs=True,
-            disjoint=spec.disjoint and spec.ordered and same,
+            disjoint=spec.disjoint,
             ordered=spec.ordered,
             same=same,
         )
