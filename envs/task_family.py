@@ -52,6 +52,10 @@ class TaskFamily(ABC):
     def tasks(self) -> TaskSet:
         """Return the tasks; the same ones for the same options, whatever other random numbers were drawn."""
 
+    def first_task(self) -> Task:
+        """Return what an environment plays until told otherwise; not all tasks need be drawn for it."""
+        return self.tasks().train[0]
+
     @abstractmethod
     def make(self, seed: int) -> "TaskEnv":
         """Build one environment, which plays the first training task until told otherwise."""
@@ -86,7 +90,7 @@ class TaskEnv(gymnasium.Env[Array, Array], ABC):
 
     def __init__(self, family: TaskFamily, seed: int, *, obs_size: int, action_size: int) -> None:
         self._horizon, self._steps = family.horizon, 0
-        self._task = self._playing = family.tasks().train[0]
+        self._task = self._playing = family.first_task()
         self.observation_space = spaces.Box(-np.inf, np.inf, (obs_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self._play(self._task)
