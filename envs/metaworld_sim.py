@@ -35,6 +35,7 @@ class Simulator:
         self._env._partially_observable = not goal_visible
         vars(self._env).pop("sawyer_observation_space", None)  # computed for the other visibility
         self._env._get_state_rand_vec = self._give_goal
+        self._env.touching_object = self._touches
         self._goal: Array = np.zeros(0)
         self._asked = 0
         self._renderers: dict[tuple[int, str, str], Any] = {}
@@ -110,6 +111,15 @@ class Simulator:
             raise ValueError(f"{self.name} rejects the goal {self._goal.tolist()}: object and target are too near")
         self._env._last_rand_vec = self._goal.copy()
         return np.asarray(self._env._last_rand_vec)
+
+    def _touches(self, geom: int) -> bool:
+        """Stand in for the package's walk over all contacts in Python, a quarter of a step: does the grip press on `geom`?"""
+        data = self._env.data
+        contacts = data.contact
+        pairs, rows = contacts.geom, contacts.efc_address
+        held = (pairs == geom).any(1)
+        pads = (data.geom(name).id for name in ("leftpad_geom", "rightpad_geom"))
+        return all(sum(data.efc_force[rows[held & (pairs == pad).any(1)]].tolist()) > 0 for pad in pads)
 
     def _renderer(self, size: int, camera: str, shadows: str) -> Any:
         if (size, camera, shadows) not in self._renderers:
