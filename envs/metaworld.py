@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
-from .metaworld_tasks import GOALS, benchmark, check_name, make_tasks, one_hot
+from .metaworld_tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
 from .task_family import Array, TaskEnv, TaskFamily, Tree
 from .tasks import Task, TaskSet
 
@@ -40,6 +40,7 @@ class MetaWorldFamily(TaskFamily):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_seed(self.task_seed)
         for name, most in (("train_tasks", GOALS), ("test_tasks", GOALS), ("horizon", HORIZON)):
             if getattr(self, name) > most:
                 raise ValueError(f"env.{name} must be 1 to {most} in Meta-World, got {getattr(self, name)}")

@@ -3,10 +3,10 @@
 Yu et al. 2019 (arXiv 1910.10897), environments v3 of `metaworld` 3.1.1. Every episode plays one of the 50 goals of
 `metaworld.MT1(name, seed=task_seed)`, drawn by the environment's own generator.
 
-There is no standard for pixels. Ours: camera `corner4`, the place of `corner2` moved near the table that published
-pixel agents use, turned upright (the package's view hangs upside down); 84x84 RGB, three frames stacked, action repeat 2
-(DrQ-v2's for the Control Suite); the target's marker is drawn where the target is; no shadows, which on a software
-rasteriser would take two thirds of the time.
+There is no standard for pixels. Ours: camera `corner4`, the direction of `corner2` from nearer, as published pixel agents
+move it, turned upright (the package's view hangs upside down); 84x84 RGB, three frames stacked, action repeat 2 (DrQ-v2's
+for the Control Suite); the target's marker is drawn where the target is; no shadows, which on a software rasteriser would
+take two thirds of the time.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from .metaworld_sim import ACTION_SIZE, CAMERA, CAMERAS, HORIZON, OBS_SIZE, Array, Simulator, Tree
-from .metaworld_tasks import check_name, goals
+from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Array, Simulator, Tree
+from .metaworld_tasks import check_name, check_seed, goals
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MT1:
     """One of the 50 environments, as `task=push-v3`.
 
     obs: `state` gives float32 `(39,)`, the target in the last 3, never stacked; `pixels` uint8
-    `(3*frame_stack, size, size)`, oldest frame first. action_repeat: env steps per agent step; their rewards are summed.
+    `(3*frame_stack, size, size)`, oldest frame first. action_repeat: env steps per agent step, whose rewards are summed.
     horizon: env steps of an episode, 500 at most. shadows: as in `envs/render.py`. task_seed: which goals.
     reward_version: v2, or v1, the rewards of the first release.
     """
@@ -45,13 +45,12 @@ class MT1:
 
     def __post_init__(self) -> None:
         check_name(self.task)
+        check_seed(self.task_seed)
         for name in ("action_repeat", "frame_stack", "size", "num_envs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
         if not 1 <= self.horizon <= HORIZON:
             raise ValueError(f"env.horizon must be 1 to {HORIZON} in Meta-World, got {self.horizon}")
-        if self.task_seed < 0:
-            raise ValueError(f"env.task_seed must not be negative, got {self.task_seed}")
 
     @property
     def in_workers(self) -> bool:
@@ -154,4 +153,4 @@ class MT1Env(gymnasium.Env[Array, Array]):
 
     def _frame(self) -> Array:
         frame = self._simulator.frame(self.config.size, self.config.camera, self.config.shadows)
-        return frame.transpose(2, 0, 1)
+        return np.moveaxis(frame, 2, 0)

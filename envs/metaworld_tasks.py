@@ -1,4 +1,4 @@
-"""Meta-World's 50 environments (Yu et al. 2019, arXiv 1910.10897; v3, `metaworld` 3.1.1) and the goals of its benchmarks."""
+"""Meta-World's 50 environments (Yu et al. 2019, arXiv 1910.10897; `metaworld` 3.1.1) and its benchmarks' goals."""
 
 import difflib
 from collections.abc import Sequence
@@ -83,8 +83,14 @@ def check_name(name: str) -> None:
     if name in NAMES:
         return
     near = difflib.get_close_matches(name if name.endswith("-v3") else f"{name}-v3", NAMES, n=3)
-    hint = f" (did you mean {', '.join(near)}?)" if near else ""
-    raise ValueError(f"env.task={name} is unknown{hint}; valid: {', '.join(NAMES)}")
+    hint = f"did you mean {', '.join(near)}?" if near else f"valid: {', '.join(NAMES)}"
+    raise ValueError(f"env.task={name} is unknown: {hint}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed of goals that numpy's generator, which the package uses, does not take."""
+    if not 0 <= seed < 2**32 - 1:
+        raise ValueError(f"env.task_seed must be 0 to {2**32 - 2} in Meta-World, got {seed}")
 
 
 def build(name: str, reward_version: str = "v2") -> Any:

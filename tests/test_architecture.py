@@ -42,6 +42,7 @@ DECLARED = {  # importable name: distribution
     "dm_control": "dm-control",
     "dm_env": "dm-control",
     "mujoco": "mujoco",
+    "metaworld": "metaworld",
     "ale_py": "ale-py",
     "cv2": "opencv-python-headless",
     "stable_baselines3": "stable-baselines3",
