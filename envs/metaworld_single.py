@@ -3,10 +3,10 @@
 Yu et al. 2019 (arXiv 1910.10897), environments v3 of `metaworld` 3.1.1. Every episode plays one of the 50 goals of
 `metaworld.MT1(name, seed=task_seed)`, drawn by the environment's own generator.
 
-There is no standard for pixels. Ours: camera `corner4`, the direction of `corner2` from nearer, as published pixel agents
-move it, turned upright (the package's view hangs upside down); 84x84 RGB, three frames stacked, action repeat 2 (DrQ-v2's
-for the Control Suite); the target's marker is drawn where the target is; no shadows, which on a software rasteriser would
-take two thirds of the time.
+There is no standard for pixels. Ours: camera `corner4`, the direction of `corner2` from nearer, as published pixel
+agents move it, turned upright (the package's view hangs upside down); 84x84 RGB, three frames stacked, action repeat 2
+(DrQ-v2's for the Control Suite); the target's marker is drawn where the target is; no shadows, which on a software
+rasteriser would take two thirds of the time.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class MT1:
     """One of the 50 environments, as `task=push-v3`.
 
     obs: `state` gives float32 `(39,)`, the target in the last 3, never stacked; `pixels` uint8
-    `(3*frame_stack, size, size)`, oldest frame first. action_repeat: env steps per agent step, whose rewards are summed.
+    `(3*frame_stack, size, size)`, oldest frame first. action_repeat: env steps per agent step; rewards are summed.
     horizon: env steps of an episode, 500 at most. shadows: as in `envs/render.py`. task_seed: which goals.
     reward_version: v2, or v1, the rewards of the first release.
     """
