@@ -293,6 +293,10 @@ def _make_heads(config: "PEARLConfig", setting: Setting, tasks: int, horizon: in
     """Build every head on the task latent. Raises ValueError if one does not fit."""
     if setting.aux and not config.infers:
         raise ValueError(f"aux={','.join(setting.aux)} has no context encoder to train with context={config.context}")
+    if config.infers and not (setting.aux or config.critic_to_context or config.kl_weight):
+        raise ValueError(
+            "nothing trains the context encoder: set agent.critic_to_context=true, agent.kl_weight above 0, or aux="
+        )
     if setting.aux and tasks < 2:
         raise ValueError(f"aux={','.join(setting.aux)} tells tasks apart, and there is only one")
     heads = {}
@@ -309,8 +313,7 @@ def _make_heads(config: "PEARLConfig", setting: Setting, tasks: int, horizon: in
 def _check_windows(name: str, needs: Needs, horizon: int) -> None:
     spec = needs.windows
     if spec is not None and spec.least_episode > horizon:
-        what = "two disjoint windows" if spec.disjoint else "a window"
+        what = f"two disjoint windows of {spec.length}" if spec.disjoint else f"a window of {spec.length}"
         raise ValueError(
-            f"aux.{name}: {what} of {spec.length} transitions cannot fit an episode of {horizon} agent steps: "
-            f"set aux.{name}.window lower"
+            f"aux.{name}: {what} transitions are longer than the episodes ({horizon} steps): set aux.{name}.window lower"
         )
