@@ -14,7 +14,7 @@ from .slots import Track
 
 @dataclass
 class Slot:
-    """One simulator at work. stage: number of the job's stage. done: agent steps made in it. latent `(D,)`."""
+    """One simulator at work. stage: number of the job's stage. done: agent steps of whole episodes. latent `(D,)`."""
 
     job: Job
     stage: int
@@ -80,13 +80,13 @@ class Collector:
             self._begin_episode(slot, row)
             return
         slot.track.add(action, step, row)
-        slot.done += 1
         if step.terminated[row] or step.truncated[row]:
             self._end_episode(slot, row, terminated=bool(step.terminated[row]))
 
     def _end_episode(self, slot: Slot, row: int, *, terminated: bool) -> None:
         self.returns.append((slot.track.total_return, len(slot.track)))
         self._agent.observe(slot.job.task, slot.track.trajectory(terminated=terminated), context=slot.now.context)
+        slot.done += len(slot.track)
         if slot.done >= slot.now.steps:
             slot.stage, slot.done = slot.stage + 1, 0
         if slot.stage == len(slot.job.stages):
