@@ -56,7 +56,8 @@ class PullTask(nn.Module):
 
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         windows = batch.extra[self.name].windows
-        assert windows is not None and encoders.online_context and encoders.target_context
+        assert windows is not None
+        assert encoders.online_context is not None and encoders.target_context is not None
         query = product(encoders.online_context(windows.first)).mean
         key = product(encoders.target_context(windows.second)).mean
         return (self.turned(query) - key).square().mean(), {"spread": encoded.latent.detach().std()}

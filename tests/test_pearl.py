@@ -236,6 +236,7 @@ def test_bf16_runs_the_same_update_coarsely(context: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_compiled_update_equals_an_eager_one(name: str) -> None:
     config, aux = VARIANTS[name]
