@@ -44,7 +44,7 @@ class Pull:
     def make(self, name: str, latent_dim: int, action_space: Any) -> "PullTask":
         raise ValueError("for contexts only")
 
-    def make_context(self, name: str, latent_dim: int) -> "PullTask":
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> "PullTask":
         return PullTask(name, self, latent_dim)
 
 

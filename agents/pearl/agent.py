@@ -315,5 +315,6 @@ def _check_windows(name: str, needs: Needs, horizon: int) -> None:
     if spec is not None and spec.least_episode > horizon:
         what = f"two disjoint windows of {spec.length}" if spec.disjoint else f"a window of {spec.length}"
         raise ValueError(
-            f"aux.{name}: {what} transitions are longer than the episodes ({horizon} steps): set aux.{name}.window lower"
+            f"aux.{name}: {what} transitions are longer than the episodes ({horizon} steps): "
+            f"set aux.{name}.window lower"
         )
