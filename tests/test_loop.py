@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from rlrep.runtime.base_loop import Parts
 from rlrep.runtime.checkpoint import Checkpoints
 from rlrep.runtime.config import Length, LoggerConfig, TrainConfig, plan_length
 from rlrep.runtime.counters import crossed
@@ -22,7 +23,7 @@ from rlrep.runtime.curve import Curve, read_points
 from rlrep.runtime.errors import Stopped, UserError
 from rlrep.runtime.evaluation import FINAL, Evaluator
 from rlrep.runtime.logs import EVAL_COLUMNS, RunLog
-from rlrep.runtime.loop import Loop, Parts
+from rlrep.runtime.loop import Loop
 from rlrep.runtime.meter import EpisodeMeter
 from rlrep.runtime.perf import Stopwatch
 from rlrep.runtime.process import Seeds, load_random_state, random_state

@@ -69,7 +69,7 @@ def test_results_depend_neither_on_the_number_of_simulators_nor_on_what_came_bef
 
 def test_drawn_actions_differ_from_the_means() -> None:
     mean, drawn = (
-        [row["return"] for row in rows_of(2, replace(TRAIN, eval_policy=policy))]  # type: ignore[arg-type]
+        [row["return"] for row in rows_of(2, replace(TRAIN, eval_policy=policy))]
         for policy in ("deterministic", "stochastic")
     )
     assert all(abs(float(str(a)) - float(str(b))) > 0.01 for a, b in zip(mean, drawn, strict=True))
@@ -121,7 +121,7 @@ def test_pearl_on_a_point_robot_is_evaluated_alike_by_any_number_of_simulators()
                 horizon=6,
                 **parts(),
             )
-            train = replace(TRAIN, eval_policy=policy)  # type: ignore[arg-type]
+            train = replace(TRAIN, eval_policy=policy)
             attempts = evaluator(envs, agent, train, tasks=tasks.test).run(1, 1)
             results.append([row for attempt in attempts for row in attempt.rows])
             envs.close()

@@ -194,8 +194,8 @@ def test_resume_is_bit_exact(name: str) -> None:
         for each in (agent, other):
             each.update()
             each.observe(step, random_episode(90 + step), context=True)
-        latents = [each.train_latent(1, NOISE, informed=True) for each in (agent, other)]
-        assert np.array_equal(*latents)
+        first, second = (each.train_latent(1, NOISE, informed=True) for each in (agent, other))
+        assert np.array_equal(first, second)
     assert learned_metrics(agent) == learned_metrics(other)
     assert differences(agent.state(), other.state()) == []
 
@@ -282,4 +282,4 @@ def test_what_just_fits_is_taken() -> None:
     make_pearl(tasks=1).update()
     for wrong in ({"latent_dim": 0}, {"prior_steps": 0}, {"kl_weight": -1.0}, {"extra_steps": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            replace(SMALL, **wrong)  # type: ignore[arg-type]
+            replace(SMALL, **wrong)

@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import mse_loss, softplus
 
 from rlrep.agents.pearl import PEARL
-from rlrep.agents.pearl.networks import to_gaussians
+from rlrep.agents.pearl.networks import ContextEncoder, to_gaussians
 from rlrep.agents.pearl.update import encoder_loss
 from rlrep.nn import Gaussians, product, standard_normal
 from rlrep.replay import Batch, Transitions
@@ -70,7 +70,7 @@ class Twin:
 
     def __init__(self, agent: PEARL) -> None:
         config, nets = agent.config, deepcopy(agent.nets).double()
-        assert nets.context is not None
+        assert isinstance(nets.context, ContextEncoder)
         self.config, self.target_entropy = config, agent.target_entropy
         self.phi, self.pi, self.log_alpha = nets.context.layers, nets.actor.layers, nets.log_alpha
         self.q = [_member(nets.q, k) for k in range(2)]
@@ -136,7 +136,8 @@ class Twin:
 
     def bootstrap(self, seen: Tensor, eps: Tensor) -> Tensor:
         if self.v is not None:
-            return self.target[0](seen)[:, 0]
+            value: Tensor = self.target[0](seen)[:, 0]
+            return value
         action, log_prob, *_ = self.policy(seen, eps)
         return self.least(self.target, seen, action) - self.log_alpha.exp() * log_prob
 
@@ -148,7 +149,7 @@ class Twin:
         assert windows is not None and self.head is not None
         query = torch.stack([self.belief(self.phi, windows.first, task)[0] for task in range(count)])
         key = torch.stack([self.belief(self.slow_phi, windows.second, task)[0] for task in range(count)])
-        return mse_loss(self.head.turned(query), key.detach())  # type: ignore[operator, union-attr]
+        return mse_loss(self.head.turned(query), key.detach())  # type: ignore[operator]
 
     def step(self, adam: torch.optim.Adam, loss: Tensor) -> None:
         """Only what this optimiser owns moves, whatever else the loss reaches."""

@@ -81,8 +81,8 @@ def test_rows_are_of_the_asked_tasks_in_their_order_and_uniform_over_all_episode
 
 def test_a_row_is_one_transition_and_its_reward_is_scaled_once() -> None:
     batch = filled().sample(tasks(0, 1, 2), 200)
-    for (task, number, step), key in zip(keys(batch.obs), keys(batch.next_obs), strict=True):
-        assert key == (task, number, step + 1)
+    for (task, episode_, at), key in zip(keys(batch.obs), keys(batch.next_obs), strict=True):
+        assert key == (task, episode_, at + 1)
     _, number, step = batch.obs.unbind(1)
     assert torch.equal(batch.action[:, 0], -step)
     torch.testing.assert_close(batch.reward, 10 * (100 * number + step), rtol=1e-6, atol=0)
@@ -182,8 +182,8 @@ def test_a_heads_windows_are_two_of_one_recent_episode_of_each_task(disjoint: bo
         found = windows(replay, 0, 2)
         assert found.group.tolist() == [0, 2] and found.valid.all()
         for one, two, task in zip(found.first.obs, found.second.obs, (0, 2), strict=True):
-            (one_task, number, _), (two_task, other, _) = keys(one)[0], keys(two)[0]
-            assert one_task == two_task == task and number == other and (task != 0 or number == 5)
+            (one_task, first, _), (two_task, second, _) = keys(one)[0], keys(two)[0]
+            assert one_task == two_task == task and first == second and (task != 0 or first == 5)
             assert (one[:, 2].diff() == 1).all() and (two[:, 2].diff() == 1).all()
             overlap |= bool(set(keys(one)) & set(keys(two)))
         _, number, step = found.first.obs.unbind(2)
@@ -228,8 +228,8 @@ def test_a_restored_replay_draws_the_same_bit_for_bit(draw: Any) -> None:
         for each in (replay, other):
             each.add(0, episode(0, 10 + step, 5), context=True)
     assert differences(replay.state(), other.state()) == []
-    columns = (each.rings["transitions"].columns for each in (replay, other))
-    assert differences(*columns) == []
+    columns, others = (each.rings["transitions"].columns for each in (replay, other))
+    assert differences(columns, others) == []
 
 
 def test_a_saved_state_is_a_copy() -> None:

@@ -32,8 +32,8 @@ class Evaluates(Protocol):
     def close(self) -> None: ...
 
 
-A = TypeVar("A", bound=Trainee)
-E = TypeVar("E", bound=Evaluates)
+A = TypeVar("A", bound=Trainee, covariant=True)
+E = TypeVar("E", bound=Evaluates, covariant=True)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from . import versions
-from .base_loop import A, BaseLoop, E, Parts
+from .base_loop import BaseLoop, Evaluates, Parts
 from .checkpoint import Checkpoints, Manifest, load_newest
 from .compile_rule import CompileChoice, choose_compile
 from .config import Length, RunConfig, plan_length
@@ -31,6 +31,8 @@ from .protocols import Agent, MetaAgent, TaskFamily, TaskSet, Trainee, Tree, Vec
 from .signals import StopRequest, catch_signals
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Trainee)
+E = TypeVar("E", bound=Evaluates)
 
 
 @dataclass(frozen=True)
