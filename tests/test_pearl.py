@@ -126,6 +126,17 @@ def test_a_meta_batch_holds_different_tasks_and_at_most_as_many_as_there_are() -
     few.update()
 
 
+def test_tasks_that_have_lost_their_context_are_left_out() -> None:
+    agent = make_pearl()
+    agent.begin(Job(2, ()))
+    assert agent.ready()
+    for _ in range(30):
+        found = agent._sample().tasks
+        assert found is not None and sorted(found.tolist()) == [0, 1, 3]
+    agent.begin(Job(0, ()))
+    assert not agent.ready()
+
+
 def test_what_an_iteration_collects() -> None:
     agent = make_pearl(
         replace(SMALL, tasks_per_iteration=3, prior_steps=40, posterior_steps=0, extra_steps=60), filled=False

@@ -99,7 +99,9 @@ def test_contexts_are_of_their_task_and_show_the_unscaled_reward_of_the_test() -
         torch.testing.assert_close(source.reward, (100 * number + step) / 4)
         torch.testing.assert_close(source.next_obs - source.obs, torch.tensor([0.0, 0.0, 1.0]).expand(4, 5, 3))
         assert torch.equal(source.action[..., 0], -step)
-    assert filled(replace(SPEC, context_size=0)).sample(tasks(0), 4).context is None
+    without = filled(replace(SPEC, context_size=0))
+    without.forget_context(0)
+    assert without.sample(tasks(0), 4).context is None and without.able().tolist() == [0, 1, 2]
 
 
 def test_a_context_by_transitions_is_uniform_over_the_recent_episodes() -> None:
@@ -118,6 +120,7 @@ def test_forgotten_episodes_are_context_no_more_and_still_trained_on(draw: Any) 
     assert [replay.has_context(task) for task in range(3)] == [False, True, True]
     replay.add(0, episode(0, 8, 5), context=False)
     assert not replay.has_context(0), "extra episodes never are context"
+    assert replay.able().tolist() == [1, 2]
     replay.add(0, episode(0, 9, 6), context=True)
     found = {n for _ in range(30) for n in {key[1] for key in keys(replay.context(tasks(0)).obs)}}
     assert found == {9}
@@ -146,7 +149,7 @@ def test_the_oldest_episodes_give_way_whole_whatever_their_task() -> None:
     replay.add(2, episode(2, 3, 3), context=True)  # 21 transitions: one row too many costs the whole first episode
     assert replay.counts().tolist() == [6, 6, 3] and stored(replay, 0) == {2} == in_context(replay, 0)
     replay.add(2, episode(2, 4, 19), context=True)
-    assert replay.counts().tolist() == [0, 0, 19] and not replay.has_context(0) and stored(replay, 2) == {4}
+    assert replay.counts().tolist() == [0, 0, 19] and replay.able().tolist() == [2] and stored(replay, 2) == {4}
     replay.add(1, episode(1, 5, 20), context=True)
     assert replay.counts().tolist() == [0, 20, 0]
 

@@ -140,14 +140,15 @@ class PEARL(Learner[Networks, TaskReplay]):
         self.replay.add(task, episode, context=context)
 
     def ready(self) -> bool:
-        """Whether every task has something to sample, and a context."""
-        return bool((self.replay.counts() > 0).all()) and all(map(self.replay.has_context, range(self.tasks)))
+        """Whether enough tasks for an update have something to sample, and a context."""
+        return len(self.replay.able()) >= self.meta_batch
 
     # Learning
 
     def _sample(self) -> Batch:
-        order = torch.randperm(self.tasks, generator=self._update_generator, device=self.device)
-        return self.replay.sample(order[: self.meta_batch], self.config.batch_size)
+        able = self.replay.able()
+        order = torch.randperm(len(able), generator=self._update_generator, device=self.device)
+        return self.replay.sample(able[order[: self.meta_batch]], self.config.batch_size)
 
     def _draw_noise(self, batch: Batch) -> Tensor:
         """Standard normal, flat: `(2 or 3, T * B, A)` of the actions, `(T, D)` of the latents."""

@@ -104,6 +104,7 @@ class TaskReplay:
         self._table = np.zeros((0, 4), np.int64)  # task, first row, length, whether context
         self._all: Episodes | None = None
         self._recent: Episodes | None = None
+        self._able: Tensor | None = None
 
     def add(self, task: int, trajectory: Trajectory, *, context: bool) -> None:
         """Store an episode. Raises ValueError if it is longer than the replay or has no steps."""
@@ -114,12 +115,12 @@ class TaskReplay:
         self._ring.append(_rows(trajectory))
         self._table = np.concatenate([self._table, [[task, first, count, context]]])
         self._table = self._table[self._table[:, 1] >= self._ring.oldest]
-        self._all = self._recent = None
+        self._all = self._recent = self._able = None
 
     def forget_context(self, task: int) -> None:
         """Let none of the task's episodes so far be context any more."""
         self._table[self._table[:, 0] == task, 3] = 0
-        self._recent = None
+        self._recent = self._able = None
 
     def __len__(self) -> int:
         """Transitions that can be drawn."""
@@ -133,7 +134,7 @@ class TaskReplay:
         """Return `batch_size` transitions of each of the T `tasks`, uniform over all that is stored of it, task after
         task, with contexts and what heads need from recent episodes.
 
-        tasks: `(T,)` int64, all of which have transitions and context.
+        tasks: `(T,)` int64, all of them `able`.
         """
         rows = self._every().transitions(tasks, batch_size, self._generator).reshape(-1)
         return Batch(
@@ -155,11 +156,19 @@ class TaskReplay:
         rows, _ = recent.windows(tasks, count, self._generator, pairs=False, disjoint=False, ordered=True, same=True)
         return self._transitions(rows[0])
 
+    def able(self) -> Tensor:
+        """Return the tasks `(K,)`, in order, of which everything can be drawn: transitions, and a context if asked
+        for."""
+        if self._able is None:
+            least = self.spec.context_size if self.spec.draw == "window" else 1
+            table = self._table
+            enough = (table[:, 3] == 1) & (table[:, 2] >= least) if self.spec.context_size else np.s_[:]
+            self._able = torch.from_numpy(np.unique(table[enough, 0])).to(self.device)
+        return self._able
+
     def has_context(self, task: int) -> bool:
         """Whether the task has an episode from which a context can be drawn."""
-        least = 1 if self.spec.draw == "transitions" else self.spec.context_size
-        table = self._table
-        return bool(((table[:, 0] == task) & (table[:, 3] == 1) & (table[:, 2] >= least)).any())
+        return bool((self.able() == task).any())
 
     def _pairs(self, tasks: Tensor, spec: WindowSpec) -> Windows:
         same = spec.positives == "same_trajectory"
@@ -211,7 +220,7 @@ class TaskReplay:
     def load_state(self, tree: Mapping[str, Any]) -> None:
         """Take up a state saved by `state()`. The ring must have been restored before."""
         self._table = np.array(tree["table"], np.int64).reshape(-1, 4)
-        self._all = self._recent = None
+        self._all = self._recent = self._able = None
         self._generator.set_state(tree["generator"])
 
 

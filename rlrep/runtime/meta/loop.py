@@ -80,7 +80,8 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
             self._owed = round(self.train.updates_per_step * self._collected)
         else:
             self.parts.reporter.say(
-                f"warning: no updates in iteration {self._iteration}: a task has no episode long enough for a context"
+                f"warning: no updates in iteration {self._iteration}: too few tasks have an episode in the replay "
+                f"that is long enough for a context"
             )
 
     def _update(self) -> None:
