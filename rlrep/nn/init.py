@@ -49,4 +49,6 @@ class EnsembleLinear(nn.Module):
     def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
         """Apply every member. `frozen` lets gradient through to `x` but computes none for the weights."""
         weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
-        return torch.baddbmm(bias, x.expand(weight.shape[0], *x.shape[-2:]), weight)
+        # Not baddbmm: it copies the bias into its output first, where a compiler adds it while it applies the ReLU.
+        products = torch.bmm(x.expand(weight.shape[0], *x.shape[-2:]), weight)
+        return products + bias.type_as(products)
