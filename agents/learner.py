@@ -20,6 +20,7 @@ from rlrep.nn import Encoder, EncoderConfig
 from rlrep.nn.graph import CompileMode, GraphedStep
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, Priority, ReplaySpec, Ring
+from rlrep.replay.generators import restore
 from rlrep.views import View
 
 from .heads import Heads, Scalars
@@ -153,6 +154,7 @@ class Learner(ABC, Generic[N, R]):
             self._step = GraphedStep(self._run_step)
         self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
         self._last: Inputs | None = None
+        self._meters_before: dict[str, float] = {}
         self._last_metrics: list[Scalars] = []
         self._sample_seconds: list[float] = []
 
@@ -227,9 +229,9 @@ class Learner(ABC, Generic[N, R]):
         return means | self._diagnose()
 
     def _diagnose(self) -> dict[str, float]:
-        """Recompute the last batch's losses for its meters."""
+        """Recompute the last batch's losses for its meters; before the first update of a session they are as saved."""
         if self._last is None:
-            return {}
+            return self._meters_before
         self.heads.eval()
         meters = self._meters(*self._last)
         self.heads.train()
@@ -246,7 +248,8 @@ class Learner(ABC, Generic[N, R]):
             return {}
         batch, noise = self._last
         plain = {name: getattr(batch, name) for name in ("obs", "action", "reward", "discount", "next_obs")}
-        return plain | {"noise": noise}
+        shown = {} if batch.context is None else {f"context_{name}": part for name, part in vars(batch.context).items()}
+        return plain | shown | {"noise": noise}
 
     def describe(self) -> list[str]:
         """Return start-up lines: parameter counts, and where the replay lives."""
@@ -265,6 +268,7 @@ class Learner(ABC, Generic[N, R]):
             "update_generator": self._update_generator.get_state(),
             "replay": self.replay.state(),
             "sums": [[list(names), total, count] for names, (total, count) in self._sums.items()],
+            "meters": self._diagnose(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -275,10 +279,11 @@ class Learner(ABC, Generic[N, R]):
         self.heads.load_state_dict(state["heads"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state(saved)
-        self._act_generator.set_state(state["act_generator"])
-        self._update_generator.set_state(state["update_generator"])
+        restore(self._act_generator, state["act_generator"])
+        restore(self._update_generator, state["update_generator"])
         self.replay.load_state(state["replay"])
         self._sums = {tuple(names): (total.to(self.device), count) for names, total, count in state["sums"]}
+        self._meters_before = state.get("meters", {})
 
 
 def trained(*modules: nn.Module) -> list[nn.Parameter]:

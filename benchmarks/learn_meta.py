@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
+
 from .grid import Run
 from .learning import COLOURS, Study, main
 
@@ -25,7 +27,6 @@ NO_CONTEXT: dict[str, tuple[str, ...]] = {"no context": ("agent=pearl_no_context
 ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none")}
 Arms = Mapping[str, tuple[str, ...]]
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
-HIDDEN = ("reach", "push", "pick-place", "plate-slide", "plate-slide-side", "soccer", "coffee-push", "coffee-pull")
 SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     "point": (
         {
@@ -51,7 +52,7 @@ SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     ),
     "grid": (
         {name: (f"env={name}",) for name in PAPER}
-        | {f"ml1_{task}": ("env=metaworld_ml1", f"env.task={task}-v3") for task in HIDDEN},
+        | {f"ml1_{task}": ("env=metaworld_ml1", f"env.task={task}") for task in HIDDEN_GOALS},
         NO_CONTEXT | PEARL | ORACLE,
         5,
     ),
@@ -165,7 +166,7 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> No
             axes.errorbar(
                 range(returns.shape[1]), returns.mean(0), error, color=colour, marker="o", capsize=3, label=arm
             )
-        axes.set(title=family, xlabel="episodes the belief knows", ylabel="return", xticks=range(returns.shape[1]))
+        axes.set(title=family, xlabel="episodes of the task before", ylabel="return", xticks=range(returns.shape[1]))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)

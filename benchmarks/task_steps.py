@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlrep.envs.meta_mujoco import AntGoal, CheetahVel, HumanoidDir
+from rlrep.envs.metaworld import ML1
 from rlrep.envs.point_robot import PointRobot
 from rlrep.envs.rand_params import WalkerRandParams
 from rlrep.envs.vector import make_vector
@@ -35,6 +36,7 @@ FAMILIES = {
     "ant_goal": AntGoal(),
     "humanoid_dir": HumanoidDir(),
     "walker_rand_params": WalkerRandParams(),
+    "metaworld_ml1 push": ML1(task="push-v3"),
 }
 ACTORS = ("random", "policy")
 PEER = "plain loop"

@@ -1,5 +1,6 @@
 """Atari games of the Arcade Learning Environment (Bellemare et al. 2013; Machado et al. 2018, arXiv 1709.06009)."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -87,8 +88,14 @@ class Atari:
 
     @property
     def in_workers(self) -> bool:
-        """Whether the games run in worker processes; `auto` = yes, so that they step while the agent learns."""
-        return self.workers != "inline"
+        """Whether the games run in worker processes.
+
+        `auto`: so that they step while the agent learns, if there is a core for that beside the two that an update
+        keeps busy; else a process of its own costs the update more than the step takes (benchmarks/atari_game.py).
+        """
+        if self.workers == "auto":
+            return self.num_envs > 1 or len(os.sched_getaffinity(0)) > 2
+        return self.workers == "process"
 
     @property
     def random_return(self) -> float | None:

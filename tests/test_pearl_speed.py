@@ -1,6 +1,7 @@
 """The eager peer that PEARL's speed is measured against computes the same update."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ from rlrep.agents.pearl import PEARL
 from rlrep.aux import TrajectoryContrast
 from rlrep.replay import Batch, Transitions
 
-SIZES = {"hidden_dim": 16, "hidden_layers": 2, "context_hidden_dim": 12, "context_layers": 2, "meta_batch": 3}
+SIZES: dict[str, Any] = {
+    "hidden_dim": 16,
+    "hidden_layers": 2,
+    "context_hidden_dim": 12,
+    "context_layers": 2,
+    "meta_batch": 3,
+}
 CASES = {
     name: replace(case, config=replace(case.config, batch_size=8, context_size=9, capacity=4000, **SIZES), tasks=4)
     for name, case in pearl_speed.CASES.items()
@@ -44,14 +51,14 @@ def pairs(agent: PEARL, peer: EagerPEARL) -> list[tuple[Tensor, Tensor]]:
     assert nets.context is not None and nets.target_context is not None
     same: list[tuple[nn.Module, nn.Module]] = [(peer.policy, nets.actor), (peer.encoder, nets.context)]
     same.append((peer.target_encoder, nets.target_context))
-    found = [(peer.log_alpha, nets.log_alpha)]
+    found: list[tuple[Tensor, Tensor]] = [(peer.log_alpha, nets.log_alpha)]
     found += [pair for theirs, ours in same for pair in zip(theirs.parameters(), ours.parameters(), strict=True)]
     for member, q in enumerate((peer.q1, peer.q2)):
         found += zip(q.parameters(), layers_of(agent, "q", member), strict=True)
     target = nets.target_q.module
     for member, q in enumerate((peer.target_q1, peer.target_q2)):
-        ours = [part for layer in target.layers for part in (layer.weight[member].T, layer.bias[member, 0])]  # type: ignore[union-attr]
-        found += zip(q.parameters(), ours, strict=True)
+        mine = [part for layer in target.layers for part in (layer.weight[member].T, layer.bias[member, 0])]  # type: ignore[union-attr]
+        found += zip(q.parameters(), mine, strict=True)
     found += [(peer.bilinear, parameter) for parameter in agent.heads.parameters()]
     return found
 

@@ -29,7 +29,7 @@ META = (
     "agent.extra_steps=10",
     "checkpoint.keep_replay=true",
 )
-"""30 steps of three tasks, then twice 40 of two of them, followed by 8 updates each; the replay wraps and loses tasks."""
+"""30 steps of three tasks, then twice 40 of two of them, each time 8 updates; the replay wraps and loses tasks."""
 GRU = ("agent=pearl_recurrent", "env.workers=process", "agent.posterior_steps=10", "train.eval_policy=stochastic")
 PONG = (
     "env=atari_pong",

@@ -222,6 +222,8 @@ class PEARL(Learner[Networks, TaskReplay]):
         asked, line = self.config.meta_batch, f"{self.tasks} training tasks, {self.meta_batch} in an update"
         if asked > self.tasks:
             line += f" (agent.meta_batch={asked} is more than there are)"
+        if self.config.infers:
+            line += f", contexts of {self.config.context_size} transitions"
         first, *others = super().describe()
         return [first, line, *others]
 

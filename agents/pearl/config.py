@@ -1,7 +1,7 @@
 """Settings of `agent=pearl`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -34,7 +34,8 @@ class PEARLConfig:
     context: who knows the task: a `set` encoder (product of Gaussians), a `recurrent` one (GRU), an `oracle` that is
         given the task's own numbers, or `none` (SAC on all tasks at once).
     latent_dim: of the task latent. context_hidden_dim, context_layers: of its encoder.
-    context_size: transitions of an update's context per task, `context_draw`n one by one or as a window in a row.
+    context_size: transitions of an update's context per task, `context_draw`n one by one or as a window in a row (then
+        at most an episode long).
     context_next_obs: whether a context shows next observations.
     meta_batch: tasks per update, at most as many as there are. batch_size: transitions of each. capacity: transitions
         of all tasks together.
@@ -118,7 +119,12 @@ class PEARLConfig:
             raise ValueError(f"agent=pearl needs continuous actions in [-1, 1], this environment has {action_space}")
         if not isinstance(encoder, IdentityConfig):
             raise ValueError("agent=pearl encodes transitions, and reads states as they are: choose encoder=identity")
-        if self.context_draw == "window" and self.infers and self.context_size > horizon:
-            raise ValueError(f"agent.context_size={self.context_size} is longer than the episodes ({horizon} steps)")
+        if self.capacity < horizon:
+            raise ValueError(f"agent.capacity={self.capacity} does not hold one episode of {horizon} steps")
         setting = Setting(observation_space, action_space, 1, 1, encoder, augment, aux, device, seed, compile)
-        return PEARL(self, setting, tasks, horizon)
+        return PEARL(self.for_horizon(horizon), setting, tasks, horizon)
+
+    def for_horizon(self, horizon: int) -> "PEARLConfig":
+        """Return the settings for episodes of at most so many agent steps: a context that is a window fits one."""
+        fits = self.context_draw == "transitions" or self.context_size <= horizon
+        return self if fits else replace(self, context_size=horizon)

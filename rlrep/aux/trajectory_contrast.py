@@ -96,8 +96,11 @@ class TrajectoryContrast:
     def make_context(self, name: str, latent_dim: int, horizon: int) -> "TrajectoryContrastTask":
         """Build the head for an agent that encodes transitions as Gaussians `(R, W, latent_dim)`.
 
-        horizon: agent steps of an episode, in which the windows that nobody gave a length fit.
+        horizon: agent steps of an episode, in which the windows that nobody gave a length fit. Raises ValueError if
+        `rows` is set.
         """
+        if self.rows is not None:
+            raise ValueError(f"aux.{name}.rows is for single tasks: on a family every task of an update is a row")
         spec = self.windows(CONTEXT_WINDOW, next_obs=True)
         if self.window is None:
             spec = replace(spec, length=max(1, min(spec.length, horizon // (2 if spec.disjoint else 1))))

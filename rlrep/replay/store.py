@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .batch import Batch, Needs
 from .extras import Extras
+from .generators import restore
 from .priorities import Priorities
 from .reader import Reader
 from .ring import NUMPY, Ring, Window
@@ -271,7 +272,7 @@ class Replay:
         self._episode = np.array(tree["episode"], np.int64)
         self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]
         self._spans = None
-        self._generator.set_state(tree["generator"])
+        restore(self._generator, tree["generator"])
         self._extras.load_state(tree["extras"])
         if self._priorities is not None:
             self._priorities.load_state(tree["priorities"])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .batch import Batch, Extra, Needs, Transitions, Windows, WindowSpec
 from .episodes import Episodes
+from .generators import restore
 from .ring import Layout, Ring
 
 Array = NDArray[Any]
@@ -221,7 +222,7 @@ class TaskReplay:
         """Take up a state saved by `state()`. The ring must have been restored before."""
         self._table = np.array(tree["table"], np.int64).reshape(-1, 4)
         self._all = self._recent = self._able = None
-        self._generator.set_state(tree["generator"])
+        restore(self._generator, tree["generator"])
 
 
 def _rows(trajectory: Trajectory) -> dict[str, Tensor]:

@@ -17,12 +17,14 @@ class TrainConfig:
     """How long and how often.
 
     agent_steps, env_steps: length of the run; one of the two (env steps count action repeats and frame skips).
-    init_steps: agent steps of uniformly random actions before the policy acts and updates begin.
+    init_steps: agent steps of uniformly random actions before the policy acts and updates begin; on a family, of each
+    task, by the untrained policy.
     updates_per_step: updates per agent step (0.5 = every second step).
     overlap: learn while the simulators step, with a fixed lag of one update; auto = for pixel observations.
     eval_every: env steps between evaluations; 0 = only the final one. eval_episodes: episodes of each.
     final_episodes: of the final evaluation; None = as many. eval_epsilon: share of random actions in evaluation.
-    eval_envs: simulators that evaluate in parallel (results do not depend on it); 0 = one per core, at most 8.
+    eval_envs: simulators that evaluate in parallel (results do not depend on it); 0 = one per core, at most 8; on a
+    family, as many as train.
     eval_batch: observations that the policy acts on at once in evaluation; missing ones are made up for, because a
     product of another size rounds differently.
     adaptation_episodes: of each task of evaluation, for families of tasks, where `eval_episodes` counts attempts at

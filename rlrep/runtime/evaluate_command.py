@@ -16,6 +16,8 @@ from .config import Device
 from .errors import ConfigError, UserError
 
 Row = Mapping[str, Any]
+APART = 2**31 - 1
+"""Number of an evaluation that no run comes to, so that its episodes are seeded apart."""
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -93,7 +95,7 @@ def _evaluate(asked: EvaluateConfig) -> int:
 
 def _play(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
     """Play episodes of a single task."""
-    from .evaluation import FINAL, Evaluator, eval_envs, references
+    from .evaluation import Evaluator, eval_envs, references
     from .make import build_agent, build_envs, evaluation_variant
     from .process import Seeds, pick_device
 
@@ -106,7 +108,7 @@ def _play(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | 
         evaluator = Evaluator(
             lambda: envs, agent, Seeds(asked.seed), batch=train.eval_batch, epsilon=train.eval_epsilon, say=print
         )
-        return evaluator.evaluate(FINAL + 1, count, references=references(config.env), video=video)
+        return evaluator.evaluate(APART, count, references=references(config.env), video=video)
 
 
 def _last(rows: Sequence[Row]) -> list[Row]:
@@ -117,7 +119,7 @@ def _last(rows: Sequence[Row]) -> list[Row]:
 
 def _adapt(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
     """Adapt to every task of evaluation; `asked.episodes` counts attempts at each."""
-    from .evaluation import FINAL, references
+    from .evaluation import references
     from .make import build_envs, build_meta_agent, tasks_of
     from .meta.evaluation import MetaEvaluator
     from .process import Seeds, pick_device
@@ -131,7 +133,7 @@ def _adapt(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path |
         evaluator = MetaEvaluator(
             lambda: envs, agent, tasks.test, config.train, Seeds(asked.seed), pictures=None, say=print
         )
-        return evaluator.evaluate(FINAL + 1, asked.episodes or 1, references=references(config.env), video=video)
+        return evaluator.evaluate(APART, asked.episodes or 1, references=references(config.env), video=video)
 
 
 def _newest(folder: Path) -> tuple[int, Any]:

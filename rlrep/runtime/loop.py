@@ -1,10 +1,9 @@
 """The online training loop: act, step, learn, observe, in a fixed order. It knows no algorithm and no environment."""
 
-from .base_loop import BaseLoop, Parts
+from .base_loop import BaseLoop, Parts, wait
 from .config import Length, TrainConfig, updates_by
-from .errors import UserError, one_line
 from .evaluation import Evaluator
-from .protocols import Agent, Array, Step
+from .protocols import Agent, Array
 
 
 class Loop(BaseLoop[Agent, Evaluator]):
@@ -30,21 +29,13 @@ class Loop(BaseLoop[Agent, Evaluator]):
         if self._overlap:
             self._update()
         with watch.section("env"):
-            step = self._wait()
+            step = wait(self.parts.envs)
         agent.observe(action, step)
         self._meter.add(step)
         self._obs = step.obs
         if not self._overlap:
             self._update()
         self.counters.agent_steps += self.length.num_envs
-
-    def _wait(self) -> Step:
-        try:
-            return self.parts.envs.step_wait()
-        except RuntimeError as error:
-            raise UserError(
-                f"the environment failed: {one_line(error)}; repeat the command to go on from the last checkpoint"
-            ) from error
 
     def _act(self) -> Array:
         if self.counters.agent_steps < self.train.init_steps:

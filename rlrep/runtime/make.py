@@ -64,9 +64,14 @@ def make_agent(
     shape = env.single_observation_space.shape
     obs, size = "pixels" if len(shape) == 3 else "state", shape[-1]
     heads = aux if isinstance(aux, Mapping) else {head: {} for head in aux}
+    config = load_component("agent", name, options, obs=obs)
+    if not hasattr(config, "make"):
+        raise UserError(
+            f"agent={name} learns families of tasks, through the command line: python -m rlrep.train agent={name}"
+        )
     encoder = registry.AUTO["encoder"][obs] if encoder == "auto" else encoder
     return assemble(
-        load_component("agent", name, options, obs=obs),
+        config,
         env,
         num_envs=env.num_envs,
         encoder=load_component("encoder", encoder, obs=obs),
@@ -179,7 +184,7 @@ def build_meta_agent(
 ) -> MetaAgent:
     """Build a run's agent for a family of tasks; see `build_agent`. Raises UserError if its parts do not fit."""
     family, space = cast(TaskFamily, config.env), envs.single_observation_space
-    _check_view("augment", config.augment, space)
+    _check_views(config.augment, config.aux, space)
     try:
         return cast(MetaAgentConfig, config.agent).make_meta(
             space,
@@ -211,10 +216,7 @@ def assemble(
 ) -> Agent:
     """Build an agent from its parts' configs. Raises UserError if they do not fit each other or the environment."""
     space = envs.single_observation_space
-    views = {"augment": augment, **{f"aux.{name}.view": getattr(head, "view", None) for name, head in aux.items()}}
-    for name, view in views.items():
-        if view is not None:
-            _check_view(name, view, space)
+    _check_views(augment, aux, space)
     try:
         return agent.make(
             space,
@@ -230,6 +232,13 @@ def assemble(
         )
     except ValueError as error:
         raise UserError(one_line(error)) from error
+
+
+def _check_views(augment: View, aux: Mapping[str, Any], space: spaces.Box) -> None:
+    views = {"augment": augment, **{f"aux.{name}.view": getattr(head, "view", None) for name, head in aux.items()}}
+    for name, view in views.items():
+        if view is not None:
+            _check_view(name, view, space)
 
 
 def _check_view(name: str, view: View, space: spaces.Box) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlrep.replay.tasks import Job, Stage
 
+from ..base_loop import wait
 from ..protocols import Array, MetaAgent, Step, Task, Tree, VectorEnv
 from .slots import Track
 
@@ -58,7 +59,7 @@ class Collector:
         """Make one step everywhere; return how many simulators had a job."""
         action = self._act()
         self._envs.step_async(action)
-        step = self._envs.step_wait()
+        step = wait(self._envs)
         self._obs = np.array(step.obs)
         working = [row for row, slot in enumerate(self._slots) if slot is not None]
         for row in working:

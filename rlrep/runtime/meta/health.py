@@ -67,13 +67,16 @@ def _means(agent: MetaAgent, episodes: Sequence[Trajectory], length: int, random
 
 def _certainty(agent: MetaAgent, episodes: Sequence[Trajectory], length: int) -> dict[int, float]:
     """Return the mean variance of beliefs by the first 1, 2, 4, ... transitions, at most `length`."""
-    counts = sorted({min(2**k, length) for k in range(length.bit_length() + 1)})
+    counts = [2**k for k in range(length.bit_length())]
     found = {count: agent.beliefs([cut(episode, 0, count) for episode in episodes]) for count in counts}
     return {count: float(belief[1].mean()) for count, belief in found.items() if belief is not None}
 
 
 def _probe(fit: Floats, score: Floats, tasks: NDArray[np.int64]) -> float:
-    """Return the share of `score` whose task a linear classifier fitted on `fit` names."""
+    """Return the share of `score` whose task a linear classifier fitted on `fit` names, NaN for beliefs that are not
+    finite."""
+    if not (np.isfinite(fit).all() and np.isfinite(score).all()):
+        return float("nan")
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

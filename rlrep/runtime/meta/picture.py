@@ -10,7 +10,7 @@ from ..protocols import Array, Task
 from ..sinks import Guard
 from .health import Health
 
-_BLUE, _GREY = "#2563eb", "#6b7280"
+_BLUE = "#2563eb"
 Rows = Sequence[Mapping[str, float | str | None]]
 
 
@@ -52,7 +52,7 @@ def draw_adaptation(rows: Rows, path: Path, title: str) -> None:
     for axes, key in zip(panels, keys, strict=True):
         known, mean, error = by_adaptation(rows, key)
         axes.errorbar(known, mean, error, color=_BLUE, marker="o", capsize=3, label="mean over tasks ± SE")
-        axes.set(xlabel="episodes the belief knows", ylabel=key, xticks=known)
+        axes.set(xlabel="episodes of the task before", ylabel=key, xticks=known)
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_title(title, fontsize=9, loc="left")
     _save(figure, path)
