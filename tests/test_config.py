@@ -185,7 +185,8 @@ def test_every_file_of_every_group_composes_and_says_where_it_comes_from(group: 
     for name in registry.names(group):
         if not registry.is_file(group, name):
             continue
-        base = ["env=toy_state"] if name.endswith("_state") or name in ("mlp", "identity") else ["env=toy_pixels"]
+        state = name.endswith("_state") or name in ("mlp", "identity")
+        base = ["env=point_robot"] if name.startswith("pearl") else [f"env=toy_{'state' if state else 'pixels'}"]
         tasks = {"dmc": ["env.domain=fish", "env.task=swim"], "atari": ["env.game=pong"]}
         tasks |= {f"metaworld_{kind}": ["env.task=push-v3"] for kind in ("ml1", "mt1")}
         compose_run([*(word for word in base if group != "env"), f"{group}={name}", *tasks.get(name, [])])
