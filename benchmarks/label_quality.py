@@ -25,8 +25,8 @@ def read_quality(run: Run, work: Path) -> dict[str, list[float]]:
 
 
 def label_quality(runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, object]:
-    """Return the label quality of every run with return contrast, by task, and draw it to `path`."""
-    found = {f"{run.task} seed {run.seed}": read_quality(run, work) for run in runs if run.finished(work)}
+    """Return the label quality of every run with return contrast, finished or not, by task, and draw it to `path`."""
+    found = {f"{run.task} seed {run.seed}": read_quality(run, work) for run in runs}
     found = {name: quality for name, quality in found.items() if quality["agent_steps"]}
     if found:
         draw(found, path)
