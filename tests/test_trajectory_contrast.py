@@ -310,13 +310,16 @@ def test_what_the_sampler_is_asked_for() -> None:
     assert context is not None and single is not None
     assert (context.length, context.disjoint, context.ordered, context.next_obs) == (64, True, True, True)
     assert (single.length, single.disjoint, single.positives, single.next_obs) == (8, True, "same_trajectory", False)
-    published = TrajectoryContrast(positives="per_transition", window=5, rows=7)
-    context, single = (
-        head.needs.windows for head in (published.make_context("head", DIM, 200), published.make("head", 1, BOX))
-    )
+    published = TrajectoryContrast(positives="per_transition", window=5)
+    context = published.make_context("head", DIM, 200).needs.windows
+    single = replace(published, rows=7).make("head", 1, BOX).needs.windows
     assert context is not None and single is not None
-    assert (context.positives, context.disjoint, context.length, context.rows) == ("same_task", False, 5, 7)
-    assert (single.positives, single.disjoint) == ("same_trajectory", False)
+    assert (context.positives, context.disjoint, context.length) == ("same_task", False, 5)
+    assert (single.positives, single.disjoint, single.rows) == ("same_trajectory", False, 7)
+    with pytest.raises(ValueError, match="rows is for single tasks"):
+        replace(published, rows=7).make_context("head", DIM, 200)
+    short = config.make_context("head", DIM, 21).needs.windows
+    assert short is not None and short.length == 10
 
 
 def test_misfits_are_refused_in_words() -> None:
