@@ -1,7 +1,6 @@
 """The eager peer that PEARL's speed is measured against computes the same update."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +13,23 @@ from rlrep.agents.pearl import PEARL
 from rlrep.aux import TrajectoryContrast
 from rlrep.replay import Batch, Transitions
 
-SIZES: dict[str, Any] = {
-    "hidden_dim": 16,
-    "hidden_layers": 2,
-    "context_hidden_dim": 12,
-    "context_layers": 2,
-    "meta_batch": 3,
-}
-CASES = {
-    name: replace(case, config=replace(case.config, batch_size=8, context_size=9, capacity=4000, **SIZES), tasks=4)
-    for name, case in pearl_speed.CASES.items()
-}
+
+def small(case: pearl_speed.Case) -> pearl_speed.Case:
+    config = replace(
+        case.config,
+        hidden_dim=16,
+        hidden_layers=2,
+        context_hidden_dim=12,
+        context_layers=2,
+        context_size=9,
+        meta_batch=3,
+        batch_size=8,
+        capacity=4000,
+    )
+    return replace(case, config=config, tasks=4)
+
+
+CASES = {name: small(case) for name, case in pearl_speed.CASES.items()}
 
 
 def rows(part: Transitions) -> Rows:
@@ -37,30 +42,23 @@ def rl_rows(batch: Batch, scale: float) -> Rows:
     return Rows(*(part.unflatten(0, (3, -1)) for part in parts))
 
 
-def layers_of(agent: PEARL, name: str, member: int) -> list[Tensor]:
-    """Weights and biases of one Q function, laid out as nn.Linear does."""
-    found = []
-    for layer in getattr(agent.nets, name).layers:
-        found += [layer.weight[member].T, layer.bias[member, 0]]
-    return found
+def members(q: nn.Module) -> list[list[Tensor]]:
+    """Weights and biases of both Q functions, laid out as nn.Linear's."""
+    layers = [(layer.weight, layer.bias) for layer in q.layers]  # type: ignore[union-attr]
+    return [[part for weight, bias in layers for part in (weight[k].T, bias[k, 0])] for k in (0, 1)]
 
 
 def pairs(agent: PEARL, peer: EagerPEARL) -> list[tuple[Tensor, Tensor]]:
     """Every parameter of the peer, and ours that stands for it."""
     nets = agent.nets
     assert nets.context is not None and nets.target_context is not None
-    same: list[tuple[nn.Module, nn.Module]] = [(peer.policy, nets.actor), (peer.encoder, nets.context)]
-    same.append((peer.target_encoder, nets.target_context))
+    theirs = [peer.policy, peer.encoder, peer.target_encoder, peer.q1, peer.q2, peer.target_q1, peer.target_q2]
+    same: list[list[Tensor]] = [list(module.parameters()) for module in (nets.actor, nets.context, nets.target_context)]
+    ours: list[list[Tensor]] = [*same, *members(nets.q), *members(nets.target_q.module)]
     found: list[tuple[Tensor, Tensor]] = [(peer.log_alpha, nets.log_alpha)]
-    found += [pair for theirs, ours in same for pair in zip(theirs.parameters(), ours.parameters(), strict=True)]
-    for member, q in enumerate((peer.q1, peer.q2)):
-        found += zip(q.parameters(), layers_of(agent, "q", member), strict=True)
-    target = nets.target_q.module
-    for member, q in enumerate((peer.target_q1, peer.target_q2)):
-        mine = [part for layer in target.layers for part in (layer.weight[member].T, layer.bias[member, 0])]  # type: ignore[union-attr]
-        found += zip(q.parameters(), mine, strict=True)
-    found += [(peer.bilinear, parameter) for parameter in agent.heads.parameters()]
-    return found
+    for module, parts in zip(theirs, ours, strict=True):
+        found += zip(module.parameters(), parts, strict=True)
+    return found + [(peer.bilinear, parameter) for parameter in agent.heads.parameters()]
 
 
 @pytest.mark.parametrize("name", CASES)
