@@ -121,8 +121,9 @@ def test_a_meta_batch_holds_different_tasks_and_at_most_as_many_as_there_are() -
     few = make_pearl(replace(SMALL, meta_batch=16))
     tasks = few._sample().tasks
     assert tasks is not None and sorted(tasks.tolist()) == list(range(TASKS)) and few.meta_batch == TASKS
-    assert "4 training tasks, 4 in an update (agent.meta_batch=16 is more than there are)" in few.describe()
-    assert "4 training tasks, 3 in an update" in agent.describe()
+    line = "4 training tasks, 4 in an update (agent.meta_batch=16 is more than there are), contexts of 6 transitions"
+    assert line in few.describe()
+    assert "4 training tasks, 3 in an update, contexts of 6 transitions" in agent.describe()
     few.update()
 
 
@@ -268,7 +269,7 @@ LONG = "two disjoint windows of 11 transitions are longer than the episodes (20 
     [
         ({"aux": {"pull": Pull(length=11)}}, LONG),
         ({"aux": {"pull": Pull(length=21, disjoint=False)}}, "a window of 21 transitions are longer than the episodes"),
-        ({"config": replace(SMALL, context_draw="window", context_size=21)}, "context_size=21 is longer than the ep"),
+        ({"config": replace(SMALL, capacity=19)}, "agent.capacity=19 does not hold one episode of 20 steps"),
         ({"space": spaces.Discrete(3)}, "needs continuous actions in [-1, 1]"),
         ({"space": spaces.Box(-2, 2, (2,), np.float32)}, "needs continuous actions in [-1, 1]"),
         ({"encoder": MLPEncoderConfig(8, 6)}, "choose encoder=identity"),
@@ -294,3 +295,8 @@ def test_what_just_fits_is_taken() -> None:
     for wrong in ({"latent_dim": 0}, {"prior_steps": 0}, {"kl_weight": -1.0}, {"extra_steps": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(SMALL, **wrong)
+
+
+def test_a_context_that_is_a_window_fits_an_episode() -> None:
+    assert make_pearl(replace(SMALL, context_draw="window", context_size=21)).config.context_size == HORIZON
+    assert make_pearl(replace(SMALL, context_size=21)).config.context_size == 21
