@@ -33,7 +33,7 @@ class PEARL(Learner[Networks, TaskReplay]):
 
     def __init__(self, config: "PEARLConfig", setting: Setting, tasks: Sequence["Task"], horizon: int) -> None:
         self.config, self._seed, self.tasks = config, setting.seed, len(tasks)
-        self.title = f"PEARL (context={config.context})"
+        self.title = f"PEARL (context={config.context}{', not compiled' if config.context == 'recurrent' else ''})"
         self.action_dim = int(np.prod(setting.action_space.shape))
         self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
         self.latent_dim = {"oracle": len(tasks[0].vector), "none": 0}.get(config.context, config.latent_dim)
@@ -80,12 +80,16 @@ class PEARL(Learner[Networks, TaskReplay]):
         return self._sample_belief(self.replay.context(torch.tensor([task], device=self.device)), noise)
 
     def test_latent(self, task: "Task", episodes: Sequence[Trajectory], noise: Array) -> Array:
-        """Return a latent `(D,)` for a task of evaluation, from all transitions seen of it (none: of the prior)."""
+        """Return a latent `(D,)` for a task of evaluation, from all transitions seen of it (none: of the prior; a
+        recurrent encoder reads the last `context_size`)."""
         if self.config.context == "oracle":
             return np.array(task.vector, np.float32)
         if not (self.config.infers and episodes):
             return noise
-        return self._sample_belief(self._context_of(episodes), noise)
+        context = self._context_of(episodes)
+        if self.config.context == "recurrent":  # it has learnt to read so many transitions, the latest say most
+            context = Transitions(*(part[:, -self.config.context_size :] for part in _fields(context)))
+        return self._sample_belief(context, noise)
 
     def beliefs(self, contexts: Sequence[Trajectory]) -> tuple[Array, Array] | None:
         """Return means and variances `(R, D)` of the beliefs by R contexts of equal length, None if it infers nothing.

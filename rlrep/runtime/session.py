@@ -134,6 +134,8 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
         )
     if tasks is not None and train.overlap == "true":
         raise UserError("train.overlap=true is for single tasks: on a family, collecting and learning take turns")
+    if tasks is not None and train.eval_epsilon:
+        raise UserError("train.eval_epsilon is for single tasks: families have train.eval_policy=stochastic")
     overlap = train.overlap == "true" or (train.overlap == "auto" and pixels)
     return Plan(device, length, mode, overlap)
 
