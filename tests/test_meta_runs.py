@@ -62,8 +62,8 @@ def test_arms_that_infer_nothing(agent: str, tmp_path: Path) -> None:
         ),
         ((*POINT, "train.init_steps=11"), "train.agent_steps=60 would end before learning begins"),
         (
-            (*POINT, "agent=pearl_recurrent", "agent.context_size=11"),
-            "agent.context_size=11 is longer than the episodes (10 steps)",
+            (*POINT, "train.eval_epsilon=0.1"),
+            "train.eval_epsilon is for single tasks: families have train.eval_policy=stochastic",
         ),
         (
             (*POINT, "aux=trajectory_contrast", "aux.trajectory_contrast.window=6"),
