@@ -533,6 +533,8 @@ def test_plain_lines_say_where_the_run_is(capsys: pytest.CaptureFixture[str], mo
     out = capsys.readouterr().out
     assert out.startswith("250/1000 env steps  return 3.0") and "updates/s" in out and out.rstrip().endswith("left")
     assert clock(3725.4) == "1:02:05"
+    lines.update(1100, 400, "")
+    assert capsys.readouterr().out.rstrip().endswith("0:00:00 left")
 
 
 def test_the_bar_shows_return_rate_and_lines_above_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,8 @@ class Lines:
         if now - self._last >= _LINE_SECONDS:
             self._last = now
             note = f"{note}  {self._rate.per_second(updates):.3g} updates/s"
-            left = (now - self._start) / max(1, done - self._first) * (self._total - done)
+            remaining = max(0, self._total - done)  # runs on families pass their length
+            left = (now - self._start) / max(1, done - self._first) * remaining
             self.say(f"{done}/{self._total} {self._unit}  {note}  {clock(left)} left")
 
     def close(self) -> None:
