@@ -10,6 +10,7 @@ context. `metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one
 import argparse
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
+from rlrep.runtime.meta.picture import by_adaptation
 
 from .grid import Run
 from .learning import COLOURS, Study, main
@@ -27,6 +29,11 @@ NO_CONTEXT: dict[str, tuple[str, ...]] = {"no context": ("agent=pearl_no_context
 ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none")}
 Arms = Mapping[str, tuple[str, ...]]
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
+MT1 = ("env=metaworld_mt1", "env.task=reach-v3", "preset=cpu", "train.eval_every=10000")
+ML1 = (
+    *("env.horizon=200", "train.agent_steps=100000", "train.eval_every=20000", "train.updates_per_step=0.4"),
+    *("agent.prior_steps=200", "agent.extra_steps=200", "agent.tasks_per_iteration=5"),
+)
 SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     "point": (
         {
@@ -38,14 +45,14 @@ SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     ),
     "cheetah": ({"cheetah_vel": ("env=cheetah_vel", "preset=cpu")}, NO_CONTEXT | PEARL, 1),
     "metaworld": (
-        {f"ml1_{task}": (f"env=metaworld_{task}", "preset=cpu") for task in ("reach", "push")},
+        {f"ml1_{task}": (f"env=metaworld_{task}", "preset=cpu", *ML1) for task in ("reach", "push")},
         PEARL,
         1,
     ),
     "mt1": (
         {
-            "mt1_reach_state": ("env=metaworld_mt1", "env.task=reach-v3", "env.obs=state", "preset=cpu"),
-            "mt1_reach_pixels": ("env=metaworld_mt1", "env.task=reach-v3", "env.obs=pixels", "preset=cpu"),
+            "mt1_reach_state": (*MT1, "env.obs=state", "train.env_steps=40000"),
+            "mt1_reach_pixels": (*MT1, "env.obs=pixels", "train.env_steps=30000"),
         },
         {"base": ("aux=none",), "return_contrast": ("aux=return_contrast",)},
         1,
@@ -75,7 +82,7 @@ def plan(options: argparse.Namespace) -> Study:
         runs=runs,
         compared=("PEARL + TCL", "PEARL"),
         limits=f"{seeds} seed{'s' * (seeds > 1)} per arm.",
-        more=None if options.suite == "mt1" else lambda work, results: adaptation(runs, work, results / f"{name}.png"),
+        more=lambda work, results: entries(options.suite, runs, work, results / f"{name}.png"),
     )
 
 
@@ -88,16 +95,71 @@ def planned(suite: str, seeds: int, words: tuple[str, ...]) -> Iterator[Run]:
                 yield Run(task, arm, seed, (*env, *choice, *QUIET, *words))
 
 
+def entries(suite: str, runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, object]:
+    """Return what the JSON has beside the curves of returns, and draw it beside `path`."""
+    families = {} if suite == "mt1" else adaptation(runs, work, path)
+    succeeded = success_curves(runs, work)
+    if succeeded:
+        draw_success(succeeded, path.with_name(f"{path.stem}_success.png"))
+    return {**families, **({"success_over_training": succeeded} if succeeded else {})}
+
+
+Successes = Mapping[str, Mapping[str, list[list[tuple[int, float]]]]]
+"""By task and arm, for every seed: agent steps and the rate of success then, after all adaptation."""
+
+
+def success_curves(runs: Sequence[Run], work: Path) -> Successes:
+    """Read the rates of success of finished runs; none where the environment knows no success."""
+    found: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+    for run in runs:
+        if run.finished(work):
+            curve = success_curve(run.folder(work) / "eval.csv")
+            if curve:
+                found.setdefault(run.task, {}).setdefault(run.arm, []).append(curve)
+    return found
+
+
+def success_curve(path: Path) -> list[tuple[int, float]]:
+    """Return agent steps and the rate of success, one pair per evaluation."""
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["success"]]
+    known = max((int(row.get("adaptation") or 0) for row in rows), default=0)
+    groups = defaultdict[int, list[float]](list)
+    for row in rows:
+        if int(row.get("adaptation") or 0) == known:
+            groups[int(row["agent_steps"])].append(float(row["success"]))
+    return [(steps, float(np.mean(values))) for steps, values in groups.items()]
+
+
+def draw_success(found: Successes, path: Path) -> None:
+    """Draw one panel per task: the rate of success over training, one line per seed."""
+    figure, panels = panels_for(found)
+    for axes, (task, arms) in zip(panels, found.items(), strict=True):
+        for colour, (arm, curves) in zip(COLOURS, arms.items(), strict=False):
+            for number, curve in enumerate(curves):
+                axes.plot(*zip(*curve, strict=True), color=colour, marker="o", label=None if number else arm)
+        axes.set(title=task, xlabel="agent steps", ylabel="success", ylim=(-0.05, 1.05))
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def panels_for(found: Mapping[str, object]) -> tuple[Any, list[Any]]:
+    """Return a figure with one panel per entry."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(found), 4.0), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(1, len(found), squeeze=False)[0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
 def final_rows(run: Run, work: Path) -> list[dict[str, str]]:
     """Return the rows of the final evaluation."""
     with open(run.folder(work) / "eval.csv", newline="") as file:
         return [row for row in csv.DictReader(file) if row["kind"] == "final"]
-
-
-def by_adaptation(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
-    """Return the mean over tasks of a column after 0, 1, ... episodes of adaptation."""
-    most = max(int(row["adaptation"]) for row in rows)
-    return [float(np.mean([float(r[column]) for r in rows if int(r["adaptation"]) == k])) for k in range(most + 1)]
 
 
 def adaptation(runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, object]:
@@ -108,9 +170,9 @@ def adaptation(runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, obje
             rows = final_rows(run, work)
             entry = found.setdefault(run.task, {}).setdefault(run.arm, {"seeds": [], "returns": [], "success": []})
             entry["seeds"].append(run.seed)
-            entry["returns"].append(by_adaptation(rows, "return"))
+            entry["returns"].append(by_adaptation(rows, "return")[1].tolist())
             if rows[0]["success"]:
-                entry["success"].append(by_adaptation(rows, "success"))
+                entry["success"].append(by_adaptation(rows, "success")[1].tolist())
             entry["steps"] = int(rows[0]["agent_steps"])
             entry.setdefault("task_accuracy", []).append(task_accuracy(run, work))
     draw(found, path.with_name(f"{path.stem}_adaptation.png"))
@@ -153,13 +215,8 @@ def tabulate(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, 
 
 def draw(found: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
     """Draw one panel per family: mean over seeds with its standard error, by episodes of adaptation."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * max(1, len(found)), 4.0), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, max(1, len(found)), squeeze=False)[0]
-    for axes, (family, arms) in zip(panels, found.items(), strict=False):
+    figure, panels = panels_for(found)
+    for axes, (family, arms) in zip(panels, found.items(), strict=True):
         for colour, (arm, entry) in zip(COLOURS, arms.items(), strict=False):
             returns = np.array(entry["returns"])
             error = returns.std(0, ddof=min(1, len(returns) - 1)) / np.sqrt(len(returns))
@@ -167,7 +224,6 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> No
                 range(returns.shape[1]), returns.mean(0), error, color=colour, marker="o", capsize=3, label=arm
             )
         axes.set(title=family, xlabel="episodes of the task before", ylabel="return", xticks=range(returns.shape[1]))
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)
 

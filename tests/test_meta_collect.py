@@ -7,6 +7,7 @@ import pytest
 
 from rlrep.replay.tasks import Job, Stage
 from rlrep.runtime.meta.collect import Collector
+from rlrep.runtime.perf import Stopwatch
 
 from .meta_fakes import TASKS, MetaFake, TaskEnvs, length_of
 
@@ -17,7 +18,7 @@ JOBS = [Job(task, (PRIOR, EXTRA)) for task in (2, 0, 3, 1)]
 
 def make(width: int = 2, deaths: tuple[int, ...] = ()) -> tuple[Collector, MetaFake, TaskEnvs]:
     envs, agent = TaskEnvs(width, deaths), MetaFake()
-    collector = Collector(envs, agent, TASKS, seed=0)
+    collector = Collector(envs, agent, TASKS, seed=0, watch=Stopwatch())
     collector.start(list(range(width)))
     return collector, agent, envs
 

@@ -133,8 +133,10 @@ class BaseLoop(ABC, Generic[A, E]):
 
     def _log_if_due(self, before: int) -> None:
         self.parts.reporter.update(self.env_steps, self.parts.agent.updates, self._meter.note)
-        if not crossed(before, self.counters.agent_steps, self.train.log_every):
-            return
+        if crossed(before, self.counters.agent_steps, self.train.log_every):
+            self._log()
+
+    def _log(self) -> None:
         self._check_finite()
         perf = self._watch.report(env_steps_per_call=self.length.num_envs * self.length.action_repeat)
         self.parts.log.metrics({**self._position(), **self._meter.metrics(), **self.parts.agent.metrics(), **perf})

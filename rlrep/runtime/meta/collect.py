@@ -9,6 +9,7 @@ import numpy as np
 from rlrep.replay.tasks import Job, Stage
 
 from ..base_loop import wait
+from ..perf import Stopwatch
 from ..protocols import Array, MetaAgent, Step, Task, Tree, VectorEnv
 from .slots import Track
 
@@ -32,8 +33,8 @@ class Slot:
 class Collector:
     """Plays jobs on N simulators. A simulator without a job is stepped along, and what it does is thrown away."""
 
-    def __init__(self, envs: VectorEnv, agent: MetaAgent, tasks: Sequence[Task], seed: int) -> None:
-        self._envs, self._agent, self._tasks = envs, agent, tasks
+    def __init__(self, envs: VectorEnv, agent: MetaAgent, tasks: Sequence[Task], seed: int, watch: Stopwatch) -> None:
+        self._envs, self._agent, self._tasks, self._watch = envs, agent, tasks, watch
         self._random = np.random.default_rng(seed)
         self._waiting: deque[Job] = deque()
         self._slots: list[Slot | None] = [None] * envs.num_envs
@@ -57,9 +58,11 @@ class Collector:
 
     def step(self) -> int:
         """Make one step everywhere; return how many simulators had a job."""
-        action = self._act()
-        self._envs.step_async(action)
-        step = wait(self._envs)
+        with self._watch.section("act"):
+            action = self._act()
+        with self._watch.section("env"):
+            self._envs.step_async(action)
+            step = wait(self._envs)
         self._obs = np.array(step.obs)
         working = [row for row, slot in enumerate(self._slots) if slot is not None]
         for row in working:

@@ -13,7 +13,7 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
     """One run of an agent that learns a family of tasks.
 
     Iteration 0 collects `train.init_steps` agent steps of every task; each further one what the agent plans, followed
-    by `train.updates_per_step` updates per agent step. Runs end after a whole iteration.
+    by `train.updates_per_step` updates per agent step and a row of metrics. Runs end after a whole iteration.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
         keep_replay: bool,
     ) -> None:
         super().__init__(parts, train, length, keep_replay=keep_replay)
-        self._collector = Collector(parts.envs, parts.agent, tasks, seed)
+        self._collector = Collector(parts.envs, parts.agent, tasks, seed, self._watch)
         self._iteration = 0
         self._collected = 0  # agent steps of this iteration
         self._owed = 0  # updates
@@ -65,8 +65,7 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
             self._collector.give(self.parts.agent.plan(self._iteration, self.train.init_steps))
 
     def _collect(self) -> None:
-        with self._watch.section("env"):
-            working = self._collector.step()
+        working = self._collector.step()
         self.counters.agent_steps += working
         self._collected += working
         for entry in self._collector.returns:
@@ -90,3 +89,5 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
         self._owed -= 1
         if self.parts.check_every_update:
             self._check_finite()
+        if not self._owed:
+            self._log()

@@ -37,7 +37,7 @@ def by_adaptation(rows: Rows, key: str) -> tuple[Array, Array, Array]:
     for count in known:
         tasks: dict[str, list[float]] = {}
         for row in rows:
-            if row["adaptation"] == count:
+            if int(str(row["adaptation"])) == count:
                 tasks.setdefault(str(row["task"]), []).append(float(str(row[key])))
         each = np.array([np.mean(values) for values in tasks.values()])
         means.append(each.mean())
