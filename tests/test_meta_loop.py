@@ -132,6 +132,15 @@ def test_a_task_without_a_context_is_told_and_costs_the_updates(tmp_path: Path) 
     assert rig.agent.updates == 0 and len(told) == 3 and "iteration 1: too few tasks have an episode" in told[0]
 
 
+def test_a_head_without_windows_is_told_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "x")
+    metrics = rig.agent.metrics
+    rig.agent.metrics = lambda: {**metrics(), "aux/ccm/valid": 0.5, "aux/focal/valid": 0.0}  # type: ignore[method-assign]
+    rig.run()
+    told = [line for line in rig.said.lines if "nothing to learn from" in line]
+    assert len(told) == 1 and "aux.focal" in told[0]
+
+
 def test_logs_and_evaluations_come_in_their_cadences(whole: Rig) -> None:
     plain = [row for row in whole.rows() if "loss/fake" in row]
     ends = [(INITIAL + k * STEPS, k * UPDATES) for k in (1, 2, 3)]

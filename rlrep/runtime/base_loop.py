@@ -67,6 +67,7 @@ class BaseLoop(ABC, Generic[A, E]):
         self._meter = EpisodeMeter(length.num_envs, gives_score=parts.envs.gives_score)
         self._watch = Stopwatch()
         self._obs: Array | None = None
+        self._idle: set[str] = set()  # heads that were warned of
 
     @abstractmethod
     def start(self, env_seeds: list[int]) -> None:
@@ -139,7 +140,19 @@ class BaseLoop(ABC, Generic[A, E]):
     def _log(self) -> None:
         self._check_finite()
         perf = self._watch.report(env_steps_per_call=self.length.num_envs * self.length.action_repeat)
-        self.parts.log.metrics({**self._position(), **self._meter.metrics(), **self.parts.agent.metrics(), **perf})
+        learnt = self.parts.agent.metrics()
+        self._warn_of_idle_heads(learnt)
+        self.parts.log.metrics({**self._position(), **self._meter.metrics(), **learnt, **perf})
+
+    def _warn_of_idle_heads(self, metrics: Mapping[str, float]) -> None:
+        """Say once of each head that found no valid sample: its loss is zero, and the run one without it."""
+        idle = {key.split("/")[1] for key, value in metrics.items() if key.endswith("/valid") and value == 0}
+        for name in sorted(idle - self._idle):
+            self.parts.reporter.say(
+                f"warning: aux.{name} had nothing to learn from since the last log: episodes are too short for its "
+                f"windows (aux.{name}.window); it learns as soon as there are longer ones"
+            )
+        self._idle |= idle
 
     def _finish_step(self, before: int | None = None) -> None:
         """What may follow a step, in this order; a resumed run makes up for an evaluation that a signal cut short."""
