@@ -21,7 +21,7 @@ train: setup ## pixel SAC + return contrast on cartpole, about ten minutes on tw
 	@$(RUN) -m rlrep.train env=dmc_cartpole aux=return_contrast preset=cpu $(ARGS)
 
 test: setup ## the test suite (minutes)
-	@$(RUN) -m pytest -m "not slow"
+	@$(RUN) -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 slow: setup ## the long tests: kill -9 twenty times, learning
 	@$(RUN) -m pytest -m slow --timeout=3600

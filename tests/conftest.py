@@ -1,18 +1,24 @@
-"""What every test runs under: rendering without a screen, as many torch threads as there are cores."""
+"""What every test runs under: rendering without a screen, and its share of the cores, in processes it starts too."""
 
 import os
 
 os.environ.setdefault("MUJOCO_GL", "egl")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 import numpy as np
 import pytest
 import torch
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+"""Of this test process: two OpenMP pools on one core are ten times slower than one."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def torch_threads() -> None:
-    """Use the cores this process was given: two OpenMP pools on one core are ten times slower than one."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Use the cores this process was given."""
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)
