@@ -2,7 +2,7 @@
 
 from .encoder_file import EncoderFile, load_encoder, read_encoder, save_encoder
 from .encoders import Encoder, EncoderConfig, IdentityConfig, LoadableEncoder, MLPEncoderConfig, PixelEncoderConfig
-from .gaussians import Gaussians, product, standard_normal
+from .gaussians import Gaussians, product
 from .impala import ImpalaConfig
 from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal
 from .lars import LARS, warmup_cosine
@@ -31,6 +31,5 @@ __all__ = [
     "product",
     "read_encoder",
     "save_encoder",
-    "standard_normal",
     "warmup_cosine",
 ]

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 LEAST_VARIANCE = 1e-7
@@ -32,8 +31,3 @@ def product(factors: Gaussians) -> Gaussians:
     precision = factors.var.clamp(min=LEAST_VARIANCE).reciprocal()
     var = precision.sum(-2).reciprocal()
     return Gaussians(var * (precision * factors.mean).sum(-2), var)
-
-
-def standard_normal(shape: tuple[int, ...], device: torch.device) -> Gaussians:
-    """Return the prior N(0, I), mean and variance `shape`."""
-    return Gaussians(torch.zeros(shape, device=device), torch.ones(shape, device=device))
