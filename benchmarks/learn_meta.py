@@ -30,6 +30,10 @@ ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none
 Arms = Mapping[str, tuple[str, ...]]
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
 MT1 = ("env=metaworld_mt1", "env.task=reach-v3", "preset=cpu", "train.eval_every=10000")
+SPARSE = (  # many short iterations, and values small enough to be learnt in few updates: the goals must be found first
+    *("train.agent_steps=500000", "train.eval_every=50000", "train.updates_per_step=0.03", "agent.context_size=128"),
+    *("agent.reward_scale=10", "agent.kl_weight=0.1", "agent.lr=1e-3", "agent.alpha_lr=1e-3"),
+)
 ML1 = (
     *("env.horizon=200", "train.agent_steps=100000", "train.eval_every=20000", "train.updates_per_step=0.4"),
     *("agent.prior_steps=200", "agent.extra_steps=200", "agent.tasks_per_iteration=5"),
@@ -38,7 +42,7 @@ SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     "point": (
         {
             "point_robot": ("env=point_robot", "preset=cpu", "train.agent_steps=60000", "train.eval_every=10000"),
-            "sparse_point_robot": ("env=sparse_point_robot", "preset=cpu", "train.eval_every=25000"),
+            "sparse_point_robot": ("env=sparse_point_robot", "preset=cpu", *SPARSE),
         },
         PEARL,
         3,
@@ -174,6 +178,8 @@ def adaptation(runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, obje
             if rows[0]["success"]:
                 entry["success"].append(by_adaptation(rows, "success")[1].tolist())
             entry["steps"] = int(rows[0]["agent_steps"])
+            versions = json.loads((run.folder(work) / "versions.json").read_text())
+            entry["commits"] = sorted({*entry.get("commits", ()), versions["git"]})
             entry.setdefault("task_accuracy", []).append(task_accuracy(run, work))
     draw(found, path.with_name(f"{path.stem}_adaptation.png"))
     return {"adaptation": found, "table": tabulate(found)}
