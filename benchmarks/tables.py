@@ -9,6 +9,7 @@ caption. `<!-- line NAME KEY -->` ... `<!-- end NAME -->` takes the sentence KEY
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,16 +18,18 @@ from typing import Any
 
 from .machine import ROOT
 
-README = ROOT / "README.md"
-PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(
     r"<!-- (?P<kind>table|line) (?P<name>\w+)(?: (?P<key>\w+))? -->\n.*?<!-- end (?P=name) -->", re.DOTALL
 )
 
 
-def fill(text: str, results: Path) -> str:
-    """Return `text` with every marked place filled; one whose result file is missing says so."""
+def fill(text: str, results: Path, link: str = "benchmarks/results") -> str:
+    """Return `text` with every marked place filled; one whose result file is missing says so.
+
+    link: the way from the page to the results.
+    """
 
     def block(match: re.Match[str]) -> str:
         name = match["name"]
@@ -34,10 +37,15 @@ def fill(text: str, results: Path) -> str:
         body = "*Not measured yet.*\n"
         if path.exists():
             report = json.loads(path.read_text())
-            body = f"{report['lines'][match['key']]}\n" if match["kind"] == "line" else render(name, report)
+            body = f"{report['lines'][match['key']]}\n" if match["kind"] == "line" else render(name, report, link)
         return f"{match[0].splitlines()[0]}\n{body}<!-- end {name} -->"
 
     return MARKED.sub(block, text)
+
+
+def filled(page: Path) -> str:
+    """Return what a page of this repository should say."""
+    return fill(page.read_text(), RESULTS, os.path.relpath(RESULTS, page.parent))
 
 
 def unplaced(text: str, results: Path) -> list[str]:
@@ -48,11 +56,11 @@ def unplaced(text: str, results: Path) -> list[str]:
     )
 
 
-def render(name: str, report: Mapping[str, Any]) -> str:
+def render(name: str, report: Mapping[str, Any], link: str) -> str:
     """Return a result's Markdown table and its caption."""
     table = report["table"]
     lines = [row(table["columns"]), row(["---"] * len(table["columns"])), *map(row, table["rows"])]
-    return "\n".join(lines) + f"\n\n{caption(name, report)}\n"
+    return "\n".join(lines) + f"\n\n{caption(name, report, link)}\n"
 
 
 def row(cells: Sequence[object]) -> str:
@@ -60,7 +68,7 @@ def row(cells: Sequence[object]) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
-def caption(name: str, report: Mapping[str, Any]) -> str:
+def caption(name: str, report: Mapping[str, Any], link: str) -> str:
     """Return where the numbers come from and what they cannot say."""
     machine = report.get("machine", {})
     packages = machine.get("packages", {})
@@ -69,7 +77,7 @@ def caption(name: str, report: Mapping[str, Any]) -> str:
     where += [f"torch {packages['torch']}"] if "torch" in packages else []
     where += [str(machine["date"])] if "date" in machine else []
     limits = f" {report['limits']}" if report.get("limits") else ""
-    return f"<sub>[{name}.json](benchmarks/results/{name}.json): {', '.join(where)}.{limits}</sub>"
+    return f"<sub>[{name}.json]({link}/{name}.json): {', '.join(where)}.{limits}</sub>"
 
 
 def main() -> int:
@@ -77,9 +85,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    for name in unplaced(README.read_text(), RESULTS):
-        print(f"README.md has no <!-- table {name} --> ... <!-- end {name} -->", file=sys.stderr)
-    stale = [(page, text) for page in PAGES if (text := fill(page.read_text(), RESULTS)) != page.read_text()]
+    for name in unplaced("".join(page.read_text() for page in PAGES), RESULTS):
+        print(f"no page has <!-- table {name} --> ... <!-- end {name} -->", file=sys.stderr)
+    stale = [(page, text) for page in PAGES if (text := filled(page)) != page.read_text()]
     for page, text in stale:
         if check:
             print(

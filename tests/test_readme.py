@@ -68,5 +68,6 @@ def test_targets_are_those_of_the_makefile() -> None:
 
 
 def test_tables_say_what_the_results_say() -> None:
-    assert tables.fill(TEXT, tables.RESULTS) == TEXT
-    assert tables.unplaced(TEXT, tables.RESULTS) == []
+    pages = {page: page.read_text() for page in tables.PAGES}
+    assert {page: tables.filled(page) for page in pages} == pages
+    assert tables.unplaced("".join(pages.values()), tables.RESULTS) == []
