@@ -31,8 +31,14 @@ Arms = Mapping[str, tuple[str, ...]]
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
 MT1 = ("env=metaworld_mt1", "env.task=reach-v3", "preset=cpu", "train.eval_every=10000")
 SPARSE = (  # many short iterations, and values small enough to be learnt in few updates: the goals must be found first
-    *("train.agent_steps=500000", "train.eval_every=50000", "train.updates_per_step=0.03", "agent.context_size=128"),
-    *("agent.reward_scale=10", "agent.kl_weight=0.1", "agent.lr=1e-3", "agent.alpha_lr=1e-3"),
+    *("train.agent_steps=600000", "train.eval_every=50000", "train.updates_per_step=0.03", "agent.context_size=128"),
+    *(
+        "agent.reward_scale=10",
+        "agent.kl_weight=0.3",
+        "agent.lr=1e-3",
+        "agent.alpha_lr=1e-3",
+        "train.final_episodes=10",
+    ),
 )
 ML1 = (
     *("env.horizon=200", "train.agent_steps=100000", "train.eval_every=20000", "train.updates_per_step=0.4"),
