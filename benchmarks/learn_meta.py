@@ -41,7 +41,7 @@ SPARSE = (  # many short iterations, and values small enough to be learnt in few
     ),
 )
 ML1 = (
-    *("env.horizon=200", "train.agent_steps=100000", "train.eval_every=20000", "train.updates_per_step=0.4"),
+    *("env.horizon=200", "train.agent_steps=60000", "train.eval_every=10000", "train.updates_per_step=0.4"),
     *("agent.prior_steps=200", "agent.extra_steps=200", "agent.tasks_per_iteration=5"),
 )
 SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
