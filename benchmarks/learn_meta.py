@@ -29,7 +29,7 @@ NO_CONTEXT: dict[str, tuple[str, ...]] = {"no context": ("agent=pearl_no_context
 ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none")}
 Arms = Mapping[str, tuple[str, ...]]
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
-MT1 = ("env=metaworld_mt1", "env.task=reach-v3", "preset=cpu", "train.eval_every=10000")
+MT1 = ("env=metaworld_mt1", "env.task=reach-v3", "preset=cpu", "train.eval_every=5000")
 SPARSE = (  # many short iterations, and values small enough to be learnt in few updates: the goals must be found first
     *("train.agent_steps=600000", "train.eval_every=50000", "train.updates_per_step=0.03", "agent.context_size=128"),
     *(
@@ -61,8 +61,8 @@ SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     ),
     "mt1": (
         {
-            "mt1_reach_state": (*MT1, "env.obs=state", "train.env_steps=40000"),
-            "mt1_reach_pixels": (*MT1, "env.obs=pixels", "train.env_steps=30000"),
+            "mt1_reach_state": (*MT1, "env.obs=state", "train.env_steps=30000"),
+            "mt1_reach_pixels": (*MT1, "env.obs=pixels", "train.env_steps=20000"),
         },
         {"base": ("aux=none",), "return_contrast": ("aux=return_contrast",)},
         1,
