@@ -18,7 +18,8 @@ from .tasks import give_task
 
 def main() -> None:
     """Build the environment that the first message describes, then answer requests until told to close."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # terminals and clusters tell every process; the run saves, then ends us
     faulthandler.enable()
     descriptor = int(sys.argv[1])
     with contextlib.suppress(EOFError, ConnectionError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ConfigError, Stopped, UserError, hint, one_line
+from .signals import follow_parent
 
 _FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-cd": "--config-dir"}
 
@@ -20,6 +21,7 @@ class Arguments:
     help: bool = False
     multirun: bool = False
     show: bool = False
+    dry_run: bool = False
     folders: list[Path] = field(default_factory=list)
 
     def again(self, entry: str, words: Sequence[str]) -> str:
@@ -28,8 +30,8 @@ class Arguments:
         return shlex.join(["python", "-m", entry, *flags, *words])
 
 
-def read_arguments(argv: Sequence[str]) -> Arguments:
-    """Split flags from words. Raises ConfigError on an unknown flag."""
+def read_arguments(argv: Sequence[str], more: Sequence[str] = ()) -> Arguments:
+    """Split flags from words. more: flags that only this entry point has. Raises ConfigError on an unknown flag."""
     arguments, rest = Arguments(), list(argv)
     while rest:
         word = rest.pop(0)
@@ -47,13 +49,16 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
                 rest.pop(0)  # Hydra's spelling: --cfg job
         elif flag == "--config-dir":
             arguments.folders.append(_folder(value or (rest.pop(0) if rest else "")))
+        elif flag == "--dry-run" and flag in more:
+            arguments.dry_run = True
         else:
-            raise ConfigError(f"unknown flag {word}{hint(flag, _FLAGS.values())}")
+            raise ConfigError(f"unknown flag {word}{hint(flag, [*_FLAGS.values(), *more])}")
     return arguments
 
 
 def run_main(body: Callable[[], int]) -> int:
     """Run an entry point's body and return its exit code; the user's errors become one line each."""
+    follow_parent()
     try:
         return body()
     except Stopped as stop:

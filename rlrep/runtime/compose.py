@@ -15,7 +15,7 @@ from .coerce import TARGET, coerce, find_target, with_defaults
 from .config import RunConfig, make_config
 from .errors import ConfigError, one_line
 from .folder import default_out
-from .options import apply_settings, auto_view, expand_views
+from .options import AUTO, apply_settings, auto_view, expand_views
 from .overrides import CommandLine, parse
 
 Choices = dict[str, str | list[str]]
@@ -23,10 +23,16 @@ Choices = dict[str, str | list[str]]
 
 @dataclass(frozen=True)
 class Composed:
-    """One run's config, typed and as the plain tree that `config.yaml` holds."""
+    """One run's config, typed and as the plain tree that `config.yaml` holds.
+
+    views: names of the augmentations that the agent and its heads see; those that are none, or nameless, left out.
+    usual_view: what `view=auto` stands for where the agent has none.
+    """
 
     config: RunConfig
     tree: dict[str, Any]
+    views: tuple[str, ...] = ()
+    usual_view: str = ""
 
 
 def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
@@ -45,7 +51,8 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     auto = _auto(first.node["agent"], obs)
     settled = {group: _settle(group, choice, obs, line, auto) for group, choice in first.choices.items()}
     choices = settled | {"preset": preset}
-    node = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders).node
+    last = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders)
+    node = last.node
     node = merge(node, node.pop("when").get(obs, {}))
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
@@ -53,15 +60,27 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     node["aux"] = {name: expand_views(head, f"aux.{name}", folders, auto=view) for name, head in node["aux"].items()}
     tree = resolve(node)
     tree["out"] = tree["out"] or default_out(tree, line)
-    return Composed(make_config(tree), tree)
+    return Composed(make_config(tree), tree, _named_views(last, line, view), auto_view("none", obs))
+
+
+def _named_views(last: "_Pass", line: CommandLine, auto: str) -> tuple[str, ...]:
+    """Return the agent's augmentation or, where it has none, those that heads bring themselves."""
+    agent = str(last.choices["augment"])
+    asked = {head: line.setting(f"aux.{head}.view") or view for head, view in last.views.items()}
+    own = {auto if view == AUTO else view for view in asked.values() if isinstance(view, str)}
+    return tuple(sorted(own)) if agent.startswith("none") else (agent,)
 
 
 @dataclass
 class _Pass:
-    """One composition: the tree (components complete with their defaults) and the choice made in each group."""
+    """One composition: the tree (components complete with their defaults) and the choice made in each group.
+
+    views: of heads that have one, by head, as their files name it.
+    """
 
     node: dict[str, Any]
     choices: Choices
+    views: dict[str, Any]
 
 
 def _check_pair(first: _Pass) -> None:
@@ -83,7 +102,14 @@ def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
     words += search_path(folders)
     node, found = compose_tree("config", words)
     _add_outside(node, outside)
-    return _Pass(_complete(node, folders), {**{group: _made(group, v) for group, v in found.items()}, **choices})
+    chosen = {**{group: _made(group, v) for group, v in found.items()}, **choices}
+    views = _views(node)  # before their names become settings
+    return _Pass(_complete(node, folders), chosen, views)
+
+
+def _views(node: Mapping[str, Any]) -> dict[str, Any]:
+    heads = {n: with_defaults(h, f"aux.{n}") for n, h in (node.get("aux") or {}).items() if TARGET in h}
+    return {name: head["view"] for name, head in heads.items() if "view" in head}
 
 
 def compose_tree(primary: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from .coerce import build
+from .launchers import LauncherConfig
 from .protocols import AgentConfig, EnvConfig
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -90,22 +91,12 @@ class LoggerConfig:
 
 
 @dataclass(frozen=True)
-class LauncherConfig:
-    """jobs: runs of a multirun (`-m`) at the same time; the cores are shared out among them."""
-
-    jobs: int = 1
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1, not {self.jobs}")
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """Everything a run depends on.
 
     choices: the chosen name of each group. image_size: side of the frames an encoder sees, which `augment` refers to.
     video: of the final evaluation's first episode (`every`: of each evaluation's).
+    out: the run folder. root: where those stand that get a default name.
     """
 
     env: EnvConfig
@@ -126,6 +117,7 @@ class RunConfig:
     video: Literal["true", "false", "every"]
     video_format: Literal["mp4", "gif"]
     out: str
+    root: str = "runs"
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -16,7 +16,9 @@ from .files import replace_file
 from .overrides import CommandLine
 from .protocols import TaskSet
 
-NOT_IDENTITY = frozenset({"out", "device", "launcher", "logger", "video", "video_format", "choices", "requested"})
+NOT_IDENTITY = frozenset(
+    {"out", "root", "device", "launcher", "logger", "video", "video_format", "choices", "requested"}
+)
 """Top-level keys that may change between the sessions of one run."""
 _NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "logger"})
 _PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
@@ -25,17 +27,17 @@ _LENGTH = ("train.agent_steps", "train.env_steps")
 
 
 def default_out(tree: Mapping[str, Any], line: CommandLine) -> str:
-    """Return `runs/ENV/PRESET/AGENT-AUGMENT-AUX[-hash of other overrides]/seedN`."""
+    """Return `ROOT/ENV/PRESET/AGENT-AUGMENT-AUX[-hash of other overrides]/seedN`."""
     chosen = tree["choices"]
     name = "-".join(chosen[group] for group in ("agent", "augment", "aux")) + _suffix(line, _NAMED)
-    return str(Path("runs") / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
+    return str(Path(tree["root"]) / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
 
 
 def default_pretrain_out(tree: Mapping[str, Any], line: CommandLine) -> str:
-    """Return `runs/pretrain/DATA/PRESET/METHOD-ENCODER[-hash of other overrides]/seedN`."""
+    """Return `ROOT/pretrain/DATA/PRESET/METHOD-ENCODER[-hash of other overrides]/seedN`."""
     chosen = tree["choices"]
     name = f"{chosen['method']}-{chosen['encoder']}{_suffix(line, _PRETRAIN_NAMED)}"
-    return str(Path("runs/pretrain") / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
+    return str(Path(tree["root"]) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
 
 
 def _suffix(line: CommandLine, named: frozenset[str]) -> str:
@@ -118,6 +120,15 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 raise UserError(f"another process is training in {folder}: wait for it, or choose another out=")
             time.sleep(0.1)
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is training in a run folder now, as far as this machine can tell."""
+    try:
+        with open(folder / ".lock") as file:
+            return not _try_lock(file)
+    except OSError:
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -56,6 +56,47 @@ encoder.latent_dim): see --cfg. augment=NAME makes all views of a method with th
 (digits and frames: mild) or the method's own. train.epochs or train.updates replaces the preset's length."""
 
 
+_BENCH_HEAD = """\
+Run a grid: tasks x agents x arms x seeds. The same command again continues what was cut off.
+
+  python -m rlrep.bench [FLAGS] suite=NAME [agents=A,B] [aux=A,B] [seeds=N] [OPTION=VALUE ...]
+  python -m rlrep.bench speed [curl=CHECKOUT] [rainbow=CHECKOUT] [device=cuda]
+
+  python -m rlrep.bench suite=toy                                       a minute or two, to see that all works
+  python -m rlrep.bench suite=dmc100k preset=cpu                        a first ablation on two cores, less than an hour
+  python -m rlrep.bench suite=dmc100k agents=sac,sb3_sac aux=none,curl,return_contrast seeds=5
+  python -m rlrep.bench suite=atari100k tasks=atari_pong,atari_krull launcher=slurm launcher.partition=gpu
+  python -m rlrep.bench suite=toy launcher=ray launcher.address=HOST:PORT
+  python -m rlrep.report runs out=report                                what came out
+
+aux=none is the base arm, without augmentation; the augmentation-only arm is always added. A run's output is in
+seedN.log beside its folder.
+
+flags
+  --dry-run           list the runs' commands and stop
+  -c, --cfg           print what the grid consists of and stop
+  --config-dir DIR    look for more group files (DIR/suite/NAME.yaml, ...) in DIR
+  -h, --help          print this
+
+options
+  suite=NAME          protocol: tasks, lengths, agents, arms, seeds
+  tasks=A,B           of the suite's
+  agents=A,B          agents to compare
+  aux=A,B,[C,D]       heads to compare, [C,D] both at once
+  seeds=N             how many, or which: seeds=[0,3]
+  out=FOLDER          of the runs, default runs
+  launcher.jobs=N     runs at a time; auto (default) = what the machine, or the cluster, has room for
+  any other           word of rlrep.train, for every run; sweeps (agent.lr=1e-3,3e-4) become further arms
+
+groups
+"""
+
+
+def bench_help(folders: Sequence[Path]) -> str:
+    """Return usage, suites and launchers of `rlrep.bench`."""
+    return _BENCH_HEAD + _groups(("suite", "launcher", "preset"), folders)
+
+
 def train_help(folders: Sequence[Path]) -> str:
     """Return usage, groups with their names, and the general options with their defaults."""
     return _HEAD + _groups(registry.GROUPS, folders) + "\n\noptions\n" + "\n".join(_options("config")) + "\n" + _TAIL

@@ -66,7 +66,7 @@ def parse(words: Sequence[str], folders: Sequence[Path] = (), grammar: Grammar =
 
 def expand(words: Sequence[str]) -> list[list[str]]:
     """Return the words of every run of a multirun: the product of its sweeps, the last one moving fastest."""
-    return [list(combination) for combination in product(*map(_expand_word, words))]
+    return [list(combination) for combination in product(*map(expand_word, words))]
 
 
 def _read(word: str) -> Override:
@@ -107,7 +107,13 @@ def _reject_two_lengths(settings: Sequence[Setting], grammar: Grammar) -> None:
         raise ConfigError(f"give {' or '.join(grammar.lengths)}, not both ({grammar.explanation})")
 
 
-def _expand_word(word: str) -> list[str]:
+def key_of(word: str) -> str:
+    """Return the left side of a word. Raises ConfigError on bad grammar."""
+    return str(_read(word).key_or_group)
+
+
+def expand_word(word: str) -> list[str]:
+    """Return the words that a sweep stands for, the word itself if it is none."""
     override = _read(word)
     if not override.is_sweep_override():
         return [word]

@@ -1,12 +1,20 @@
-"""Ctrl-C and SIGTERM: noted, and answered by the loop where everything is consistent."""
+"""Ctrl-C, SIGTERM and what clusters send before they take a machine away: noted, and answered in a consistent state."""
 
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from .errors import Stopped
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals after which a run saves and ends with 128 + signal; the last two are Slurm's before a time limit."""
+PARENT_VARIABLE = "RLREP_PARENT"
+"""Set by a launcher, for the processes it starts, to its own id."""
+_PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
@@ -22,19 +30,29 @@ class StopRequest:
 
 
 @contextmanager
-def catch_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one quits at once (KeyboardInterrupt)."""
+def catch_signals(message: str = "stopping after this update (again to quit at once)") -> Iterator[StopRequest]:
+    """Turn the first of the signals into a request; Ctrl-C after that quits at once (KeyboardInterrupt).
+
+    The others may come several times over: a cluster sends them to every process, and launchers pass them on.
+    """
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request.signal_number is not None:
+        if request.signal_number is None:
+            request.signal_number = number
+            os.write(2, f"\n{message}\n".encode())  # print is not safe in a handler
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.signal_number = number
-        os.write(2, b"\nstopping after this update (again to quit at once)\n")  # print is not safe in a handler
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, note) for number in STOPPING}
     try:
         yield request
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def follow_parent() -> None:
+    """Let the kernel send SIGTERM, upon which a run saves, when the launcher that started this process dies (Linux)."""
+    if os.environ.get(PARENT_VARIABLE) == str(os.getppid()) and sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

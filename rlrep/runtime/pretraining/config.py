@@ -9,7 +9,8 @@ from rlrep.ssl import MethodConfig, OptimiserConfig
 from rlrep.ssl.data import DataConfig
 from rlrep.ssl.evaluation import ProbeConfig
 
-from ..config import Device, LauncherConfig, LoggerConfig
+from ..config import Device, LoggerConfig
+from ..launchers import LauncherConfig
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class PretrainConfig:
     device: Device
     precision: Literal["float32", "bf16"]
     out: str
+    root: str = "runs"
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -1,0 +1,1 @@
+"""`python -m rlrep.bench`: grids of runs that answer whether a head helps."""

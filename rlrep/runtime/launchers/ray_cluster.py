@@ -1,0 +1,137 @@
+"""`launcher=ray`: tasks of a Ray cluster, or of a Ray of its own on this machine."""
+
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import UserError, one_line
+from .base import RUNNING, Job, Status, at_a_time, check_jobs
+from .remote import Command
+
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Ray:
+    """What to ask Ray for.
+
+    jobs: runs at a time; auto = as many as the cluster has room for. address: of a cluster, as HOST:PORT, or auto for
+    one that this machine is part of; null = a Ray of its own on this machine. cpus, gpus: of each run.
+    """
+
+    jobs: int | Literal["auto"] = "auto"
+    address: str | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+    own_output = False
+
+    def __post_init__(self) -> None:
+        check_jobs(self.jobs)
+        if self.cpus < 1:
+            raise ValueError(f"cpus must be at least 1, not {self.cpus}")
+
+    def make(self, *, jobs: int, device: str, folder: Path) -> "RayTasks":
+        """Return the launcher. Raises UserError if ray is missing or the cluster does not answer."""
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError("launcher=ray needs ray: pip install 'rlrep[ray]'") from error
+        if self.address is not None and self.address != "auto":
+            _check_reachable(self.address)
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            ray.init(self.address, include_dashboard=False if self.address is None else None, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"launcher=ray: {_where(self.address)} ({one_line(error)[:200]})") from error
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return RayTasks(self._width(resources, jobs), self.cpus, 0.0 if device == "cpu" else self.gpus)
+
+    def _width(self, resources: dict[str, float], jobs: int) -> int:
+        room = [resources.get("CPU", 0) / self.cpus]
+        room += [resources.get("GPU", 0) / self.gpus] if self.gpus else []
+        if min(room) < 1:
+            raise UserError(
+                f"launcher=ray: the cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs, "
+                f"and a run asks for {self.cpus} and {self.gpus:g}: lower launcher.cpus or launcher.gpus"
+            )
+        return at_a_time(self.jobs, int(min(room)), jobs)
+
+
+class RayTasks:
+    """A connection to Ray."""
+
+    poll_seconds = 0.5
+
+    def __init__(self, width: int, cpus: int, gpus: float) -> None:
+        self.width, self._cpus, self._gpus = width, cpus, gpus
+
+    def submit(self, job: Job) -> "RayTask":
+        """Hand a job to Ray. A run that is lost with its machine is the scheduler's to start again."""
+        import ray
+
+        run = ray.remote(run_command).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+        given = Job(job.name, job.command, job.log, {**job.environment, "OMP_NUM_THREADS": str(self._cpus)})
+        return RayTask(run.remote(given, Path.cwd()))
+
+    def close(self) -> None:
+        """Leave the cluster; a Ray of our own ends."""
+        import ray
+
+        ray.shutdown()
+
+
+def run_command(job: Job, folder: Path) -> int:
+    """Run a job where Ray put us."""
+    return Command(job, folder)()
+
+
+class RayTask:
+    """One task of Ray."""
+
+    def __init__(self, result: Any) -> None:
+        self._result, self._stopped = result, False
+
+    def status(self) -> Status:
+        """Ask Ray."""
+        import ray
+
+        if not ray.wait([self._result], timeout=0)[0]:
+            return RUNNING
+        try:
+            return Status("ended", ray.get(self._result))
+        except ray.exceptions.RayError as error:
+            code = 128 + signal.SIGTERM if self._stopped else None
+            return Status("ended", code, f"lost by Ray: {one_line(error)[:200]}")
+
+    def stop(self, number: int) -> None:
+        """Cancel: the task is interrupted, tells its run to save, and waits for it."""
+        import ray
+
+        self._stopped = True
+        ray.cancel(self._result, force=False)
+
+    def kill(self) -> None:
+        """End it at once; its run, which follows its parent, saves if it can."""
+        import ray
+
+        ray.cancel(self._result, force=True)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise UserError if nothing listens at HOST:PORT; Ray itself would try for a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"launcher.address={address}: expected HOST:PORT, ray://HOST:PORT, or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(f"launcher=ray: {_where(address)} ({one_line(error)})") from error
+
+
+def _where(address: str | None) -> str:
+    if address is None:
+        return "Ray does not start on this machine"
+    return f"no Ray cluster answers at {address}: check launcher.address, and that `ray start --head` runs there"
