@@ -19,7 +19,7 @@ TRAIN = "rlrep.train"
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    if argv[:1] == ["speed"]:
+    if list(argv[:1]) == ["speed"]:
         from .speed import main as speed
 
         return speed(argv[1:])
@@ -98,7 +98,7 @@ def headline(board: "Board") -> list[str]:
     size = " x ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in sizes)
     lines = [f"{request.suite} (preset={request.preset}): {size} = {len(plan.runs)} runs in {request.root}"]
     lines.append(f"with the augmentation-only arm: augment={','.join(plan.augmentations)} aux=none")
-    return [*lines, f"{sum(entry.state == 'done' for entry in board.entries)} finished before"]
+    return [*lines, f"before: {board.counts()}"]
 
 
 def _listed(board: "Board", arguments: Arguments) -> list[str]:

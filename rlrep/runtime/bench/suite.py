@@ -103,9 +103,9 @@ def value_of(word: str) -> str:
 
 
 def task_name(words: Sequence[str]) -> str:
-    """Return what a task is called: its environment, and what else its words say."""
+    """Return what a task is called: its environment and, where that has several, which one."""
     named = [word.partition("=")[2] for word in words if key_of(word) in ("env", "env.task", "env.game", "env.domain")]
-    return " ".join(named)
+    return "/".join(named)
 
 
 def _choices(word: str) -> list[str]:

@@ -1,9 +1,11 @@
 """`launcher=ray`: tasks of a Ray cluster, or of a Ray of its own on this machine."""
 
+import math
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,8 @@ from .base import RUNNING, Job, Status, at_a_time, check_jobs
 from .remote import Command
 
 _CONNECT_SECONDS = 5.0
+_QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+"""No warning about machines without GPUs, no report of usage to Ray's makers."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,14 @@ class Ray:
     """What to ask Ray for.
 
     jobs: runs at a time; auto = as many as the cluster has room for. address: of a cluster, as HOST:PORT, or auto for
-    one that this machine is part of; null = a Ray of its own on this machine. cpus, gpus: of each run.
+    one that this machine is part of; null = a Ray of its own on this machine. cpus, gpus: of each run; a null number
+    of GPUs is 1 where the cluster has any.
     """
 
     jobs: int | Literal["auto"] = "auto"
     address: str | None = None
     cpus: int = 1
-    gpus: float = 0.0
+    gpus: float | None = None
     own_output = False
 
     def __post_init__(self) -> None:
@@ -41,23 +46,29 @@ class Ray:
             raise UserError("launcher=ray needs ray: pip install 'rlrep[ray]'") from error
         if self.address is not None and self.address != "auto":
             _check_reachable(self.address)
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ |= _QUIET
         try:
-            ray.init(self.address, include_dashboard=False if self.address is None else None, log_to_driver=False)
+            ray.init(
+                self.address,
+                include_dashboard=False if self.address is None else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"launcher=ray: {_where(self.address)} ({one_line(error)[:200]})") from error
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return RayTasks(self._width(resources, jobs), self.cpus, 0.0 if device == "cpu" else self.gpus)
+        gpus = float(bool(resources.get("GPU"))) if self.gpus is None else self.gpus
+        return self._tasks(resources, jobs, gpus=0.0 if device == "cpu" else gpus)
 
-    def _width(self, resources: dict[str, float], jobs: int) -> int:
-        room = [resources.get("CPU", 0) / self.cpus]
-        room += [resources.get("GPU", 0) / self.gpus] if self.gpus else []
-        if min(room) < 1:
+    def _tasks(self, resources: Mapping[str, float], jobs: int, *, gpus: float) -> "RayTasks":
+        cpus_there, gpus_there = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        room = int(min(cpus_there / self.cpus, gpus_there / gpus if gpus else math.inf))
+        if not room:
             raise UserError(
-                f"launcher=ray: the cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs, "
-                f"and a run asks for {self.cpus} and {self.gpus:g}: lower launcher.cpus or launcher.gpus"
+                f"launcher=ray: the cluster has {cpus_there:g} CPUs and {gpus_there:g} GPUs, and a run asks for "
+                f"{self.cpus} and {gpus:g}: lower launcher.cpus or launcher.gpus"
             )
-        return at_a_time(self.jobs, int(min(room)), jobs)
+        return RayTasks(at_a_time(self.jobs, room, jobs), self.cpus, gpus)
 
 
 class RayTasks:
@@ -73,8 +84,8 @@ class RayTasks:
         import ray
 
         run = ray.remote(run_command).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
-        given = Job(job.name, job.command, job.log, {**job.environment, "OMP_NUM_THREADS": str(self._cpus)})
-        return RayTask(run.remote(given, Path.cwd()))
+        own = {"OMP_NUM_THREADS": str(self._cpus)} | ({} if self._gpus else {"CUDA_VISIBLE_DEVICES": ""})
+        return RayTask(run.remote(replace(job, environment={**job.environment, **own}), Path.cwd()))
 
     def close(self) -> None:
         """Leave the cluster; a Ray of our own ends."""

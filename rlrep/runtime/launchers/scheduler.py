@@ -85,6 +85,8 @@ class Scheduler:
             return
         status = entry.task.status()
         if status.state == "ended":
+            if entry.state == "waiting":  # it was over before anyone looked
+                self._change(entry, "running")
             entry.task, entry.seconds = None, time.monotonic() - entry.started
             self._judge(entry, status)
         elif status.state != entry.state:

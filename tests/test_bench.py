@@ -1,0 +1,321 @@
+"""`python -m rlrep.bench`: which runs a suite is, how they stand, a grid that is killed, stopped and taken up again."""
+
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
+from rlrep.runtime import registry
+from rlrep.runtime.bench.command import main
+from rlrep.runtime.bench.plan import Plan, Run, is_finished, make_plan, standing
+from rlrep.runtime.bench.speed import SpeedConfig, scripts
+from rlrep.runtime.bench.state import Board
+from rlrep.runtime.bench.suite import load_suite, read_request, task_name
+from rlrep.runtime.bench.table import draw
+from rlrep.runtime.errors import ConfigError
+from rlrep.runtime.folder import lock_folder, write_config
+from rlrep.runtime.launchers.base import Job
+from rlrep.runtime.launchers.scheduler import Entry
+from rlrep.runtime.train_command import main as train
+
+from .runs import ROOT, TINY
+from .test_launchers import children, wait_for
+
+TOY = ("suite=toy", "tasks=toy_state")
+FINAL = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n60,60,1,1,0,1,20,,{kind}\n"
+
+
+def plan_of(*words: str) -> Plan:
+    """Plan a grid."""
+    return make_plan(read_request(words, ()), ())
+
+
+def arms_of(plan: Plan) -> list[tuple[str, str]]:
+    """Return augment and aux of every run, in order."""
+    return [(run.tree["choices"]["augment"], run.tree["choices"]["aux"]) for run in plan.runs]
+
+
+def leave(run: Run, *, kind: str) -> Path:
+    """Write what a run leaves that got to evaluations of a kind."""
+    folder = Path(run.out)
+    folder.mkdir(parents=True)
+    write_config(folder, run.tree)
+    (folder / "eval.csv").write_text(FINAL.format(kind=kind))
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_grid_is_tasks_agents_arms_and_seeds_with_the_augmentation_only_arm() -> None:
+    plan = plan_of("suite=toy", "aux=none,curl", "seeds=2", "agent.lr=1e-3")
+    arms = [
+        ("none", "none"), ("amplitude_scale", "none"), ("none", "curl"),
+        ("none", "none"), ("random_shift", "none"), ("none", "curl"),
+    ]  # fmt: skip
+    assert arms_of(plan) == 2 * arms
+    assert [run.seed for run in plan.runs] == [0] * 6 + [1] * 6
+    assert len({run.out for run in plan.runs}) == 12
+    assert {run.arm for run in plan.runs} == {"base", "augmentation only", "curl"}
+    assert all(run.tree["agent"]["lr"] == 1e-3 for run in plan.runs)
+
+
+@pytest.mark.parametrize(
+    ("words", "arms"),
+    [
+        (("aux=none",), [("none", "none"), ("amplitude_scale", "none")]),
+        (("aux=return_contrast",), [("amplitude_scale", "none"), ("none", "return_contrast")]),
+        (
+            ("aux=[curl,return_contrast]", "augment=amplitude_scale"),
+            [("amplitude_scale", "none"), ("amplitude_scale", "curl+return_contrast")],
+        ),
+        (("aux=curl", "aux.curl.view=none_state"), [("none_state", "none"), ("none", "curl")]),
+    ],
+)
+def test_the_augmentation_is_the_heads_own(words: tuple[str, ...], arms: list[tuple[str, str]]) -> None:
+    assert arms_of(plan_of(*TOY, "seeds=1", *words)) == arms
+
+
+def test_frames_are_augmented_as_their_environment_says() -> None:
+    assert arms_of(plan_of("suite=dmc100k", "tasks=dmc_cartpole", "seeds=1", "aux=none,curl")) == [
+        ("none", "none"),
+        ("random_crop", "none"),
+        ("random_crop", "curl"),
+    ]
+    assert arms_of(plan_of("suite=atari100k", "tasks=atari_pong", "seeds=1", "aux=none,curl"))[1] == (
+        "crop_pad_crop",
+        "none",
+    )
+
+
+def test_sweeps_are_further_arms_and_options_of_a_head_are_its_arms_only() -> None:
+    plan = plan_of(*TOY, "aux=none,curl", "seeds=1", "aux.curl.weight=0.5", "agent.lr=1e-3,1e-4")
+    assert len(plan.runs) == 6 and len({run.arm for run in plan.runs}) == 6
+    assert {run.tree["aux"].get("curl", {}).get("weight") for run in plan.runs} == {None, 0.5}
+
+
+def test_a_multirun_reaches_the_same_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["preset=debug", "root=elsewhere", "seed=0,1", "train.agent_steps=60"]
+    assert train(["-m", "--cfg", "env=toy_state", "aux=none,curl", *words]) == 0
+    assert train(["-m", "--cfg", "env=toy_state", "aux=none", "augment=amplitude_scale", *words]) == 0
+    grid = plan_of(*TOY, "aux=none,curl", "seeds=2", "out=elsewhere", "train.agent_steps=60")
+    assert sorted(capsys.readouterr().out.split()) == sorted(run.out for run in grid.runs)
+
+
+def test_seeds_are_a_number_or_a_list() -> None:
+    assert read_request((*TOY, "seeds=3"), ()).seeds == (0, 1, 2)
+    assert read_request((*TOY, "seeds=[4,1]"), ()).seeds == (4, 1)
+    assert read_request((*TOY, "seeds=4,1"), ()).seeds == (4, 1)
+
+
+def test_a_length_replaces_the_suites_in_either_unit() -> None:
+    assert read_request(("suite=dmc100k",), ()).words == ("train.env_steps=100000",)
+    assert read_request(("suite=dmc100k", "train.agent_steps=7"), ()).words == ("train.agent_steps=7",)
+    assert read_request(("suite=dmc500k",), ()).words == ("train.env_steps=500000",)
+
+
+@pytest.mark.parametrize("name", registry.names("suite"))
+def test_every_suite_composes(name: str) -> None:
+    for preset in ("paper", "cpu"):
+        suite, _ = load_suite(name, preset)
+        (*others, last) = [task_name(line.split()) for line in suite.tasks]
+        plan = plan_of(f"suite={name}", f"preset={preset}", f"tasks={last}", "seeds=1")
+        assert len(plan.runs) == 1 + len(suite.aux) and last not in others
+        environments = {registry.check("env", line.split()[0].removeprefix("env=")) for line in suite.tasks}
+        assert environments == {None}
+
+
+def test_suites_are_the_protocols_tasks() -> None:
+    hidden = {line.split("env.task=")[1] for line in load_suite("ml1_hidden", None)[0].tasks}
+    assert hidden == set(HIDDEN_GOALS)
+    assert len(load_suite("atari100k", None)[0].tasks) == 26 and len(load_suite("dmc500k", None)[0].tasks) == 6
+
+
+def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "mine.yaml").write_text("tasks: [env=toy_state]\nagents: [sac]\naux: [none]\nseeds: 1\n")
+    assert read_request(("suite=mine", "preset=debug"), (tmp_path,)).tasks == (("env=toy_state",),)
+    (tmp_path / "suite" / "mine.yaml").write_text("task: [env=toy_state]\n")
+    with pytest.raises(ConfigError, match=r"unknown option suite mine\.task: did you mean tasks\?"):
+        read_request(("suite=mine",), (tmp_path,))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "name a suite: suite=NAME"),
+        (("suite=dmc100",), "suite=dmc100 is not known: did you mean dmc100k?"),
+        (("suite=toy", "env=toy_state"), "tasks=A,B picks some of them"),
+        (("suite=toy", "seed=3"), "say seeds=5"),
+        (("suite=toy", "agent=sac"), "say agents="),
+        (("suite=toy", "tasks=toy"), "tasks=toy is not in this suite: did you mean toy_state?"),
+        (("suite=toy", "seeds=0"), "give how many seeds"),
+        (("suite=toy", "seeds=[1,1]"), "give how many seeds"),
+        (("suite=toy", "seeds=few"), "give how many seeds"),
+        (("suite=toy", "aux=crul"), "aux=crul is not known: did you mean curl?"),
+        (("suite=toy", "agents=rainbo"), "agent=rainbo is not known: did you mean rainbow?"),
+        (("suite=toy", "agent.lrr=1"), "unknown option agent.lrr"),
+        (("suite=toy", "aux.byol.weight=1"), "no arm has that head"),
+        (("suite=toy", "preset=fast"), "preset=fast is not known"),
+        (("suite=toy", "launcher=flock"), "launcher=flock is not known"),
+        (("suite=toy", "-m"), "-m is rlrep.train's"),
+        (("speed", "curl=/no/such"), "curl=/no/such: there is no such folder"),
+        (("speed", "rond=3"), "unknown option rond: did you mean rounds?"),
+    ],
+)
+def test_a_wrong_command_is_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
+    assert main(words) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1 and error.startswith("error: ")
+
+
+def test_how_runs_stand(here: Path) -> None:
+    new, periodic, final, other, locked = plan_of(*TOY, "seeds=5", "aux=return_contrast").runs[1::2]
+    leave(periodic, kind="periodic")
+    leave(final, kind="final")
+    folder = leave(other, kind="final")
+    write_config(folder, {**other.tree, "precision": "bf16"})
+    with lock_folder(leave(locked, kind="periodic")):
+        assert [standing(run)[0] for run in (new, periodic, final, locked)] == [
+            "new",
+            "goes on",
+            "finished",
+            "elsewhere",
+        ]
+    kind, reason = standing(other)
+    assert kind == "refused" and "precision was bf16, now float32" in reason
+    (Path(final.out) / "eval.csv").write_bytes(b"\xff\x00,\n1")
+    assert not is_finished(Path(final.out))
+
+
+def test_a_dry_run_lists_what_would_be_typed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave(plan_of(*TOY, "seeds=1", "aux=none", "video=false").runs[0], kind="final")
+    assert main([*TOY, "seeds=1", "aux=none", "video=false", "--dry-run"]) == 0
+    head, told, before, *commands = capsys.readouterr().out.splitlines()
+    assert head == "toy (preset=debug): 1 task x 1 agent x 2 arms x 1 seed = 2 runs in runs"
+    assert told == "with the augmentation-only arm: augment=amplitude_scale aux=none"
+    assert before == "before: 1 done, 1 waiting"
+    assert commands[0].endswith("seed=0  # finished") and commands[1].startswith("python -m rlrep.train env=toy_state")
+    assert train([*shlex.split(commands[1])[3:], "--cfg"]) == 0
+
+
+def test_cfg_prints_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TOY, "seeds=2", "launcher=slurm", "--cfg"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["runs"], shown["seeds"], shown["launcher"]) == (8, [0, 1], "slurm")
+    assert shown["arms"] == ["base", "augmentation only", "curl", "return_contrast"]
+
+
+def test_help_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import sys; from rlrep.runtime.bench.command import main; main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "False" and "atari100k" in done.stdout
+    assert main(["speed", "--help"]) == 0 and "curl=CHECKOUT" in capsys.readouterr().out
+
+
+def test_the_table_shows_every_run(here: Path) -> None:
+    plan = plan_of(*TOY, "seeds=3", "aux=none", "train.agent_steps=60")
+    entries = [Entry(Job(run.name, (), None)) for run in plan.runs]
+    board = Board(plan, entries)
+    assert board.summary() == "6 waiting; time left not known yet"
+    folder = leave(plan.runs[1], kind="periodic")
+    (folder / "metrics.jsonl").write_text(json.dumps({"agent_steps": 15, "env_steps": 15}) + "\n")
+    for entry, state in zip(entries, ("done", "running", "failed", "stopped", "elsewhere"), strict=False):
+        entry.state = state  # type: ignore[assignment]
+    entries[2].note = "loss not [finite]"
+    console = Console(width=100, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(draw(board))
+    shown = capture.get()
+    assert "25%" in shown and all(mark in shown for mark in "✓✗■↗·")
+    assert "failed toy_state sac base, seed 1: loss not [finite]" in shown
+    assert "1 done, 1 running, 1 failed, 1 stopped, 1 elsewhere, 1 waiting; 0:00:0" in shown
+
+
+def bench(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start a grid of two runs, one at a time, each of some seconds."""
+    words = (*TOY, "seeds=1", "aux=none", "launcher.jobs=1", *TINY[1:], "train.agent_steps=4000", *words)
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlrep.bench", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def has_checkpoint(folder: Path, runs: int = 1) -> Callable[[], bool]:
+    """Return whether so many runs have come as far as a checkpoint."""
+    return lambda: len({path.parent for path in folder.glob("runs/*/*/*/seed0/checkpoints/[0-9]*")}) >= runs
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_grid_survives_a_killed_run_and_ctrl_c(tmp_path: Path) -> None:
+    process = bench(tmp_path)
+    wait_for(has_checkpoint(tmp_path), 120)
+    (child,) = children(process.pid)
+    os.kill(child, signal.SIGKILL)
+    wait_for(has_checkpoint(tmp_path, runs=2), 240)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "killed by SIGKILL: once more" in said and "the same command goes on" in said
+    logs = {path.parent.name: path.read_text() for path in tmp_path.rglob("seed0.log")}
+    first, second = (next(log for name, log in logs.items() if arm in name) for arm in ("sac-none", "amplitude"))
+    assert "continuing at" in first and "done: " in first
+    assert "stopped, saved in " in second
+    again = bench(tmp_path)
+    said, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, said
+    assert "before: 1 done, 1 waiting" in said and "2 of 2 runs are finished" in said
+    log = next(path for path in tmp_path.rglob("seed0.log") if "amplitude" in path.parent.name).read_text()
+    assert "continuing at" in log
+
+
+def test_a_failed_run_is_reported_and_the_others_are_finished(tmp_path: Path) -> None:
+    process = bench(tmp_path, "train.agent_steps=60", "agent.lr=1e30,1e-3", "launcher.jobs=auto")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "2 of 4 runs are finished" in said
+    (line, *_) = [line for line in said.splitlines() if line.startswith("failed: ")]
+    assert "base agent.lr=1e+30" in line and "not finite" in line and line.endswith("seed0.log)")
+
+
+def test_speed_runs_the_scripts_that_write_the_tables() -> None:
+    assert [words[0] for words in scripts(SpeedConfig())] == ["benchmarks.update_speed", "benchmarks.tables"]
+    (first, second, last) = scripts(SpeedConfig(curl="a", rainbow="b", device="cuda", rounds=2))
+    assert first[first.index("--curl") + 1] == str(Path("a").resolve()) and "--rainbow" in second
+    assert last == ["benchmarks.tables"]
+    for words in (first, second):
+        source = (ROOT / f"{words[0].replace('.', '/')}.py").read_text()
+        assert all(f'"{flag}"' in source for flag in words[1:] if flag.startswith("--"))
+
+
+def test_speed_says_what_it_would_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["speed", "cases=state256", "rounds=1", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "left out: what curl=CHECKOUT would be compared with" in said
+    assert "python -m benchmarks.update_speed --device cpu --rounds 1 --seconds 5.0 --cases state256" in said
+
+
+def test_speed_needs_a_checkout(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlrep.runtime.bench.speed._ROOT", here)
+    assert main(["speed"]) == 1
+    assert "in a checkout of it, not in an installed rlrep" in capsys.readouterr().err
