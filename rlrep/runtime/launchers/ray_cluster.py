@@ -1,5 +1,6 @@
 """`launcher=ray`: tasks of a Ray cluster, or of a Ray of its own on this machine."""
 
+import logging
 import math
 import os
 import signal
@@ -52,7 +53,7 @@ class Ray:
                 self.address,
                 include_dashboard=False if self.address is None else None,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"launcher=ray: {_where(self.address)} ({one_line(error)[:200]})") from error
