@@ -1,19 +1,21 @@
 """A grid of training runs: what it consists of, running what is not finished yet, and reading what came out."""
 
 import csv
-import os
 import shlex
-import subprocess
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
 
 import numpy as np
+
+from rlrep.runtime.launch import STOPPING
+from rlrep.runtime.launchers import Local
+from rlrep.runtime.launchers.base import Job
+from rlrep.runtime.launchers.lines import Lines, complain
+from rlrep.runtime.launchers.scheduler import Entry, Scheduler
+from rlrep.runtime.signals import catch_signals
 
 from .machine import ROOT
 
@@ -73,48 +75,28 @@ def read_evaluations(path: Path) -> list[Evaluation]:
 
 
 def run_all(runs: Sequence[Run], work: Path, *, jobs: int) -> list[Run]:
-    """Run what is not finished, `jobs` at a time, each on cores of its own. Returns the runs that failed."""
+    """Run what is not finished, `jobs` at a time, each on cores of its own. Returns the runs that failed.
+
+    Raises SystemExit after a signal, once all that runs has saved.
+    """
     waiting = [run for run in runs if not run.finished(work)]
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished", flush=True)
-    free = Queue[list[int]]()
-    for share in split_cores(jobs):
-        free.put(share)
-    stop = threading.Event()
-
-    def one(run: Run) -> Run | None:
-        cores = free.get()
-        try:
-            return None if stop.is_set() or run_one(run, work, cores) else run
-        finally:
-            free.put(cores)
-
-    with ThreadPoolExecutor(free.qsize()) as pool:
-        try:
-            return [run for run in pool.map(one, waiting) if run is not None]
-        except KeyboardInterrupt:
-            stop.set()
-            raise
+    by_job = {job_of(run, work): run for run in waiting}
+    entries = [Entry(job) for job in by_job]
+    launcher = Local(jobs).make(jobs=len(entries), device="auto", folder=work)
+    with catch_signals(STOPPING) as stop:
+        scheduler = Scheduler(launcher, stop, Lines(entries), lambda job: by_job[job].finished(work))
+        code = scheduler.run(entries)
+    complain(entries)
+    if stop.signal_number is not None:
+        raise SystemExit(code)
+    return [by_job[entry.job] for entry in entries if entry.state != "done"]
 
 
-def split_cores(jobs: int) -> list[list[int]]:
-    """Share the cores of this process out among `jobs` (at most as many as there are cores)."""
-    cores = sorted(os.sched_getaffinity(0))
-    jobs = min(jobs, len(cores))
-    return [cores[index::jobs] for index in range(jobs)]
-
-
-def run_one(run: Run, work: Path, cores: list[int]) -> bool:
-    """Run one command on `cores`, its output to a log beside its folder. Returns whether it finished."""
-    folder = run.folder(work)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    print(f"start  {run.task} {run.arm} seed {run.seed}", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores)), "PYTHONPATH": str(ROOT)}
-    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores)), sys.executable, *run.command(work)]
-    with open(folder.with_suffix(".log"), "a") as log:
-        done = subprocess.run(pinned, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    finished = done.returncode == 0 and run.finished(work)
-    print(f"{'done ' if finished else 'FAILED'}  {run.task} {run.arm} seed {run.seed}  ({log.name})", flush=True)
-    return finished
+def job_of(run: Run, work: Path) -> Job:
+    """Return a run as a launcher takes it, its log beside its folder."""
+    name, log = f"{run.task} {run.arm} seed {run.seed}", run.folder(work).with_suffix(".log")
+    return Job(name, (sys.executable, *run.command(work)), log, {"PYTHONPATH": str(ROOT)})
 
 
 def show(runs: Sequence[Run], work: Path) -> None:

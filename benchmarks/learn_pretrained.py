@@ -9,7 +9,7 @@ The encoder is pretrained first, on frames of random play, by `python -m rlrep.p
 import argparse
 from pathlib import Path
 
-from .grid import Run, run_one, split_cores
+from .grid import Run, run_all
 from .learning import Study, main
 from .pretraining import FRAMES, QUIET, Pretraining
 
@@ -28,7 +28,7 @@ def plan(options: argparse.Namespace) -> Study:
     words = (f"method={options.method}", f"data.path={options.work}/frames.safetensors")
     encoder = Pretraining(ENV, options.method, 0, (*words, *FRAMES[ENV], "preset=cpu", *QUIET))
     if not options.dry_run and not options.collect and not encoder.finished(options.work):
-        run_one(encoder, options.work, split_cores(1)[0])
+        run_all([encoder], options.work, jobs=1)
     return Study(
         name="learn_pretrained",
         question="At equal steps, does an encoder pretrained on frames of random play help pixel SAC?",
