@@ -30,7 +30,9 @@ class Board:
         return list(zip(self.plan.runs, self.entries, strict=True))
 
     def share(self, run: Run, entry: Entry) -> float:
-        """Return how much of a run is done, from 0 to 1, by the last row of its metrics."""
+        """Return how much of a run is done, from 0 to 1, by the last row of its metrics; one that waits is not read."""
+        if entry.state == "waiting" and run.out in self._at_start:
+            return self._at_start[run.out]
         return 1.0 if entry.state == "done" else share_done(run)
 
     def counts(self) -> str:
