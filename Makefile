@@ -5,12 +5,12 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test slow check format bench clean
+.PHONY: help setup train ablation test slow check format bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
-	@echo "  variables: PYTHON=python3.11 (3.10 to 3.12)  VENV=.venv  ARGS=\"seed=1\" (train)  TORCH_INDEX=URL (pip index for torch)"
+	@echo "  variables: PYTHON=python3.11 (3.10 to 3.12)  VENV=.venv  ARGS=\"seed=1\" (train, ablation)  TORCH_INDEX=URL (pip index for torch)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@scripts/setup "$(VENV)" $(PYTHON)
@@ -19,6 +19,10 @@ setup: $(VENV)/.ready ## create .venv (the others do it when needed)
 
 train: setup ## pixel SAC + return contrast on cartpole, about ten minutes on two cores
 	@$(RUN) -m rlrep.train env=dmc_cartpole aux=return_contrast preset=cpu $(ARGS)
+
+ablation: setup ## three tasks, four arms, three seeds, a report: less than an hour on two cores
+	@$(RUN) -m rlrep.bench suite=dmc100k preset=cpu out=runs/ablation $(ARGS)
+	@$(RUN) -m rlrep.report runs/ablation out=report/ablation
 
 test: setup ## the test suite (minutes)
 	@$(RUN) -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile

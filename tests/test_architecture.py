@@ -58,6 +58,8 @@ DECLARED = {  # importable name: distribution
     "PIL": "pillow",
     "sklearn": "scikit-learn",
     "wandb": "wandb",
+    "submitit": "submitit",
+    "ray": "ray",
 }
 
 
