@@ -11,7 +11,8 @@ from ale_py import ALEInterface, ALEState, LoggerMode
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .atari_games import SCORES, find_game, rom_path
+from .atari_games import find_game, rom_path
+from .atari_scores import SCORES
 from .atari_vector import AtariVector
 
 Array = NDArray[Any]

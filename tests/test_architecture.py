@@ -26,14 +26,15 @@ FLOORS = {
     "rlrep.agents": 3,
     "rlrep.envs": 3,
     "rlrep.runtime": 4,
-    "rlrep": 5,  # entry points, and what `import rlrep` offers
+    "rlrep.scores": 5,  # reads what runs have written
+    "rlrep": 6,  # entry points, and what `import rlrep` offers
 }
 SHARED = ("rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl")
 BANNED_IN = {
     "rlrep.envs": {"torch": "worker processes must start fast and small"},
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},
 }
-PLUMBING = {"rlrep.envs.vector"}  # runs any environment, is none
+PLUMBING = {"rlrep.envs.vector", "rlrep.envs.atari_scores"}  # runs any environment, is none; numbers alone
 BANNED = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 DECLARED = {  # importable name: distribution
     "torch": "torch",

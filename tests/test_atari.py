@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from rlrep.envs.atari import Atari, AtariEnv
-from rlrep.envs.atari_games import SCORES, find_game
+from rlrep.envs.atari_games import find_game
+from rlrep.envs.atari_scores import SCORES
 from rlrep.envs.vector import WorkerVector, make_vector
 from rlrep.runtime import registry
 from rlrep.runtime.compose import compose_run

@@ -1,0 +1,1 @@
+"""Scores of many runs: statistics with their uncertainty, published numbers beside them, and the report."""

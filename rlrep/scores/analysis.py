@@ -1,0 +1,267 @@
+"""The numbers of a comparison: aggregates over tasks, profiles, pairs of arms, curves, health beside the returns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import statistics
+from .arms import Arm, Task
+from .comparison import Comparison, raw, score
+from .runs import Run, read_health
+from .statistics import STATISTICS, Band, Estimate, estimate, flatten
+
+Array = NDArray[np.float64]
+KINDS = ("final", "best")
+"""Scores of the last evaluation, and of the best one of training: never mixed."""
+CURVES = ("IQM", "mean")
+_MOST_POINTS = 40
+_CURVE_RESAMPLES = 500
+_THRESHOLDS = 101
+_MOST_PAIRS = 15
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How intervals are drawn. The same seed gives the same report."""
+
+    seed: int = 0
+    resamples: int = 2000
+
+    def generator(self, *place: int) -> np.random.Generator:
+        """Return the generator of one place in the report, so that no other place changes its draws."""
+        return np.random.default_rng([self.seed, *place])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve over `steps (P,)` env steps; agent_share: agent steps per env step, None where tasks differ."""
+
+    steps: Array
+    band: Band
+    agent_share: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How likely a run of `first` beats one of `second` on a task."""
+
+    first: Arm
+    second: Arm
+    probability: Estimate
+
+
+def endings(task: Task, runs: Sequence[Run], kind: str, unit: Callable[[Task, Run], Array] = score) -> list[float]:
+    """Return one score per run: its last evaluation, or its best."""
+    return [float(values.max() if kind == "best" else values[-1]) for values in (unit(task, run) for run in runs)]
+
+
+def aggregates(made: Comparison, draws: Draws) -> dict[str, dict[str, dict[Arm, Estimate]]]:
+    """Return IQM, mean, median and optimality gap by kind (final, best), statistic and arm, over the common tasks."""
+    names = [name for name in STATISTICS if name != "optimality gap" or made.scale not in ("return", "unknown")]
+    return {
+        kind: {
+            name: {
+                arm: estimate(
+                    STATISTICS[name],
+                    _by_task(made, arm, kind),
+                    resamples=draws.resamples,
+                    generator=draws.generator(0, index),
+                )
+                for index, arm in enumerate(made.aggregated)
+            }
+            for name in names
+        }
+        for kind in KINDS
+    }
+
+
+def _by_task(made: Comparison, arm: Arm, kind: str = "final") -> list[list[float]]:
+    return [endings(task, made.counted(task, arm), kind) for task in made.common]
+
+
+def per_task(made: Comparison, draws: Draws) -> dict[Task, dict[Arm, dict[str, Estimate]]]:
+    """Return the mean over runs of every task and arm by kind, in the task's own unit."""
+    found: dict[Task, dict[Arm, dict[str, Estimate]]] = {}
+    for row, task in enumerate(made.tasks):
+        for column, arm in enumerate(made.arms):
+            if runs := made.counted(task, arm):
+                found.setdefault(task, {})[arm] = {
+                    kind: estimate(
+                        statistics.mean,
+                        [endings(task, runs, kind, raw)],
+                        resamples=draws.resamples,
+                        generator=draws.generator(1, row, column),
+                    )
+                    for kind in KINDS
+                }
+    return found
+
+
+def profiles(made: Comparison, draws: Draws) -> tuple[Array, dict[Arm, Band]]:
+    """Return thresholds `(P,)` and, by arm, the share of runs whose final score is above each."""
+    pooled = {arm: flatten(_by_task(made, arm)) for arm in made.aggregated}
+    if not pooled:
+        return np.zeros(0), {}
+    everything = np.concatenate([scores for scores, _ in pooled.values()])
+    low, high = float(min(0.0, everything.min())), float(everything.max())
+    thresholds = np.linspace(low, high if high > low else low + 1.0, _THRESHOLDS)
+    found = {}
+    for index, (arm, (scores, sizes)) in enumerate(pooled.items()):
+        value = statistics.performance_profile(scores, statistics.equal_weights(sizes), thresholds)
+        band = Band(value, *(np.full_like(value, np.nan) for _ in range(2)))
+        if sizes.max() > 1:
+            weights = statistics.resample(sizes, _CURVE_RESAMPLES, draws.generator(2, index))
+            band = Band(value, *statistics.interval(statistics.performance_profile(scores, weights, thresholds)))
+        found[arm] = band
+    return thresholds, found
+
+
+def pairs(made: Comparison, draws: Draws) -> list[Pair]:
+    """Return how likely each arm improves on each before it; with many arms, only on those without a head."""
+    chosen = [(second, first) for first, second in combinations(made.aggregated, 2)]
+    if len(chosen) > _MOST_PAIRS:
+        chosen = [(first, second) for first, second in chosen if second.role != "head"]
+    drawn = {}
+    for index, arm in enumerate(made.aggregated):
+        scores, sizes = flatten(_by_task(made, arm))
+        drawn[arm] = scores, sizes, statistics.resample(sizes, draws.resamples, draws.generator(3, index))
+    return [Pair(first, second, _improvement(drawn[first], drawn[second])) for first, second in chosen]
+
+
+def _improvement(
+    first: tuple[Array, statistics.Counts, Array], second: tuple[Array, statistics.Counts, Array]
+) -> Estimate:
+    (x, x_sizes, x_drawn), (y, y_sizes, y_drawn) = first, second
+    weights = statistics.equal_weights(x_sizes), statistics.equal_weights(y_sizes)
+    value = float(statistics.probability_of_improvement((x, weights[0], x_sizes), (y, weights[1], y_sizes)))
+    if max(x_sizes.max(), y_sizes.max()) < 2:
+        return Estimate(value)
+    drawn = statistics.probability_of_improvement((x, x_drawn, x_sizes), (y, y_drawn, y_sizes))
+    low, high = statistics.interval(drawn)
+    return Estimate(value, float(low), float(high))
+
+
+def task_curves(made: Comparison, task: Task, draws: Draws) -> dict[Arm, dict[str, Line]]:
+    """Return the curves over seeds of one task in its own unit, by arm and statistic (IQM, mean), of all runs."""
+    found = {}
+    for index, arm in enumerate(made.arms):
+        if runs := made.cell(task, arm):
+            found[arm] = _lines([[(run, raw(task, run)) for run in runs]], draws, (4, index), limit=np.inf)
+    return found
+
+
+def aggregate_curves(made: Comparison, draws: Draws) -> dict[Arm, dict[str, Line]]:
+    """Return the sample-efficiency curves over all common tasks, by arm and statistic.
+
+    Tasks of different lengths share the axis as far as the shortest goes.
+    """
+    limit = min((_longest(made, task) for task in made.common), default=0.0)
+    found = {}
+    for index, arm in enumerate(made.aggregated):
+        listed = [[(run, score(task, run)) for run in made.cell(task, arm)] for task in made.common]
+        found[arm] = _lines(listed, draws, (5, index), limit=limit)
+    return found
+
+
+def _longest(made: Comparison, task: Task) -> float:
+    return max(float(run.evaluations.env_steps[-1]) for arm in made.aggregated for run in made.cell(task, arm))
+
+
+def _lines(
+    tasks: Sequence[Sequence[tuple[Run, Array]]], draws: Draws, place: tuple[int, ...], *, limit: float
+) -> dict[str, Line]:
+    runs = [run for listed in tasks for run, _ in listed]
+    steps = grid([run.evaluations.env_steps for run in runs], limit)
+    rows = np.stack([along(steps, run.evaluations.env_steps, values) for listed in tasks for run, values in listed], 1)
+    sizes = np.array([len(listed) for listed in tasks])
+    shares = {
+        round(float(run.evaluations.agent_steps[-1] / max(1.0, run.evaluations.env_steps[-1])), 4) for run in runs
+    }
+    resamples = min(draws.resamples, _CURVE_RESAMPLES)
+    return {
+        name: Line(
+            steps,
+            statistics.curve(STATISTICS[name], rows, sizes, resamples=resamples, generator=draws.generator(*place)),
+            shares.copy().pop() if len(shares) == 1 else None,
+            len(runs),
+        )
+        for name in CURVES
+    }
+
+
+def grid(steps: Sequence[Array], limit: float) -> Array:
+    """Return the steps to draw at: those of the evaluations, or some forty of them, up to `limit`."""
+    known = np.unique(np.concatenate(steps))
+    known = known[known <= limit]
+    if len(known) <= _MOST_POINTS:
+        return known
+    return np.asarray(known[np.unique(np.linspace(0, len(known) - 1, _MOST_POINTS).round().astype(int))])
+
+
+def along(steps: Array, own: Array, values: Array) -> Array:
+    """Return a run's values at `steps`: straight lines between its evaluations, NaN before the first and after the last."""
+    return np.interp(steps, own, values, left=np.nan, right=np.nan)
+
+
+def adaptation(made: Comparison, task: Task, draws: Draws) -> dict[Arm, Band]:
+    """Return, by arm, the mean over runs of returns after 0, 1, ... episodes of adaptation; empty for single tasks."""
+    found = {}
+    for index, arm in enumerate(made.arms):
+        curves = [run.evaluations.adaptation for run in made.counted(task, arm) if len(run.evaluations.adaptation) > 1]
+        shortest = min(map(len, curves), default=0)
+        if curves:
+            rows = np.stack([curve[:shortest] for curve in curves], 1)
+            found[arm] = statistics.curve(
+                statistics.mean,
+                rows,
+                np.array([len(curves)]),
+                resamples=_CURVE_RESAMPLES,
+                generator=draws.generator(6, index),
+            )
+    return found
+
+
+Health = dict[Task, dict[str, dict[Arm, tuple[Array, Band]]]]
+
+
+def health(made: Comparison) -> Health:
+    """Return, by task, metric and arm, steps `(P,)` and the mean over runs with its least and greatest.
+
+    `aux/NAME/accuracy` of every head is one metric, `accuracy`, so that heads stand side by side.
+    """
+    found: Health = {}
+    for task in made.tasks:
+        for arm in made.arms:
+            curves: dict[str, list[Array]] = {}
+            for run in made.cell(task, arm):
+                for key, points in read_health(run).items():
+                    curves.setdefault(_shared(key, run), []).append(points)
+            for key, listed in curves.items():
+                steps = grid([points[0] for points in listed], np.inf)
+                rows = np.stack([along(steps, points[0], points[1]) for points in listed])
+                found.setdefault(task, {}).setdefault(key, {})[arm] = steps, _spread(rows)
+    return found
+
+
+def _shared(key: str, run: Run) -> str:
+    parts = key.split("/")
+    several = "+" in run.choice("aux")
+    return "/".join(parts[2:]) if parts[0] == "aux" and len(parts) > 2 and not several else key
+
+
+def _spread(rows: Array) -> Band:
+    present = ~np.isnan(rows)
+    count = present.sum(0)
+    total = np.where(present, rows, 0.0).sum(0)
+    mean = np.divide(total, count, out=np.full(rows.shape[1], np.nan), where=count > 0)
+    low = np.where(count > 0, np.where(present, rows, np.inf).min(0), np.nan)
+    return Band(mean, low, np.where(count > 0, np.where(present, rows, -np.inf).max(0), np.nan))
+
+
+def counts(made: Comparison) -> Mapping[Arm, int]:
+    """Return how many runs' scores stand behind each arm's aggregate."""
+    return {arm: sum(len(made.counted(task, arm)) for task in made.common) for arm in made.aggregated}

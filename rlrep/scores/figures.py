@@ -1,0 +1,168 @@
+"""The report's figures for papers: PNG and PDF."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .analysis import Line
+from .arms import Arm, Task
+from .comparison import SCALES
+from .results import Results
+from .statistics import Band, Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+COLOURS = ("#5b6470", "#d98e04", "#0072b2", "#d55e00", "#009e73", "#b5578f", "#3d9bd6", "#86861f")
+"""After Okabe and Ito (2008): told apart by colour-blind readers; `web/report.css` has the same."""
+_STYLES = ("-", "--", ":", "-.")
+_SETTINGS: Any = {
+    "text.parse_math": False,  # names are not formulas
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,
+}
+_COLUMNS = 4
+_MOST_TASKS = 40
+
+
+def write_figures(folder: Path, results: Sequence[Results]) -> None:
+    """Write every figure of every comparison as `NN-NAME.png` and `.pdf`, NN the comparison's number."""
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(_SETTINGS):
+        for number, found in enumerate(results, start=1):
+            for name, figure in draw(found):
+                for kind in ("png", "pdf"):
+                    figure.savefig(folder / f"{number:02d}-{name}.{kind}", dpi=150)
+
+
+def draw(found: Results) -> Iterator[tuple[str, "Figure"]]:
+    """Yield the figures of a comparison by name; those that need what is not there are left out."""
+    made, unit = found.made, SCALES[found.made.scale]
+    if found.curves:
+        yield "curves", _curves({f"{len(made.common)} tasks": (unit, found.curves)}, found)
+    yield (
+        "tasks",
+        _curves({task.name: (_unit(task), found.task_curves[task]) for task in made.tasks[:_MOST_TASKS]}, found),
+    )
+    if made.aggregated:
+        yield "aggregates", _aggregates(found)
+    if found.pairs:
+        yield "profiles", _profiles(found, unit)
+        yield "improvement", _improvement(found)
+    if found.adaptation:
+        yield "adaptation", _adaptation(found)
+
+
+def _curves(panels: Mapping[str, tuple[str, Mapping[Arm, Mapping[str, Line]]]], found: Results) -> "Figure":
+    """Draw IQM with its interval, one panel each."""
+    figure, axes = _panels(len(panels))
+    for panel, (title, (unit, lines)) in zip(axes, panels.items(), strict=False):
+        for arm, named in lines.items():
+            _band(panel, named["IQM"].steps, named["IQM"].band, _look(found, arm), found.made.names[arm])
+        panel.set(title=plain(title), xlabel="env steps", ylabel=f"IQM of the {unit}", xlim=(0, None))
+    _legend(figure, axes[0])
+    return figure
+
+
+def _aggregates(found: Results) -> "Figure":
+    statistics = found.aggregates["final"]
+    figure, axes = _panels(len(statistics), columns=len(statistics), height=0.9 + 0.35 * len(found.made.aggregated))
+    for panel, (name, values) in zip(axes, statistics.items(), strict=False):
+        _dots(panel, [(found.made.names[arm], value, _look(found, arm)) for arm, value in values.items()])
+        panel.set(title=name, xlabel=SCALES[found.made.scale])
+    for panel in axes[1:]:
+        panel.set_yticklabels([])
+    return figure
+
+
+def _profiles(found: Results, unit: str) -> "Figure":
+    figure, axes = _panels(1, height=3.2)
+    for arm, band in found.profiles.items():
+        _band(axes[0], found.thresholds, band, _look(found, arm), found.made.names[arm])
+    axes[0].set(xlabel=f"{unit} τ", ylabel="share of runs above τ", ylim=(0, 1.02))
+    _legend(figure, axes[0])
+    return figure
+
+
+def _improvement(found: Results) -> "Figure":
+    names = found.made.names
+    figure, axes = _panels(1, height=0.9 + 0.35 * len(found.pairs))
+    rows = [(f"{names[p.first]} > {names[p.second]}", p.probability, _look(found, p.first)) for p in found.pairs]
+    _dots(axes[0], rows)
+    axes[0].axvline(0.5, color="#6b7280", linewidth=1)
+    axes[0].set(xlabel="P(X > Y), final scores", xlim=(-0.02, 1.02))
+    return figure
+
+
+def _adaptation(found: Results) -> "Figure":
+    figure, axes = _panels(len(found.adaptation))
+    for panel, (task, bands) in zip(axes, found.adaptation.items(), strict=False):
+        for arm, band in bands.items():
+            _band(panel, np.arange(len(band.value), dtype=np.float64), band, _look(found, arm), found.made.names[arm])
+        panel.set(title=plain(task.name), xlabel="episodes of the task before", ylabel="return")
+    _legend(figure, axes[0])
+    return figure
+
+
+def _panels(count: int, *, columns: int = _COLUMNS, height: float = 2.6) -> "tuple[Figure, list[Any]]":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    wide = min(columns, count)
+    rows = math.ceil(count / wide)
+    figure = Figure(figsize=(max(3.3 * wide, 4.6), height * rows + 0.5))
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, wide, squeeze=False).ravel())
+    for empty in axes[count:]:
+        empty.set_visible(False)
+    return figure, axes
+
+
+def _band(panel: Any, x: Array, band: Band, look: dict[str, str], name: str) -> None:
+    panel.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
+    panel.plot(x, band.value, linewidth=1.8, label=plain(name), **look)
+
+
+def _dots(panel: Any, rows: Sequence[tuple[str, Estimate, dict[str, str]]]) -> None:
+    for place, (_, value, look) in enumerate(rows):
+        if value.low is not None:
+            panel.plot([value.low, value.high], [place, place], color=look["color"], linewidth=5, alpha=0.4)
+        panel.plot([value.value], [place], "o", color=look["color"])
+    panel.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def _legend(figure: "Figure", panel: Any) -> None:
+    handles, names = panel.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+
+
+def _look(found: Results, arm: Arm) -> dict[str, str]:
+    number = found.made.arms.index(arm)
+    style = _STYLES[number // len(COLOURS) % len(_STYLES)]
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": style}
+
+
+def plain(name: str) -> str:
+    """Return a name without control characters, and not endless."""
+    printable = "".join(letter for letter in name if letter.isprintable())
+    return printable if len(printable) <= 60 else printable[:59] + "…"
+
+
+def _unit(task: Task) -> str:
+    return "success rate" if task.scale == "success" else "return"

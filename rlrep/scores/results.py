@@ -1,0 +1,68 @@
+"""Everything that is computed of a comparison, once, for all of the report's forms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import analysis
+from .analysis import Draws, Health, Line, Pair
+from .arms import Arm, Task
+from .caveats import find_caveats
+from .comparison import Comparison
+from .published import Published, at_steps, atari100k, dmc
+from .statistics import Band, Estimate
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison and its numbers; the shapes are those of the functions in `analysis`."""
+
+    made: Comparison
+    caveats: Sequence[str]
+    aggregates: Mapping[str, Mapping[str, Mapping[Arm, Estimate]]]
+    per_task: Mapping[Task, Mapping[Arm, Mapping[str, Estimate]]]
+    thresholds: Array
+    profiles: Mapping[Arm, Band]
+    pairs: Sequence[Pair]
+    curves: Mapping[Arm, Mapping[str, Line]]
+    task_curves: Mapping[Task, Mapping[Arm, Mapping[str, Line]]]
+    adaptation: Mapping[Task, Mapping[Arm, Band]]
+    health: Health
+    published: Mapping[Task, Sequence[Published]]
+
+
+def compute(made: Comparison, draws: Draws) -> Results:
+    """Compute everything."""
+    thresholds, profiles = analysis.profiles(made, draws)
+    adaptation = {task: analysis.adaptation(made, task, draws) for task in made.tasks}
+    return Results(
+        made=made,
+        caveats=find_caveats(made),
+        aggregates=analysis.aggregates(made, draws),
+        per_task=analysis.per_task(made, draws),
+        thresholds=thresholds,
+        profiles=profiles,
+        pairs=analysis.pairs(made, draws),
+        curves=analysis.aggregate_curves(made, draws) if len(made.common) > 1 else {},
+        task_curves={task: analysis.task_curves(made, task, draws) for task in made.tasks},
+        adaptation={task: found for task, found in adaptation.items() if found},
+        health=analysis.health(made),
+        published={task: found for task in made.tasks if (found := find_published(made, task))},
+    )
+
+
+def find_published(made: Comparison, task: Task) -> list[Published]:
+    """Return the published scores of a task under the protocol and at the env steps of these runs."""
+    runs = [run for arm in made.arms for run in made.counted(task, arm)]
+    if not runs:
+        return []
+    steps = float(np.median([run.evaluations.env_steps[-1] for run in runs]))
+    options = runs[0].options
+    if "env.domain" in options:
+        return at_steps(dmc(), task.name, options.get("env.obs", ""), steps)
+    plain = options.get("env.protocol") == "atari100k" and options.get("env.frame_skip") == "4"
+    return at_steps(atari100k(), task.name, "pixels", steps) if plain else []

@@ -1,0 +1,164 @@
+"""Aggregate statistics of runs on several tasks, and their bootstrap (Agarwal et al. 2021, arXiv 2108.13264).
+
+Scores are flat vectors `(N,)`: the runs of the first task, then those of the second, and so on; `sizes (T,)` says how
+many each task has. A statistic is a function of scores and **weights** `(..., N)` that sum to one: every task weighs
+the same, whatever its number of runs. A bootstrap resample is only another row of weights, drawn within each task, so
+that one draw serves every statistic, every point of a curve and every threshold of a profile, as matrix products.
+With equally many runs per task these are rliable's statistics, but that its trimmed mean rounds a quarter of N down.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+CONFIDENCE = 0.95
+
+
+class Statistic(Protocol):
+    """From scores `(N,)`, weights `(..., N)` and sizes `(T,)` to `(...)`."""
+
+    def __call__(self, scores: Array, weights: Array, sizes: Counts) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A point estimate and its percentile-bootstrap interval, which is None where no task has two runs."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def flatten(tasks: Sequence[Sequence[float] | Array]) -> tuple[Array, Counts]:
+    """Return the scores `(N,)` and sizes `(T,)` of runs listed by task. Raises ValueError if a task has no run."""
+    if not tasks or any(len(runs) == 0 for runs in tasks):
+        raise ValueError("every task needs at least one run")
+    return np.concatenate([np.asarray(runs, np.float64) for runs in tasks]), np.array([len(runs) for runs in tasks])
+
+
+def equal_weights(sizes: Counts) -> Array:
+    """Return the weights `(N,)` of the scores as they are: tasks share 1, the runs of a task share its part."""
+    return np.repeat(1.0 / (len(sizes) * sizes), sizes)
+
+
+def resample(sizes: Counts, resamples: int, generator: np.random.Generator) -> Array:
+    """Return the weights `(B, N)` of `resamples` stratified bootstrap samples: each task's runs with replacement."""
+    counts = []
+    for size in sizes.tolist():
+        drawn = generator.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, None]
+        counts.append(np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size))
+    return np.asarray(np.concatenate(counts, axis=1) * equal_weights(sizes))
+
+
+def mean(scores: Array, weights: Array, sizes: Counts) -> Array:
+    """Return the mean over tasks of each task's mean."""
+    return np.asarray(weights @ scores)
+
+
+def median(scores: Array, weights: Array, sizes: Counts) -> Array:
+    """Return the median over tasks of each task's mean."""
+    starts = np.cumsum(sizes) - sizes
+    return np.asarray(np.median(np.add.reduceat(weights * scores, starts, axis=-1) * len(sizes), axis=-1))
+
+
+def interquartile_mean(scores: Array, weights: Array, sizes: Counts) -> Array:
+    """Return the mean of the middle half of all runs, those at its borders counted in part."""
+    order = np.argsort(scores, kind="stable")
+    ordered = weights[..., order]
+    upper = np.cumsum(ordered, axis=-1)
+    kept = np.clip(np.minimum(upper, 0.75) - np.maximum(upper - ordered, 0.25), 0.0, None)
+    return np.asarray(kept @ scores[order] / kept.sum(-1))
+
+
+def optimality_gap(scores: Array, weights: Array, sizes: Counts) -> Array:
+    """Return by how much runs fall short of a score of 1 (a human's, a perfect one's) on average; more is no credit."""
+    return np.asarray(1.0 - weights @ np.minimum(scores, 1.0))
+
+
+STATISTICS: dict[str, Statistic] = {
+    "IQM": interquartile_mean,
+    "mean": mean,
+    "median": median,
+    "optimality gap": optimality_gap,
+}
+
+
+def performance_profile(scores: Array, weights: Array, thresholds: Array) -> Array:
+    """Return the share of runs `(..., P)` that score above each of the `thresholds (P,)`."""
+    return np.asarray(weights @ (scores[:, None] > thresholds))
+
+
+def probability_of_improvement(first: tuple[Array, Array, Counts], second: tuple[Array, Array, Counts]) -> Array:
+    """Return the probability `(...)` that a run of the first beats one of the second on a task, the mean over tasks.
+
+    Each is scores `(N,)`, weights `(..., N)` and sizes `(T,)` over the same T tasks. A tie counts one half.
+    """
+    (x, x_weights, x_sizes), (y, y_weights, y_sizes) = first, second
+    if len(x_sizes) != len(y_sizes):
+        raise ValueError(f"both need the same tasks, not {len(x_sizes)} and {len(y_sizes)}")
+    tasks = len(x_sizes)
+    total = np.zeros(np.broadcast_shapes(x_weights.shape[:-1], y_weights.shape[:-1]))
+    for a, b in zip(_slices(x_sizes), _slices(y_sizes), strict=True):
+        wins = np.heaviside(x[a, None] - y[None, b], 0.5)
+        total += np.sum((x_weights[..., a] @ wins) * y_weights[..., b], axis=-1)
+    return np.asarray(total * tasks)
+
+
+def interval(resampled: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array]:
+    """Return the percentile interval over the first axis `(B, ...)`: low and high `(...)`."""
+    low, high = np.quantile(resampled, ((1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0), axis=0)
+    return np.asarray(low), np.asarray(high)
+
+
+def estimate(
+    statistic: Statistic, tasks: Sequence[Sequence[float] | Array], *, resamples: int, generator: np.random.Generator
+) -> Estimate:
+    """Return a statistic of runs listed by task, with its 95 % interval. Raises ValueError if a task has no run."""
+    scores, sizes = flatten(tasks)
+    value = float(statistic(scores, equal_weights(sizes), sizes))
+    if sizes.max() < 2:
+        return Estimate(value)
+    low, high = interval(statistic(scores, resample(sizes, resamples, generator), sizes))
+    return Estimate(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve `value (P,)` and its interval `low, high (P,)`; NaN where a task has no run (for the interval: no two)."""
+
+    value: Array
+    low: Array
+    high: Array
+
+
+def curve(
+    statistic: Statistic, scores: Array, sizes: Counts, *, resamples: int, generator: np.random.Generator
+) -> Band:
+    """Return a sample-efficiency curve of `scores (P, N)`: the statistic at each of P steps, with its 95 % interval.
+
+    A NaN is a run that has not come that far: at that step the others of its task count, and none is made up.
+    """
+    band = Band(*(np.full(len(scores), np.nan) for _ in range(3)))
+    here = ~np.isnan(scores)
+    patterns, inverse = np.unique(here, axis=0, return_inverse=True)
+    for number, present in enumerate(patterns):
+        left = np.array([int(present[part].sum()) for part in _slices(sizes)])
+        if left.min() == 0:
+            continue
+        weights = resample(left, resamples, generator) if left.max() > 1 else None
+        for point in np.flatnonzero(inverse.reshape(-1) == number):
+            row = scores[point, present]
+            band.value[point] = statistic(row, equal_weights(left), left)
+            if weights is not None:
+                band.low[point], band.high[point] = interval(statistic(row, weights, left))
+    return band
+
+
+def _slices(sizes: Counts) -> list[slice]:
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes.tolist(), strict=True)]

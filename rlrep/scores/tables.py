@@ -1,0 +1,190 @@
+"""The report's numbers as CSV and LaTeX."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from .analysis import endings
+from .arms import Arm, Task
+from .comparison import SCALES, raw, score
+from .results import Results
+from .statistics import Estimate
+
+Row = Mapping[str, object]
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+def write_tables(folder: Path, results: Sequence[Results]) -> None:
+    """Write aggregates, tasks, pairs, runs and evaluations as CSV, and the first two of each comparison as LaTeX."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (
+        ("aggregates", aggregate_rows),
+        ("tasks", task_rows),
+        ("improvement", pair_rows),
+        ("runs", run_rows),
+        ("evaluations", evaluation_rows),
+    ):
+        _write(folder / f"{name}.csv", [row for found in results for row in rows(found)])
+    for number, found in enumerate(results, start=1):
+        (folder / f"aggregates-{number}.tex").write_text(aggregates_latex(found))
+        (folder / f"tasks-{number}.tex").write_text(tasks_latex(found))
+
+
+def aggregate_rows(found: Results) -> Iterator[Row]:
+    """Yield one row per arm, statistic and kind of score."""
+    made = found.made
+    for kind, statistics in found.aggregates.items():
+        for statistic, arms in statistics.items():
+            for arm, value in arms.items():
+                yield {
+                    "comparison": made.title,
+                    "arm": made.names[arm],
+                    "score": kind,
+                    "statistic": statistic,
+                    "unit": SCALES[made.scale],
+                    "tasks": len(made.common),
+                    "runs": sum(len(made.counted(task, arm)) for task in made.common),
+                    **_numbers(value),
+                }
+
+
+def task_rows(found: Results) -> Iterator[Row]:
+    """Yield one row per task, arm and kind of score, in the task's own unit."""
+    made = found.made
+    for task, arms in found.per_task.items():
+        for arm, kinds in arms.items():
+            runs = made.counted(task, arm)
+            for kind, value in kinds.items():
+                yield {
+                    "comparison": made.title,
+                    "task": task.name,
+                    "arm": made.names[arm],
+                    "score": kind,
+                    "unit": _unit(task),
+                    "runs": len(runs),
+                    "env_steps": max(int(run.evaluations.env_steps[-1]) for run in runs),
+                    "agent_steps": max(int(run.evaluations.agent_steps[-1]) for run in runs),
+                    **_numbers(value),
+                }
+
+
+def pair_rows(found: Results) -> Iterator[Row]:
+    """Yield one row per pair of arms."""
+    names = found.made.names
+    for pair in found.pairs:
+        first, second = names[pair.first], names[pair.second]
+        yield {"comparison": found.made.title, "arm": first, "over": second, **_numbers(pair.probability)}
+
+
+def run_rows(found: Results) -> Iterator[Row]:
+    """Yield one row per run."""
+    made = found.made
+    for task, arm in ((task, arm) for task in made.tasks for arm in made.arms):
+        for run in made.cell(task, arm):
+            values = {kind: endings(task, [run], kind, raw)[0] for kind in ("final", "best")}
+            yield {
+                "comparison": made.title,
+                "task": task.name,
+                "arm": made.names[arm],
+                "agent": arm.agent,
+                "augment": arm.augment,
+                "aux": arm.aux,
+                "seed": run.seed,
+                "finished": run.evaluations.final,
+                "env_steps": int(run.evaluations.env_steps[-1]),
+                "agent_steps": int(run.evaluations.agent_steps[-1]),
+                "episodes": run.evaluations.episodes,
+                "unit": _unit(task),
+                **{kind: f"{value:.6g}" for kind, value in values.items()},
+                "final_score": f"{score(task, run)[-1]:.6g}" if task.scale != "unknown" else "",
+            }
+
+
+def evaluation_rows(found: Results) -> Iterator[Row]:
+    """Yield one row per evaluation of every run, from which all else can be computed again."""
+    made = found.made
+    for task, arm in ((task, arm) for task in made.tasks for arm in made.arms):
+        for run in made.cell(task, arm):
+            log = run.evaluations
+            last = len(log.env_steps) - 1
+            for number, value in enumerate(log.returns):
+                success = log.success[number]
+                yield {
+                    "comparison": made.title,
+                    "task": task.name,
+                    "arm": made.names[arm],
+                    "seed": run.seed,
+                    "agent_steps": int(log.agent_steps[number]),
+                    "env_steps": int(log.env_steps[number]),
+                    "return": f"{value:.6g}",
+                    "success": "" if math.isnan(success) else f"{success:.4g}",
+                    "kind": "final" if log.final and number == last else "periodic",
+                }
+
+
+def aggregates_latex(found: Results) -> str:
+    """Return a booktabs table of the aggregates of final scores."""
+    made = found.made
+    statistics = found.aggregates["final"]
+    head = ["Arm", "Runs", *(name if name == "IQM" else name.capitalize() for name in statistics)]
+    rows = [
+        [
+            latex(made.names[arm]),
+            str(sum(len(made.counted(task, arm)) for task in made.common)),
+            *(_cell(arms[arm]) for arms in statistics.values()),
+        ]
+        for arm in made.aggregated
+    ]
+    return _tabular(f"{made.title}, {SCALES[made.scale]} over {len(made.common)} tasks, final", head, rows)
+
+
+def tasks_latex(found: Results) -> str:
+    """Return a booktabs table of final scores by task."""
+    made = found.made
+    head = ["Task", *(latex(name) for name in made.names.values())]
+    rows = [[latex(task.name), *(_task_cell(found, task, arm) for arm in made.arms)] for task in made.tasks]
+    return _tabular(f"{made.title}, mean over runs, final", head, rows)
+
+
+def latex(text: str) -> str:
+    """Return a text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(letter, letter) for letter in text if letter.isprintable())
+
+
+def _tabular(comment: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"% {''.join(letter for letter in comment if letter.isprintable())}; 95 % bootstrap intervals"]
+    lines += [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
+    lines += [" & ".join(row) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _task_cell(found: Results, task: Task, arm: Arm) -> str:
+    kinds = found.per_task.get(task, {}).get(arm)
+    return _cell(kinds["final"]) if kinds else "--"
+
+
+def _cell(value: Estimate) -> str:
+    if value.low is None or value.high is None:
+        return f"{value.value:.4g}"
+    return f"{value.value:.4g} [{value.low:.4g}, {value.high:.4g}]"
+
+
+def _numbers(value: Estimate) -> dict[str, str]:
+    bounds = {"value": value.value, "low": value.low, "high": value.high}
+    return {name: "" if bound is None else f"{bound:.6g}" for name, bound in bounds.items()}
+
+
+def _unit(task: Task) -> str:
+    return "success rate" if task.scale == "success" else "return"
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+        if rows:
+            writer.writeheader()
+        writer.writerows(rows)
