@@ -58,6 +58,7 @@ DECLARED = {  # importable name: distribution
     "imageio_ffmpeg": "imageio-ffmpeg",
     "PIL": "pillow",
     "sklearn": "scikit-learn",
+    "jinja2": "jinja2",
     "wandb": "wandb",
     "submitit": "submitit",
     "ray": "ray",

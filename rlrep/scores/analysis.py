@@ -61,7 +61,9 @@ def endings(task: Task, runs: Sequence[Run], kind: str, unit: Callable[[Task, Ru
 
 def aggregates(made: Comparison, draws: Draws) -> dict[str, dict[str, dict[Arm, Estimate]]]:
     """Return IQM, mean, median and optimality gap by kind (final, best), statistic and arm, over the common tasks."""
-    names = [name for name in STATISTICS if name != "optimality gap" or made.scale not in ("return", "unknown")]
+    senseless = {"optimality gap"} if made.scale in ("return", "unknown") else set()
+    senseless |= {"median"} if len(made.common) < 2 else set()
+    names = [name for name in STATISTICS if name not in senseless]
     return {
         kind: {
             name: {
@@ -203,7 +205,7 @@ def grid(steps: Sequence[Array], limit: float) -> Array:
 
 
 def along(steps: Array, own: Array, values: Array) -> Array:
-    """Return a run's values at `steps`: straight lines between its evaluations, NaN before the first and after the last."""
+    """Return a run's values at `steps`: straight lines between its evaluations, NaN before and after them."""
     return np.interp(steps, own, values, left=np.nan, right=np.nan)
 
 

@@ -46,6 +46,11 @@ class Task:
     name: str
     scale: str
 
+    @property
+    def unit(self) -> str:
+        """What the task itself measures."""
+        return "success rate" if self.scale == "success" else "return"
+
 
 @dataclass(frozen=True)
 class Arm:

@@ -33,8 +33,8 @@ def across(comparisons: Sequence[Comparison]) -> list[str]:
     """Return what is to be said of several comparisons together: which are apart only by protocol or length."""
     if len(comparisons) < 2:
         return []
-    titles = "; ".join(made.title for made in comparisons[:_SHOWN]) + ("; ..." if len(comparisons) > _SHOWN else "")
-    return [f"Runs of {len(comparisons)} kinds are compared apart, as their scores mean different things: {titles}."]
+    kinds = f"Runs of {len(comparisons)} kinds are compared apart"
+    return [f"{kinds}: they differ in environment, protocol, length or preset, so their scores do not mean the same."]
 
 
 def needs_view(arm: Arm, runs: Iterable[Run]) -> bool:

@@ -73,7 +73,7 @@ def raw(task: Task, run: Run) -> Array:
 
 
 def compare(runs: Sequence[Run], metric: str = "auto") -> tuple[list[Comparison], list[Fault]]:
-    """Return the runs by suite, and what is wrong with some. metric: auto | return | success."""
+    """Return the runs by suite, the largest first, and what is wrong with some. metric: auto | return | success."""
     suites: dict[str, list[tuple[Task, Run]]] = defaultdict(list)
     for run in runs:
         task = task_of(run, metric)
@@ -85,7 +85,7 @@ def compare(runs: Sequence[Run], metric: str = "auto") -> tuple[list[Comparison]
             kept, lost = _without_duplicates(listed)
             made.append(_comparison(part, kept))
             faults += lost
-    return made, faults
+    return sorted(made, key=lambda one: -len(one.runs)), faults
 
 
 def _by_length(title: str, members: list[tuple[Task, Run]]) -> dict[str, list[tuple[Task, Run]]]:

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .analysis import Line
-from .arms import Arm, Task
+from .arms import Arm
 from .comparison import SCALES
-from .results import Results
+from .results import Results, arm_names
 from .statistics import Band, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
+Looks = Mapping[Arm, dict[str, str]]
 COLOURS = ("#5b6470", "#d98e04", "#0072b2", "#d55e00", "#009e73", "#b5578f", "#3d9bd6", "#86861f")
 """After Okabe and Ito (2008): told apart by colour-blind readers; `web/report.css` has the same."""
 _STYLES = ("-", "--", ":", "-.")
@@ -42,77 +43,85 @@ def write_figures(folder: Path, results: Sequence[Results]) -> None:
     import matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)
+    names = arm_names(results)
     with matplotlib.rc_context(_SETTINGS):
         for number, found in enumerate(results, start=1):
-            for name, figure in draw(found):
+            for name, figure in draw(found, names):
                 for kind in ("png", "pdf"):
                     figure.savefig(folder / f"{number:02d}-{name}.{kind}", dpi=150)
 
 
-def draw(found: Results) -> Iterator[tuple[str, "Figure"]]:
-    """Yield the figures of a comparison by name; those that need what is not there are left out."""
+def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]:
+    """Yield the figures of a comparison by name, as far as it has what they show. names: of all arms, by colour."""
+    look = {arm: _look(names.index(name)) for arm, name in found.made.names.items()}
     made, unit = found.made, SCALES[found.made.scale]
     if found.curves:
-        yield "curves", _curves({f"{len(made.common)} tasks": (unit, found.curves)}, found)
+        yield "curves", _curves({f"{len(made.common)} tasks": (unit, found.curves)}, found, look)
     yield (
         "tasks",
-        _curves({task.name: (_unit(task), found.task_curves[task]) for task in made.tasks[:_MOST_TASKS]}, found),
+        _curves({task.name: (task.unit, found.task_curves[task]) for task in made.tasks[:_MOST_TASKS]}, found, look),
     )
     if made.aggregated:
-        yield "aggregates", _aggregates(found)
+        yield "aggregates", _aggregates(found, look)
     if found.pairs:
-        yield "profiles", _profiles(found, unit)
-        yield "improvement", _improvement(found)
+        yield "profiles", _profiles(found, look, unit)
+        yield "improvement", _improvement(found, look)
     if found.adaptation:
-        yield "adaptation", _adaptation(found)
+        yield "adaptation", _adaptation(found, look)
 
 
-def _curves(panels: Mapping[str, tuple[str, Mapping[Arm, Mapping[str, Line]]]], found: Results) -> "Figure":
+def _curves(
+    panels: Mapping[str, tuple[str, Mapping[Arm, Mapping[str, Line]]]], found: Results, look: Looks
+) -> "Figure":
     """Draw IQM with its interval, one panel each."""
+    from matplotlib.ticker import EngFormatter
+
     figure, axes = _panels(len(panels))
     for panel, (title, (unit, lines)) in zip(axes, panels.items(), strict=False):
         for arm, named in lines.items():
-            _band(panel, named["IQM"].steps, named["IQM"].band, _look(found, arm), found.made.names[arm])
+            _band(panel, named["IQM"].steps, named["IQM"].band, look[arm], found.made.names[arm])
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set(title=plain(title), xlabel="env steps", ylabel=f"IQM of the {unit}", xlim=(0, None))
     _legend(figure, axes[0])
     return figure
 
 
-def _aggregates(found: Results) -> "Figure":
+def _aggregates(found: Results, look: Looks) -> "Figure":
     statistics = found.aggregates["final"]
     figure, axes = _panels(len(statistics), columns=len(statistics), height=0.9 + 0.35 * len(found.made.aggregated))
     for panel, (name, values) in zip(axes, statistics.items(), strict=False):
-        _dots(panel, [(found.made.names[arm], value, _look(found, arm)) for arm, value in values.items()])
+        _dots(panel, [(found.made.names[arm], value, look[arm]) for arm, value in values.items()])
         panel.set(title=name, xlabel=SCALES[found.made.scale])
     for panel in axes[1:]:
         panel.set_yticklabels([])
     return figure
 
 
-def _profiles(found: Results, unit: str) -> "Figure":
+def _profiles(found: Results, look: Looks, unit: str) -> "Figure":
     figure, axes = _panels(1, height=3.2)
     for arm, band in found.profiles.items():
-        _band(axes[0], found.thresholds, band, _look(found, arm), found.made.names[arm])
+        _band(axes[0], found.thresholds, band, look[arm], found.made.names[arm])
     axes[0].set(xlabel=f"{unit} τ", ylabel="share of runs above τ", ylim=(0, 1.02))
     _legend(figure, axes[0])
     return figure
 
 
-def _improvement(found: Results) -> "Figure":
+def _improvement(found: Results, look: Looks) -> "Figure":
     names = found.made.names
     figure, axes = _panels(1, height=0.9 + 0.35 * len(found.pairs))
-    rows = [(f"{names[p.first]} > {names[p.second]}", p.probability, _look(found, p.first)) for p in found.pairs]
+    rows = [(f"{names[p.first]} > {names[p.second]}", p.probability, look[p.first]) for p in found.pairs]
     _dots(axes[0], rows)
     axes[0].axvline(0.5, color="#6b7280", linewidth=1)
     axes[0].set(xlabel="P(X > Y), final scores", xlim=(-0.02, 1.02))
     return figure
 
 
-def _adaptation(found: Results) -> "Figure":
+def _adaptation(found: Results, look: Looks) -> "Figure":
     figure, axes = _panels(len(found.adaptation))
     for panel, (task, bands) in zip(axes, found.adaptation.items(), strict=False):
         for arm, band in bands.items():
-            _band(panel, np.arange(len(band.value), dtype=np.float64), band, _look(found, arm), found.made.names[arm])
+            _band(panel, np.arange(len(band.value), dtype=np.float64), band, look[arm], found.made.names[arm])
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set(title=plain(task.name), xlabel="episodes of the task before", ylabel="return")
     _legend(figure, axes[0])
     return figure
@@ -152,8 +161,7 @@ def _legend(figure: "Figure", panel: Any) -> None:
         figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
 
 
-def _look(found: Results, arm: Arm) -> dict[str, str]:
-    number = found.made.arms.index(arm)
+def _look(number: int) -> dict[str, str]:
     style = _STYLES[number // len(COLOURS) % len(_STYLES)]
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": style}
 
@@ -162,7 +170,3 @@ def plain(name: str) -> str:
     """Return a name without control characters, and not endless."""
     printable = "".join(letter for letter in name if letter.isprintable())
     return printable if len(printable) <= 60 else printable[:59] + "…"
-
-
-def _unit(task: Task) -> str:
-    return "success rate" if task.scale == "success" else "return"

@@ -55,6 +55,13 @@ def compute(made: Comparison, draws: Draws) -> Results:
     )
 
 
+def arm_names(results: Sequence[Results]) -> list[str]:
+    """Return the names of all arms, each once, by which they have their colours: bases, augmentation only, heads."""
+    roles = ("base", "augmentation", "head")
+    ranked = {(roles.index(arm.role), name): None for found in results for arm, name in found.made.names.items()}
+    return list(dict.fromkeys(name for _, name in sorted(ranked, key=lambda item: item[0])))
+
+
 def find_published(made: Comparison, task: Task) -> list[Published]:
     """Return the published scores of a task under the protocol and at the env steps of these runs."""
     runs = [run for arm in made.arms for run in made.counted(task, arm)]

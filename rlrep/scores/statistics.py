@@ -129,7 +129,7 @@ def estimate(
 
 @dataclass(frozen=True)
 class Band:
-    """A curve `value (P,)` and its interval `low, high (P,)`; NaN where a task has no run (for the interval: no two)."""
+    """A curve `value (P,)` and its interval `low, high (P,)`; NaN where a task has no run (interval: no two)."""
 
     value: Array
     low: Array

@@ -64,7 +64,7 @@ def task_rows(found: Results) -> Iterator[Row]:
                     "task": task.name,
                     "arm": made.names[arm],
                     "score": kind,
-                    "unit": _unit(task),
+                    "unit": task.unit,
                     "runs": len(runs),
                     "env_steps": max(int(run.evaluations.env_steps[-1]) for run in runs),
                     "agent_steps": max(int(run.evaluations.agent_steps[-1]) for run in runs),
@@ -98,7 +98,7 @@ def run_rows(found: Results) -> Iterator[Row]:
                 "env_steps": int(run.evaluations.env_steps[-1]),
                 "agent_steps": int(run.evaluations.agent_steps[-1]),
                 "episodes": run.evaluations.episodes,
-                "unit": _unit(task),
+                "unit": task.unit,
                 **{kind: f"{value:.6g}" for kind, value in values.items()},
                 "final_score": f"{score(task, run)[-1]:.6g}" if task.scale != "unknown" else "",
             }
@@ -176,10 +176,6 @@ def _cell(value: Estimate) -> str:
 def _numbers(value: Estimate) -> dict[str, str]:
     bounds = {"value": value.value, "low": value.low, "high": value.high}
     return {name: "" if bound is None else f"{bound:.6g}" for name, bound in bounds.items()}
-
-
-def _unit(task: Task) -> str:
-    return "success rate" if task.scale == "success" else "return"
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

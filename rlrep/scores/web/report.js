@@ -4,7 +4,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const state = { hidden: new Set(), stat: "IQM", axis: "env", kind: "final" };
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 460, HEIGHT = 270, LEFT = 52, RIGHT = 12, TOP = 10, BOTTOM = 38;
+const HEIGHT = 260, LEFT = 52, RIGHT = 18, TOP = 10, BOTTOM = 38;
+let WIDTH = 460; // of the chart being drawn, so that its text is never scaled
 
 function tint(arm) {
   return `arm${arm % 8}` + (arm > 7 ? " dashed" : "");
@@ -30,11 +31,17 @@ function trim(value, digits) {
   return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
 }
 
-function ticks(low, high, count) {
+function clip(text, most) {
+  return text.length > most ? text.slice(0, most - 1) + "…" : text;
+}
+
+function ticks(low, high, count) { // pairs of place and text, with as many digits as tell them apart
   const span = high - low || 1, rough = span / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
-  const found = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * span; k++) found.push(k * step);
+  const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)), found = [];
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * span; k++) {
+    found.push([k * step, step < 1 ? (k * step).toFixed(digits) : short(k * step)]);
+  }
   return found;
 }
 
@@ -93,13 +100,13 @@ function shownLines(chart) {
 
 function axes(svg, chart, x, y, xs, ys) {
   const bottom = HEIGHT - BOTTOM;
-  for (const tick of ticks(ys[0], ys[1], 5)) {
+  for (const [tick, text] of ticks(ys[0], ys[1], 5)) {
     make("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }, svg);
-    make("text", { class: "tick", x: LEFT - 6, y: y(tick) + 3.5, "text-anchor": "end" }, svg, short(tick));
+    make("text", { class: "tick", x: LEFT - 6, y: y(tick) + 3.5, "text-anchor": "end" }, svg, text);
   }
-  for (const tick of ticks(xs[0], xs[1], 5)) {
+  for (const [tick, text] of ticks(xs[0], xs[1], 5)) {
     make("line", { class: "mark", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 4 }, svg);
-    make("text", { class: "tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" }, svg, short(tick));
+    make("text", { class: "tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" }, svg, text);
   }
   make("line", { class: "mark", x1: LEFT, x2: WIDTH - RIGHT, y1: bottom, y2: bottom }, svg);
   const label = chart.steps ? `${state.axis === "agent" ? "agent" : "env"} steps` : chart.x;
@@ -133,10 +140,10 @@ function drawLines(figure, chart) {
 
 function readout(figure, svg, lines, x, chart) {
   const box = figure.querySelector(".read"), rule = make("line", { class: "rule", y1: TOP, y2: HEIGHT - BOTTOM, x1: -9, x2: -9 }, svg);
-  const everything = [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b);
+  const width = WIDTH, everything = [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b);
   svg.addEventListener("pointermove", (event) => {
     if (!everything.length) return;
-    const place = ((event.clientX - svg.getBoundingClientRect().left) / svg.getBoundingClientRect().width) * WIDTH;
+    const place = ((event.clientX - svg.getBoundingClientRect().left) / svg.getBoundingClientRect().width) * width;
     const near = everything.reduce((best, step) => (Math.abs(x(step) - place) < Math.abs(x(best) - place) ? step : best));
     rule.setAttribute("x1", x(near)); rule.setAttribute("x2", x(near));
     box.replaceChildren(say(`${chart.steps ? state.axis + " steps" : chart.x} ${short(near)}`, "at"));
@@ -159,19 +166,19 @@ function say(text, kind) {
 
 function drawRows(figure, chart) {
   const rows = chart.rows[state.kind].filter((row) => !row.arms.some((arm) => state.hidden.has(arm)));
-  const height = 44 + 34 * rows.length, svg = frame(figure, height, chart.title), bottom = height - 30, left = 14;
+  const height = 40 + 36 * rows.length, svg = frame(figure, height, chart.title), bottom = height - 30, left = 14;
   const xs = chart.range || extent(rows.flatMap((row) => [row.v, row.lo, row.hi]), false);
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - left - RIGHT - 6);
-  for (const tick of ticks(xs[0], xs[1], 5)) {
+  for (const [tick, text] of ticks(xs[0], xs[1], 5)) {
     make("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 2, y2: bottom }, svg);
-    make("text", { class: "tick", x: x(tick), y: bottom + 13, "text-anchor": "middle" }, svg, short(tick));
+    make("text", { class: "tick", x: x(tick), y: bottom + 13, "text-anchor": "middle" }, svg, text);
   }
   if (chart.middle !== undefined) make("line", { class: "mark", x1: x(chart.middle), x2: x(chart.middle), y1: 2, y2: bottom }, svg);
   make("text", { class: "label", x: WIDTH / 2, y: height - 3, "text-anchor": "middle" }, svg, chart.x);
   rows.forEach((row, k) => {
-    const y = 25 + 34 * k, arm = row.arms[0], value = short(row.v) + (row.lo === null ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
+    const y = 25 + 36 * k, arm = row.arms[0], value = short(row.v) + (row.lo === null ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
     const group = make("g", { "data-arm": arm }, svg);
-    make("text", { class: "name", x: left, y: y - 9 }, group, row.label.length > 62 ? row.label.slice(0, 60) + "…" : row.label);
+    make("text", { class: "name", x: left, y: y - 9 }, group, clip(row.label, (WIDTH - 150) / 6.5));
     make("text", { class: "name value", x: WIDTH - RIGHT, y: y - 9, "text-anchor": "end" }, group, value);
     if (row.lo !== null) make("line", { class: `bar ${tint(arm)}`, x1: x(row.lo), x2: x(row.hi), y1: y, y2: y }, group);
     make("circle", { class: `dot ${tint(arm)}`, cx: x(row.v), cy: y, r: 5 }, group);
@@ -180,6 +187,7 @@ function drawRows(figure, chart) {
 
 function draw(figure) {
   const chart = data.charts[figure.dataset.chart];
+  WIDTH = Math.max(260, figure.clientWidth);
   (chart.type === "lines" ? drawLines : drawRows)(figure, chart);
 }
 
@@ -223,5 +231,7 @@ for (const select of document.querySelectorAll("select[data-shows]")) {
   show();
 }
 for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", refresh);
+let resized = 0;
+window.addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(refresh, 100); });
 document.body.dataset.kind = state.kind;
 refresh();
