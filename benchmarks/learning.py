@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from rlrep.scores.statistics import estimate, interquartile_mean
+
 from . import machine
-from .aggregate import summarise
 from .grid import Evaluation, Run, read_evaluations, run_all, show
 
 RESULTS = machine.ROOT / "benchmarks" / "results"
+BOOTSTRAPS = 10_000
 COLUMNS = ("task", "arm", "seeds", "env / agent steps", "final return ± SE", "IQM [95 % CI]", "best")
 COLOURS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626", "#0891b2", "#be185d", "#4d7c0f", "#475569", "#a16207")
 
@@ -185,6 +187,22 @@ def describe_arm(run: Run, seeds: Mapping[int, Sequence[Evaluation]]) -> dict[st
                 str(seed): [round(value, 1) for value in row] for seed, row in zip(seeds, returns, strict=True)
             },
         },
+    }
+
+
+def summarise(per_seed: Sequence[float]) -> dict[str, object]:
+    """Return mean, standard error, IQM and its 95 % percentile-bootstrap interval over seeds (None for one seed).
+
+    With n seeds the interval has at most n**n distinct values: for two or three it says little, and the tables say so.
+    """
+    found = estimate(interquartile_mean, [per_seed], resamples=BOOTSTRAPS, generator=np.random.default_rng(0))
+    several = len(per_seed) > 1
+    return {
+        "per_seed": [round(float(value), 1) for value in per_seed],
+        "mean": round(float(np.mean(per_seed)), 1),
+        "standard_error": round(float(np.std(per_seed, ddof=1) / np.sqrt(len(per_seed))), 1) if several else None,
+        "iqm": round(found.value, 1),
+        "iqm_95": None if found.low is None or found.high is None else [round(found.low, 1), round(found.high, 1)],
     }
 
 

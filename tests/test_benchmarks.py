@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import learn_pixels, learn_state, pretraining, tables
-from benchmarks.aggregate import interquartile_mean, summarise
 from benchmarks.grid import Run, read_evaluations, run_all
-from benchmarks.learning import Published, Study, parser, write
+from benchmarks.learning import Published, Study, parser, summarise, write
 
 HEADER = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n"
 
@@ -24,15 +23,6 @@ def fake_run(work: Path, run: Run, *, level: float, finished: bool = True) -> No
             lines.append(f"{steps},{episode},{level * factor + offset},125,,{kind}\n")
     run.folder(work).mkdir(parents=True)
     (run.folder(work) / "eval.csv").write_text(HEADER + "".join(lines))
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([1.0, 2.0, 3.0, 100.0], 2.5), ([5.0], 5.0), ([0.0, 10.0], 5.0), ([0.0, 3.0, 9.0], 3.5)],
-)
-def test_interquartile_mean(values: list[float], expected: float) -> None:
-    """Of three values the middle half holds all of the second, a quarter of the others: (0/4 + 3 + 9/4) / 1.5."""
-    assert interquartile_mean(np.array(values)) == pytest.approx(expected)
 
 
 def test_summary_of_seeds() -> None:

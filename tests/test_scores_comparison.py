@@ -12,7 +12,7 @@ from rlrep.scores.arms import Arm, label
 from rlrep.scores.caveats import across, find_caveats
 from rlrep.scores.comparison import Comparison, compare, score
 from rlrep.scores.normalise import human_normalised
-from rlrep.scores.published import atari100k, at_steps, dmc
+from rlrep.scores.published import at_steps, atari100k, dmc
 from rlrep.scores.results import compute, find_published
 from rlrep.scores.runs import find_folders, read_runs
 

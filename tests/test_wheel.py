@@ -65,6 +65,8 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
             if path.suffix in (".py", ".yaml"):
                 assert f"rlrep/{path.relative_to(ROOT)}" in names
     assert "rlrep/py.typed" in names
+    for path in (*(ROOT / "rlrep/scores/data").iterdir(), *(ROOT / "rlrep/scores/web").iterdir()):
+        assert str(path.relative_to(ROOT)) in names
     assert not [name for name in names if "__pycache__" in name]
 
 

@@ -58,7 +58,7 @@ def _environment() -> Environment:
 
 
 def _text(name: str) -> str:
-    return files(__package__).joinpath("web", name).read_text("utf-8")
+    return (files(__package__) / "web" / name).read_text("utf-8")
 
 
 def _digest(text: str) -> str:

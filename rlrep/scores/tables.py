@@ -156,7 +156,7 @@ def latex(text: str) -> str:
 
 
 def _tabular(comment: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"% {''.join(letter for letter in comment if letter.isprintable())}; 95 % bootstrap intervals"]
+    lines = [f"% {latex(comment)}; 95 % bootstrap intervals"]
     lines += [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
     lines += [" & ".join(row) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -175,7 +175,7 @@ def _published(results: Results) -> View:
     for method, found in list(methods.items())[:_MOST_METHODS]:
         first = next(iter(found.values()))
         source = f"{first.source}; {first.reported}" + (f"; {first.runs} runs" if first.runs else "")
-        cells = [_spread(entry.mean, entry.std) if (entry := found.get(task)) else "–" for task in tasks]
+        cells = [_spread(one.mean, one.std) if (one := found.get(task)) else "–" for task in tasks]
         rows.append({"name": method, "ours": False, "cells": cells, "source": source})
     steps = results.published[tasks[0]][0].env_steps
     return {"env_steps": f"{steps:,}", "tasks": [task.name for task in tasks], "rows": rows, "methods": len(methods)}

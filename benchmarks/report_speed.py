@@ -1,0 +1,72 @@
+"""How long a report on many runs takes, and how much memory: synthetic runs of the Control Suite, all figures drawn.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.report_speed [--seeds 50] [--json benchmarks/results/report_speed.json]
+
+`--seeds 50` makes 5 tasks x 4 arms x 50 seeds = 1,000 runs with 20 evaluations of 10 episodes and 100 log lines each.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import machine
+from .synthetic_runs import write_grid
+
+MEGABYTE = 2**20
+
+
+def measure(runs: Path, out: Path, *words: str) -> dict[str, float]:
+    """Report on `runs` in a process of its own. Returns wall and CPU seconds, peak memory and page size in MB."""
+    command = [sys.executable, "-m", "rlrep.report", str(runs), f"out={out}", *words]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(machine.ROOT)})
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "wall_seconds": round(wall, 2),
+        "cpu_seconds": round(cpu, 2),
+        "peak_memory_mb": round(after.ru_maxrss / 1024, 0),  # of the largest child so far: the sizes grow
+        "page_mb": round((out / "report.html").stat().st_size / MEGABYTE, 2),
+    }
+
+
+def study(seeds: int, folder: Path) -> dict[str, object]:
+    """Measure a tenth of the runs, then all of them, with and without figures."""
+    rows = []
+    for part in sorted({max(1, seeds // 10), seeds}):
+        count = write_grid(folder / f"runs{part}", seeds=part)
+        measure(folder / f"runs{part}", folder / "out", "figures=false")  # the files come from memory afterwards
+        for words, figures in ((("figures=false",), "no"), ((), "yes")):
+            found = measure(folder / f"runs{part}", folder / "out", *words)
+            print(f"{count} runs, figures {figures}: {found}", flush=True)
+            rows.append([f"{count:,}", figures, *found.values()])
+    return {
+        "machine": machine.describe(),
+        "limits": "Synthetic runs, the files in the system's cache; 5 tasks, 4 arms, 2,000 resamples.",
+        "table": {
+            "columns": ["runs", "figures", "seconds", "CPU seconds", "peak memory, MB", "page, MB"],
+            "rows": rows,
+        },
+    }
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--json", type=Path, default=machine.ROOT / "benchmarks" / "results" / "report_speed.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = study(options.seeds, Path(folder))
+    options.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"wrote {options.json}")
+
+
+if __name__ == "__main__":
+    main()

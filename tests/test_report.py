@@ -1,0 +1,318 @@
+"""`python -m rlrep.report`: its files, its one line, its errors, and the page in a browser without a screen."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from benchmarks.synthetic_runs import write_run
+from rlrep.scores.charts import to_json
+from rlrep.scores.command import main
+from rlrep.scores.films import newest
+from rlrep.scores.tables import latex
+
+from .report_runs import BASE, CURL, SMALL, atari, copy_run, edit, family, grid
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "</script><img src=x onerror=alert(1)>$_{\\input{x}}'\""
+MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(1000)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a report on single tasks, a family, an unknown game and damaged runs."""
+    root = tmp_path_factory.mktemp("report")
+    grid(root / "runs")
+    for seed in range(2):
+        for arm in (BASE, ("none", "trajectory_contrast")):
+            family(root / "runs" / "family" / arm[1] / str(seed), arm, seed)
+    atari(root / "runs" / "made_up", "made_up")
+    folder = root / "runs" / "dmc_cheetah_run" / "paper" / "sac-none-none" / "seed0"
+    (folder / "videos").mkdir()
+    (folder / "videos" / "final.mp4").write_bytes(MP4)
+    copy_run(folder, root / "runs" / "again")
+    (root / "runs" / "broken").mkdir()
+    (root / "runs" / "broken" / "eval.csv").write_text("x")
+    assert main([str(root / "runs"), f"out={root / 'out'}", "resamples=50", "title='Some runs'"]) == 0
+    return root / "out"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_written(reported: Path) -> None:
+    assert (reported / "report.html").stat().st_size < 600_000
+    kinds = {path.name.partition("-")[2] for path in (reported / "figures").iterdir()}
+    named = ("curves", "tasks", "aggregates", "profiles", "improvement", "adaptation")
+    assert kinds == {f"{name}.{kind}" for name in named for kind in ("png", "pdf")}
+    assert (reported / "figures" / "01-curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (reported / "figures" / "01-curves.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_tables_hold_what_the_runs_say(reported: Path) -> None:
+    runs = rows(reported / "tables" / "runs.csv")
+    assert len(runs) == 16 + 4 + 1
+    assert {row["finished"] for row in runs} == {"True"}
+    family_rows = [row for row in runs if row["task"] == "cheetah_vel" and row["seed"] == "1"]
+    assert [row["final"] for row in family_rows] == ["21", "21"]
+    evaluations = rows(reported / "tables" / "evaluations.csv")
+    assert len(evaluations) == 16 * 5 + 4 * 2 + 4
+    statistics = {row["statistic"] for row in rows(reported / "tables" / "aggregates.csv")}
+    assert statistics == {"IQM", "mean", "median", "optimality gap"}
+    assert {row["score"] for row in rows(reported / "tables" / "tasks.csv")} == {"final", "best"}
+    assert "\\toprule" in (reported / "tables" / "aggregates-1.tex").read_text()
+
+
+def test_the_last_line_says_where_the_report_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid(tmp_path / "runs", seeds=1)
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]) == 0
+    assert capsys.readouterr().out == f"8 runs: {tmp_path / 'out' / 'report.html'}\n"
+    assert not (tmp_path / "out" / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        ([], "name a folder with runs in it", 2),
+        (["nowhere"], "nowhere is no folder", 2),
+        (["."], "no run to report in .", 1),
+        ([".", "metrik=return"], "unknown option metrik: did you mean metric?", 2),
+        ([".", "metric=best"], "metric=best is not a choice", 2),
+        ([".", "resamples=1"], "resamples must be at least 10, not 1", 2),
+        ([".", "seed=-1"], "seed and video_megabytes cannot be negative", 2),
+        (["--html"], "unknown flag --html", 2),
+    ],
+)
+def test_errors_are_one_line(
+    words: list[str],
+    said: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == code
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_and_double_runs_are_named_and_the_rest_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid(tmp_path / "runs", seeds=1)
+    (tmp_path / "runs" / "dmc_cheetah_run" / "paper" / "sac-none-none" / "seed0" / "eval.csv").write_text("")
+    (tmp_path / "runs" / "empty").mkdir()
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]) == 0
+    warning, last = capsys.readouterr().out.splitlines()
+    assert warning.startswith("warning: ") and "left out: its eval.csv has no column" in warning
+    assert last.startswith("7 runs: ")
+
+
+def test_names_from_files_cannot_reach_the_page_unescaped(tmp_path: Path) -> None:
+    for number, arm in enumerate((BASE, CURL)):
+        folder = tmp_path / "runs" / f"{number}"
+        write_run(folder, "cheetah-run", arm, 0, SMALL)
+        edit(folder, lambda tree: tree["choices"].update(augment=HOSTILE, preset=HOSTILE, agent=HOSTILE))
+        edit(folder, lambda tree: tree["env"].update(task=HOSTILE))
+        edit(folder, lambda tree: tree.update({HOSTILE: HOSTILE}))
+        (folder / "versions.json").write_text(json.dumps({"simulators": {HOSTILE: HOSTILE}, "python": HOSTILE}))
+        row = json.dumps({"env_steps": 1, "rep/" + HOSTILE: 1.0, "aux/a/" + HOSTILE: 1.0})
+        (folder / "metrics.jsonl").write_text(row + "\n")
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "resamples=20"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<img src=x" not in page
+    assert page.count("</script>") == 2
+    assert "\\input" not in (tmp_path / "out" / "tables" / "tasks-1.tex").read_text()
+
+
+def test_json_cannot_end_its_script() -> None:
+    text = to_json(["</script>&\u2028"], [])
+    assert not {"<", ">", "&", "\u2028"} & set(text)
+    assert json.loads(text)["arms"] == ["</script>&\u2028"]
+
+
+def test_latex_prints_names_as_they_are() -> None:
+    assert latex("a_b & 50 % \\x{}") == r"a\_b \& 50 \% \textbackslash{}x\{\}"
+
+
+def test_only_real_films_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(MP4)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "link.mp4").symlink_to(tmp_path / "secret")
+    (tmp_path / "videos" / "text.mp4").write_text("no film at all")
+    (tmp_path / "videos" / "page.html").write_bytes(MP4)
+    assert newest(tmp_path / "videos") is None
+    (tmp_path / "videos" / "final.gif").write_bytes(b"GIF89a")
+    assert newest(tmp_path / "videos") == tmp_path / "videos" / "final.gif"
+    assert newest(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(("megabytes", "inside"), [(8, True), (0, False)])
+def test_small_films_are_inside_the_page_and_large_ones_linked(tmp_path: Path, megabytes: int, inside: bool) -> None:
+    write_run(tmp_path / "runs" / "a b", "cheetah-run", BASE, 0, SMALL)
+    (tmp_path / "runs" / "a b" / "videos").mkdir()
+    (tmp_path / "runs" / "a b" / "videos" / "final.mp4").write_bytes(MP4)
+    words = [f"out={tmp_path / 'out'}", "figures=false", "resamples=20", f"video_megabytes={megabytes}"]
+    assert main([str(tmp_path / "runs"), *words]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ("data:video/mp4;base64," in page) is inside
+    assert ('src="../runs/a%20b/videos/final.mp4"' in page) is not inside
+
+
+def test_the_same_command_writes_the_same_page(tmp_path: Path) -> None:
+    grid(tmp_path / "runs")
+    pages = []
+    for name in ("a", "b"):
+        assert main([str(tmp_path / "runs"), f"out={tmp_path / name}", "figures=false", "resamples=50"]) == 0
+        pages.append((tmp_path / name / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_help_is_quick_and_report_needs_no_torch() -> None:
+    code = (
+        "import sys; from rlrep.scores.command import main; assert main(['--help']) == 0; "
+        "slow = {'torch', 'matplotlib', 'hydra', 'numpy'} & set(sys.modules); assert not slow, slow; "
+        "import rlrep.scores.figures, rlrep.scores.html, rlrep.scores.tables, rlrep.scores.results; "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "video_megabytes" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (it is in the extra dev)"
+    )
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: "Browser", reported: Path) -> Iterator["Page"]:
+    """Open the report without a network; afterwards nothing may have been complained of or asked for."""
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on(
+        "request", lambda request: said.extend([] if request.url.startswith(("file:", "data:")) else [request.url])
+    )
+    opened.goto((reported / "report.html").as_uri())
+    yield opened
+    context.close()
+    assert said == []
+
+
+def count(page: "Page", selector: str) -> int:
+    return page.locator(selector).count()
+
+
+def drawn(page: "Page") -> Any:
+    """Return how many charts are visible, and how many of these have a line or a dot with an extent."""
+    return page.evaluate(
+        """() => { const shown = [...document.querySelectorAll("figure[data-chart]")].filter((f) => f.offsetParent);
+        const marks = (f) => [...f.querySelectorAll("svg .line, svg .dot")].some((m) => m.getBBox().width > 0);
+        return [shown.length, shown.filter(marks).length]; }"""
+    )
+
+
+def test_every_chart_draws(page: "Page") -> None:
+    shown, marked = drawn(page)
+    assert shown == marked >= 15
+
+
+def test_a_click_on_the_legend_hides_an_arm_everywhere(page: "Page") -> None:
+    number = page.locator("button.key", has_text="curl").get_attribute("data-legend")
+    shown = f"figure svg [data-arm='{number}']"
+    table = page.locator(f"tr[data-arm='{number}']").first
+    before = count(page, shown)
+    others = count(page, "figure svg .line")
+    assert before > 5 and table.is_visible()
+    page.locator(f"button[data-legend='{number}']").click()
+    assert count(page, shown) == 0
+    assert 0 < count(page, "figure svg .line") < others
+    assert not table.is_visible()
+    assert page.locator(f"button[data-legend='{number}']").get_attribute("aria-pressed") == "false"
+    page.locator(f"button[data-legend='{number}']").click()
+    assert count(page, shown) == before and table.is_visible()
+
+
+def test_statistic_axis_and_kind_of_score_change_what_is_drawn(page: "Page") -> None:
+    line = "figure[data-chart='0'] svg .line"
+    first = page.locator(line).first.get_attribute("d")
+    page.locator("button[data-stat='mean']").click()
+    assert page.locator(line).first.get_attribute("d") != first
+    page.locator("button[data-axis='agent']").click()
+    assert "agent steps" in (page.locator("figure[data-chart='0'] svg").text_content() or "")
+    assert page.locator("td .final").first.is_visible()
+    page.locator("button[data-kind='best']").click()
+    assert not page.locator("td .final").first.is_visible() and page.locator("td .best").first.is_visible()
+
+
+def test_pointing_at_a_curve_reads_it(page: "Page") -> None:
+    page.locator("figure[data-chart='0'] svg").hover(position={"x": 300, "y": 100})
+    text = page.locator("figure[data-chart='0'] .read").inner_text()
+    assert "env steps" in text and "curl" in text and "[" in text
+
+
+def test_another_task_shows_its_health(page: "Page") -> None:
+    panels = page.locator("section").first.locator(".panel")
+    assert [panels.nth(k).is_visible() for k in range(2)] == [True, False]
+    page.locator("section").first.locator("select").select_option("1")
+    assert [panels.nth(k).is_visible() for k in range(2)] == [False, True]
+    shown, marked = drawn(page)
+    assert shown == marked
+
+
+def test_folded_charts_draw_when_opened(page: "Page") -> None:
+    for details in page.locator("section details").all():
+        details.locator("summary").click()
+    page.wait_for_timeout(100)
+    shown, marked = drawn(page)
+    assert shown == marked
+
+
+@pytest.mark.parametrize("width", [390, 800, 1600])
+def test_page_never_scrolls_sideways(page: "Page", width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_names_do_nothing_in_a_browser(browser: "Browser", tmp_path: Path) -> None:
+    for number, arm in enumerate((BASE, CURL)):
+        folder = tmp_path / "runs" / str(number)
+        write_run(folder, "cheetah-run", arm, 0, SMALL)
+        edit(folder, lambda tree: tree["choices"].update(agent=HOSTILE, preset=HOSTILE))
+        edit(folder, lambda tree: tree["env"].update(task=HOSTILE))
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]) == 0
+    opened, said = browser.new_page(), list[str]()
+    opened.on("dialog", lambda dialog: said.append(dialog.message))
+    opened.on("console", lambda message: said.append(message.text))
+    opened.goto((tmp_path / "out" / "report.html").as_uri())
+    assert count(opened, "img") == 0
+    assert HOSTILE in opened.locator("h2").inner_text()
+    assert drawn(opened)[0] == drawn(opened)[1]
+    opened.close()
+    assert said == []
