@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,14 @@ def test_damaged_and_double_runs_are_named_and_the_rest_reported(
     warning, last = capsys.readouterr().out.splitlines()
     assert warning.startswith("warning: ") and "left out: its eval.csv has no column" in warning
     assert last.startswith("7 runs: ")
+
+
+def test_a_folder_whose_name_is_no_text_is_reported(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a", "cheetah-run", BASE, 0, SMALL)
+    odd = os.fsencode(tmp_path / "runs") + b"/\xff\xfe"
+    os.mkdir(odd)
+    (Path(os.fsdecode(odd)) / "eval.csv").write_text("")
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]) == 0
 
 
 def test_names_from_files_cannot_reach_the_page_unescaped(tmp_path: Path) -> None:

@@ -235,6 +235,13 @@ def test_success_is_the_score_where_there_is_one(tmp_path: Path) -> None:
     assert compared(tmp_path, "return")[0].scale == "return"
 
 
+def test_a_run_without_success_is_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "cheetah-run", BASE, 0, SMALL)
+    made, faults = compare(read_runs(find_folders([tmp_path]))[0], "success")
+    assert made == []
+    assert "no success to score" in faults[0][1]
+
+
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
     made = only(grid(tmp_path))
     first, again, other = (analysis.aggregates(made, Draws(seed, 50)) for seed in (0, 0, 1))

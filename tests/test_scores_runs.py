@@ -1,6 +1,7 @@
 """Run folders that are sound, unfinished, damaged or hostile."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ def test_sound_run_is_read(run: Path) -> None:
     found, faults = read_run(run)
     assert faults == []
     assert (found.seed, found.choice("aux"), found.options["env.domain"]) == ("3", "curl", "cartpole")
-    assert found.planned_steps == 100_000
     assert found.evaluations.final
     assert found.evaluations.env_steps.tolist() == [20_000, 40_000, 60_000, 80_000, 100_000]
     assert found.evaluations.agent_steps[-1] == 25_000
@@ -178,3 +178,24 @@ def test_csv_of_many_lengths_is_cut_to_its_header(tmp_path: Path) -> None:
 def test_unfinished_run_is_read(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "cartpole-swingup", BASE, 0, Shape(evaluations=2, finished=False))
     assert not read_run(tmp_path / "run")[0].evaluations.final
+
+
+def test_senseless_numbers_reach_no_score(run: Path) -> None:
+    header = HEADER.replace("kind", "kind,task,adaptation")
+    rows = "1,4,0,1,0,10,5,inf,final,t,0\n1,4,0,1,0,1e308,5,1,final,t,0\n1,4,0,1,0,30,5,1,final,t,nan\n"
+    (run / "eval.csv").write_text(header + rows)
+    found = read_run(run)[0].evaluations
+    assert found.returns.tolist() == [20.0]
+    assert found.adaptation.tolist() == [20.0]
+    assert np.isnan(found.success).all()
+
+
+def test_texts_that_no_file_can_take_are_cleaned(run: Path) -> None:
+    (run / "versions.json").write_text('{"\\ud800": "\\udfff"}')
+    assert read_run(run)[0].versions == {"?": "?"}
+
+
+def test_a_pipe_is_not_waited_for(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    os.mkfifo(run / "metrics.jsonl")
+    assert read_health(read_run(run)[0]) == {}

@@ -95,14 +95,18 @@ def report(roots: Sequence[Path], config: ReportConfig) -> int:
         )
     comparisons, duplicates = compare(runs, config.metric)
     _complain(duplicates)
+    if not comparisons:
+        raise UserError("no run has what is to be scored: choose another metric=")
     path = _write(comparisons, [*faults, *duplicates], config)
     print(f"{sum(len(made.runs) for made in comparisons)} runs: {path}")
     return 0
 
 
 def _complain(faults: "Sequence[Fault]") -> None:
+    from .files import clean
+
     for folder, line in faults[:_SHOWN]:
-        print(f"warning: {folder}: {line}")
+        print(f"warning: {clean(str(folder))}: {clean(line)}")
     if len(faults) > _SHOWN:
         print(f"warning: {len(faults) - _SHOWN} more lines like these are in the report")
 

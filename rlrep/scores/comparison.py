@@ -75,10 +75,13 @@ def raw(task: Task, run: Run) -> Array:
 def compare(runs: Sequence[Run], metric: str = "auto") -> tuple[list[Comparison], list[Fault]]:
     """Return the runs by suite, the largest first, and what is wrong with some. metric: auto | return | success."""
     suites: dict[str, list[tuple[Task, Run]]] = defaultdict(list)
+    faults: list[Fault] = []
     for run in runs:
+        if metric == "success" and np.isnan(run.evaluations.success).any():
+            faults.append((run.folder, "left out: its episodes have no success to score"))
+            continue
         task = task_of(run, metric)
         suites[task.suite].append((task, run))
-    faults: list[Fault] = []
     made = []
     for title, members in sorted(suites.items()):
         for part, listed in _by_length(title, members).items():

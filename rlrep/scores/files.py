@@ -37,6 +37,11 @@ class Table:
     damaged: int = 0
 
 
+def clean(text: str) -> str:
+    """Return a text that every file and screen can take: lone surrogates, as in odd file names, become `?`."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def read_text(path: Path, most: int) -> str:
     """Return a regular file's text. Raises Unreadable if it is none, or larger than `most` bytes."""
     try:
@@ -104,6 +109,8 @@ def read_lines(path: Path, wanted: Sequence[bytes], most_lines: int) -> list[dic
     They are evenly spread, the last one among them. Lines that are no JSON objects are left out. Raises Unreadable.
     """
     try:
+        if not path.is_file():
+            raise Unreadable("is missing or not a file")
         if path.stat().st_size > 256 * MEGABYTE:
             raise Unreadable("is larger than 256 MB")
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -134,7 +141,7 @@ def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
         if isinstance(node, Mapping) and node:
             waiting += [(f"{path}.{key}" if path else str(key), value) for key, value in node.items()]
         else:
-            found[path[:_LONGEST]] = shown(node)
+            found[clean(path)[:_LONGEST]] = shown(node)
         if len(waiting) + len(found) > _MOST_OPTIONS:
             raise Unreadable(f"holds more than {_MOST_OPTIONS} options")
     return found
@@ -146,4 +153,4 @@ def shown(value: object) -> str:
         return f"[{', '.join(shown(item) for item in value[:20] if not isinstance(item, (list, dict)))}]"[:_LONGEST]
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
-    return str(value)[:_LONGEST] if not isinstance(value, dict) else "{}"
+    return clean(str(value)[:_LONGEST]) if not isinstance(value, dict) else "{}"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from .arms import Arm, Task
 from .comparison import Comparison
-from .files import MEGABYTE
+from .files import MEGABYTE, clean
 from .runs import Run
 
 _KINDS = {".mp4": ("video/mp4", b"ftyp", 4), ".gif": ("image/gif", b"GIF8", 0)}
@@ -50,12 +50,12 @@ class Reel:
         for run in runs:
             path = newest(run.folder / "videos")
             if path is not None:
-                yield Film(task, arm, run.seed, path.name, self._address(path), path.suffix.lower() == ".gif")
+                yield Film(task, arm, run.seed, clean(path.name), self._address(path), path.suffix.lower() == ".gif")
 
     def _address(self, path: Path) -> str:
         size = path.stat().st_size
         if size > min(self._left, self._limit * _LARGEST_SHARE):
-            return quote(os.path.relpath(path.resolve(), self._out.resolve()))
+            return quote(os.fsencode(os.path.relpath(path.resolve(), self._out.resolve())))
         self._left -= size
         kind = _KINDS[path.suffix.lower()][0]
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

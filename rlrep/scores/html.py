@@ -8,6 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from . import charts, views
+from .files import clean
 from .films import Film
 from .results import Results, arm_names
 from .runs import Fault
@@ -37,7 +38,7 @@ def render(
             title=title,
             summary=f"{runs:,} runs, {len(canvas.names):,} arms, {tasks:,} tasks",
             remarks=remarks,
-            faults=[(str(path), line) for path, line in faults[:_MOST_FAULTS]],
+            faults=[(clean(str(path)), line) for path, line in faults[:_MOST_FAULTS]],
             fault_count=len(faults),
             comparisons=shown,
             names=canvas.names,

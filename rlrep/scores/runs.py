@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Table, Unreadable, flatten, read_csv, read_json, read_lines, read_yaml
+from .files import Table, Unreadable, clean, flatten, read_csv, read_json, read_lines, read_yaml
 
 Array = NDArray[np.float64]
 _DEEPEST = 12
+_LARGEST = 1e100
+"""Beyond this a number is none, so that sums stay finite."""
 _MOST_ROWS_SHOWN = 30
 _MARKS = ("eval.csv", "config.yaml")
 _NEEDED = ("agent_steps", "env_steps", "return", "kind")
@@ -42,15 +44,11 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. options: the config's leaves by dotted path, as asked for. versions: the same of versions.json.
-
-    planned_steps: the run's length in env steps, NaN if the config does not say.
-    """
+    """One run folder. options: the config's leaves by dotted path, as asked for. versions: those of versions.json."""
 
     folder: Path
     options: Mapping[str, str]
     versions: Mapping[str, str]
-    planned_steps: float
     evaluations: Evaluations
 
     @property
@@ -105,8 +103,7 @@ def read_run(folder: Path) -> tuple[Run, list[Fault]]:
     """Read one run and list its lesser defects. Raises Unreadable, in words, if it cannot be used."""
     faults: list[Fault] = []
     try:
-        tree = read_yaml(folder / "config.yaml")
-        options = _options(tree)
+        options = _options(read_yaml(folder / "config.yaml"))
     except Unreadable as error:
         raise Unreadable(f"left out: its config.yaml {error}") from error
     try:
@@ -119,7 +116,7 @@ def read_run(folder: Path) -> tuple[Run, list[Fault]]:
         evaluations, wrong = _evaluations(table)
     except Unreadable as error:
         raise Unreadable(f"left out: its eval.csv {error}") from error
-    return Run(folder, options, versions, _planned(tree), evaluations), faults + [(folder, line) for line in wrong]
+    return Run(folder, options, versions, evaluations), faults + [(folder, line) for line in wrong]
 
 
 def _options(tree: Mapping[str, Any]) -> dict[str, str]:
@@ -127,12 +124,6 @@ def _options(tree: Mapping[str, Any]) -> dict[str, str]:
     options = flatten({key: value for key, value in tree.items() if key != "requested"})
     asked = tree.get("requested")
     return options | flatten(asked) if isinstance(asked, Mapping) and asked else options
-
-
-def _planned(tree: Mapping[str, Any]) -> float:
-    train = tree.get("train")
-    steps = train.get("env_steps") if isinstance(train, Mapping) else None
-    return float(steps) if _is_finite(steps) else math.nan  # type: ignore[arg-type]
 
 
 def _evaluations(table: Table) -> tuple[Evaluations, list[str]]:
@@ -151,7 +142,7 @@ def _evaluations(table: Table) -> tuple[Evaluations, list[str]]:
         except ValueError:
             damaged += 1
             continue
-        if all(map(math.isfinite, cells[:3])):
+        if all(abs(cell) < _LARGEST for cell in cells[:3]):
             numbers.append(cells)
             kinds.append(row[kind] == "final")
         else:
@@ -163,7 +154,10 @@ def _evaluations(table: Table) -> tuple[Evaluations, list[str]]:
     found = np.array(numbers)
     given = iter(range(3, found.shape[1]))
     more = [found[:, next(given)] if name in table.columns else np.full(len(found), b) for name, b in _OPTIONAL.items()]
-    return _summarise(np.column_stack([found[:, :3], *more]), np.array(kinds)), wrong
+    rows = np.column_stack([found[:, :3], *more])
+    rows[~(np.abs(rows[:, 3]) < _LARGEST), 3] = math.nan
+    rows[~(np.abs(rows[:, 4]) < _LARGEST), 4] = 0.0
+    return _summarise(rows, np.array(kinds)), wrong
 
 
 def _summarise(rows: Array, final: NDArray[np.bool_]) -> Evaluations:
@@ -194,9 +188,9 @@ def read_health(run: Run) -> dict[str, Array]:
         step = row.get("env_steps")
         for key, value in row.items() if _is_finite(step) else ():
             if key.startswith(_HEALTH) and _is_finite(value):
-                points.setdefault(key[:100], {})[float(step)] = float(value)  # type: ignore[arg-type]
+                points.setdefault(clean(key)[:100], {})[float(step)] = float(value)  # type: ignore[arg-type]
     return {key: np.array(sorted(found.items())).T for key, found in points.items()}
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
