@@ -8,7 +8,6 @@
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,14 +23,17 @@ MEGABYTE = 2**20
 def measure(runs: Path, out: Path, *words: str) -> dict[str, float]:
     """Report on `runs` in a process of its own. Returns wall and CPU seconds, peak memory and page size in MB."""
     command = [sys.executable, "-m", "rlrep.report", str(runs), f"out={out}", *words]
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(machine.ROOT)})
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    environment = {**os.environ, "PYTHONPATH": str(machine.ROOT)}
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    _, status, used = os.wait4(process.pid, 0)  # what this process used, and no other
+    wall = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
     return {
         "wall_seconds": round(wall, 2),
-        "cpu_seconds": round(cpu, 2),
-        "peak_memory_mb": round(after.ru_maxrss / 1024, 0),  # of the largest child so far: the sizes grow
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_memory_mb": round(used.ru_maxrss / 1024),
         "page_mb": round((out / "report.html").stat().st_size / MEGABYTE, 2),
     }
 
