@@ -9,10 +9,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREADS = max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 """Of this test process: two OpenMP pools on one core are ten times slower than one."""
+
+settings.register_profile("rlrep", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rlrep")
 
 
 @pytest.fixture(autouse=True, scope="session")

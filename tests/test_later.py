@@ -54,7 +54,7 @@ def check_extras(script: Script, draws: int = 512) -> None:
         assert [number == UNKNOWN for number in bins.tolist()] == [key not in returns for key in keys]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**16),
     num_envs=st.integers(1, 3),

@@ -116,7 +116,7 @@ def check(script: Script, slow: PriorityTwin, rng: np.random.Generator, *, exact
     assert batch.weight is not None and batch.weight.tolist() == pytest.approx(want_weight, rel=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**16),
     num_envs=st.integers(1, 4),
@@ -248,7 +248,7 @@ def test_of_two_priorities_of_one_transition_the_larger_stays() -> None:
     assert (weights[2, 0], weights[3, 0]) == (4 + EXACT.eps, 9 + EXACT.eps)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.integers(1, 300),
     seed=st.integers(0, 2**16),

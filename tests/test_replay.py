@@ -37,7 +37,7 @@ def check_batches(script: Script, draws: int = DRAWS) -> None:
         assert batch.discount[row].item() == pytest.approx(want.discount, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**16),
     num_envs=st.integers(1, 4),
@@ -282,7 +282,7 @@ def test_ring_refuses_what_it_cannot_do() -> None:
         ring.append({"a": torch.zeros(1, dtype=torch.int64)})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(1, 5)), max_size=6))
 def test_carve_leaves_the_complement_of_the_holes(raw: list[tuple[int, int, int]]) -> None:
     holes = sorted((env, first, first + length) for env, first, length in raw)

@@ -76,7 +76,7 @@ def check_obs(script: Script, keys: list[Key], obs: torch.Tensor) -> None:
         np.testing.assert_array_equal(obs[row].numpy(), script.twin.expected(*key).obs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**16),
     num_envs=st.integers(1, 3),
@@ -199,7 +199,7 @@ def check_groups(script: Script, labels: ReturnLabels, anchors_drawn: bool) -> N
     check_obs(script, partners, pairs.obs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**16),
     num_envs=st.integers(1, 3),
