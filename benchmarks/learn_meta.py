@@ -62,7 +62,7 @@ SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     "mt1": (
         {
             "mt1_reach_state": (*MT1, "env.obs=state", "train.env_steps=30000"),
-            "mt1_reach_pixels": (*MT1, "env.obs=pixels", "train.env_steps=20000"),
+            "mt1_reach_pixels": (*MT1, "env.obs=pixels", "train.env_steps=10000"),
         },
         {"base": ("aux=none",), "return_contrast": ("aux=return_contrast",)},
         1,
