@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from .batch import Extra, Later, Needs, Pairs, Windows, WindowSpec
 from .pairs import PairSampler
-from .reader import Reader
+from .reader import Rows
 from .returns import ReturnBins
 from .windows import WindowSampler
 
@@ -24,7 +24,7 @@ class Extras:
     needs: by head name. Raises ValueError on offsets below 1, on counts out of range, and on windows of a task.
     """
 
-    def __init__(self, needs: Mapping[str, Needs], reader: Reader) -> None:
+    def __init__(self, needs: Mapping[str, Needs], reader: Rows) -> None:
         for name, need in needs.items():
             if need.views < 1 or need.noise < 0 or min(need.later, default=1) < 1:
                 raise ValueError(

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from .batch import Transitions, Windows, WindowSpec
 from .episodes import Episodes
-from .reader import Reader
+from .reader import Rows
 
 LANE = 2**40
 """Position of step t of environment e among `Episodes`: e * LANE + t."""
@@ -22,7 +22,7 @@ class WindowSampler:
     dropped ones do not.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Rows) -> None:
         self._reader = reader
         self._first = np.zeros(reader.window.num_envs, np.int64)  # first step of the running episodes
         self._ended = np.zeros((3, 0), np.int64)  # environment, first and stop of the others, in the order of their end

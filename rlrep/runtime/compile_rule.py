@@ -19,12 +19,12 @@ class CompileChoice:
 
 
 def choose_compile(
-    asked: str, *, device: str, pixels: bool, updates: int, gains_on_pixels: bool = False
+    asked: str, *, device: str, pixels: bool, updates: int, gains_on_pixels: bool = False, compiles: bool = True
 ) -> CompileChoice:
     """Settle `auto` from the device type, the kind of observation and the planned updates.
 
     gains_on_pixels: the agent's update of frames is small enough for what lies between its convolutions to matter.
-
+    compiles: the agent's update can be compiled at all.
     Raises UserError if what is asked for cannot run here.
     """
     if asked == "cudagraph" and device != "cuda":
@@ -33,6 +33,8 @@ def choose_compile(
         raise UserError("compile=default needs a C++ compiler: install g++ or clang++, or use compile=off")
     if asked != "auto":
         return CompileChoice(asked, "as asked")
+    if not compiles:
+        return CompileChoice("off", "this agent's update runs as it is")
     if device == "cuda":
         return CompileChoice("cudagraph", "on a GPU, whole updates are replayed")
     if pixels and not gains_on_pixels:

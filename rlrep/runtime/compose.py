@@ -1,6 +1,6 @@
 """From a command line to a typed config, by Hydra's composition. Used by the entry points only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -48,8 +48,9 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     preset = first.choices["preset"]
     if (variant := _variant("preset", preset, kinds, folders)) != preset:
         first = _compose({**line.choices, "preset": variant}, folders)
-    auto = _auto(first.node["agent"], obs)
-    settled = {group: _settle(group, choice, obs, line, auto) for group, choice in first.choices.items()}
+    auto, own = _auto(first.node["agent"], obs), _own(first.node["agent"])
+    unasked = {group for group in auto if group not in line.choices and (obs == "state" or group in own)}
+    settled = {group: _settle(group, choice, auto, unasked) for group, choice in first.choices.items()}
     choices = settled | {"preset": preset}
     last = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders)
     node = last.node
@@ -201,16 +202,17 @@ def _kinds(env: dict[str, Any], line: CommandLine) -> list[str]:
 
 def _auto(agent: dict[str, Any], obs: str) -> dict[str, str]:
     """Return what `auto` stands for in each group, with this agent and kind of observation."""
-    own: dict[str, str] = getattr(find_target(agent[TARGET], "agent"), "auto", {})
-    return {group: kinds.get(obs, "none") for group, kinds in registry.AUTO.items()} | own
+    return {group: kinds.get(obs, "none") for group, kinds in registry.AUTO.items()} | _own(agent)
 
 
-def _settle(
-    group: str, choice: str | list[str], obs: str, line: CommandLine, auto: Mapping[str, str]
-) -> str | list[str]:
+def _own(agent: dict[str, Any]) -> dict[str, str]:
+    """Return what the agent takes in some groups, whatever an environment or preset chose for other agents."""
+    return dict(getattr(find_target(agent[TARGET], "agent"), "auto", {}))
+
+
+def _settle(group: str, choice: str | list[str], auto: Mapping[str, str], unasked: Set[str]) -> str | list[str]:
     """Settle `auto`; what an environment or preset chose is for frames, so states go without unless it is asked for."""
-    unasked = obs == "state" and group not in line.choices
-    return auto[group] if group in auto and (choice == "auto" or unasked) else choice
+    return auto[group] if group in auto and (choice == "auto" or group in unasked) else choice
 
 
 def _variant(group: str, choice: str | list[str], kinds: Sequence[str], folders: Sequence[Path]) -> str | list[str]:

@@ -162,7 +162,8 @@ class AgentConfig(Protocol):
 
     Optional, where a schedule reads the planned length of the run: `depends_on_length = True`, and
     `for_length(agent_steps)`, which returns the config with that schedule settled. `gains_on_pixels = True` where
-    compiling pays on a CPU also on frames.
+    compiling pays on a CPU also on frames, `compiles = False` where an update cannot be compiled. `auto`: by group,
+    what the agent takes there unless the command line names something else.
     """
 
     def make(

@@ -128,9 +128,13 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
     if stored and stored["device"] == device.type:
         mode = CompileChoice(stored["compile"], "as this run began")
     else:
-        gains = bool(getattr(config.agent, "gains_on_pixels", False))
         mode = choose_compile(
-            config.compile, device=device.type, pixels=pixels, updates=length.updates, gains_on_pixels=gains
+            config.compile,
+            device=device.type,
+            pixels=pixels,
+            updates=length.updates,
+            gains_on_pixels=bool(getattr(config.agent, "gains_on_pixels", False)),
+            compiles=bool(getattr(config.agent, "compiles", True)),
         )
     if tasks is not None and train.overlap == "true":
         raise UserError("train.overlap=true is for single tasks: on a family, collecting and learning take turns")

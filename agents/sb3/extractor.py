@@ -1,0 +1,53 @@
+"""Features extractors for Stable-Baselines3's policies: rlrep's encoders, and an MLP where SB3 has no parameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from rlrep.nn import Encoder, EncoderConfig, MLPEncoderConfig
+
+
+@dataclass(frozen=True)
+class OwnExtractor:
+    """Settings of `encoder=sb3`: whatever Stable-Baselines3's policy takes by itself."""
+
+    def make(self, obs_shape: tuple[int, ...]) -> Encoder:
+        """Raise ValueError: only SB3's policies know it."""
+        raise ValueError("encoder=sb3 is for Stable-Baselines3's agents: choose another encoder, or agent=sb3_sac")
+
+    def make_trunk(self, feature_dim: int) -> nn.Module:
+        """Raise ValueError, as `make` does."""
+        raise ValueError("encoder=sb3 is for Stable-Baselines3's agents: choose another encoder, or agent=sb3_sac")
+
+
+class EncoderExtractor(BaseFeaturesExtractor):
+    """An rlrep encoder. It reads frames as bytes 0..255: give the policy `normalize_images=False`."""
+
+    def __init__(self, observation_space: spaces.Box, encoder: EncoderConfig) -> None:
+        made = encoder.make(observation_space.shape)
+        super().__init__(observation_space, made.latent_dim)
+        self.encoder = made
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return latents `(B, D)`."""
+        latent: Tensor = self.encoder(observations)
+        return latent
+
+
+class MLPExtractor(BaseFeaturesExtractor):
+    """`encoder=mlp` on flattened observations, which SB3's `MlpPolicy` would hand on as they are."""
+
+    def __init__(self, observation_space: spaces.Space[Any]) -> None:
+        width = spaces.flatdim(observation_space)
+        encoder = MLPEncoderConfig().make((width,))
+        super().__init__(observation_space, encoder.latent_dim)
+        self.encoder = encoder
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return latents `(B, D)`."""
+        latent: Tensor = self.encoder(torch.flatten(observations, 1))
+        return latent

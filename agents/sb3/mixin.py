@@ -1,0 +1,226 @@
+"""rlrep's heads in Stable-Baselines3's algorithms (Raffin et al. 2021, https://jmlr.org/papers/v22/20-1364.html).
+
+    AuxSAC("CnnPolicy", env, aux=["curl", "return_contrast"]).learn(100_000)
+
+Policies, callbacks, logger, save and load, vectorised environments: all SB3's own. Nothing of it is copied or patched.
+"""
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.torch_layers import FlattenExtractor
+
+from rlrep.aux import AuxConfig
+from rlrep.aux.named import Heads, named_heads, named_view
+from rlrep.replay import Needs
+from rlrep.views import View
+
+from .extractor import MLPExtractor
+from .joint import AuxModules, Joint, owner
+from .replay import AuxBuffer, AuxNStepReplayBuffer, AuxReplayBuffer, Draws
+
+NETWORKS = ("critic", "q_net", "quantile_net")
+"""Where policies keep the network whose features extractor learns values: SAC, TD3 and DDPG; DQN; QR-DQN."""
+
+
+class AuxMixin(OffPolicyAlgorithm):
+    """Auxiliary heads for an off-policy algorithm: `class AuxTD3(AuxMixin, TD3): pass`.
+
+    aux: names of heads (those of `aux=` on rlrep's command line, with their settings there, and those that other
+        packages register under the entry-point group `rlrep.aux`), or by name their options or a config of their own.
+    augment: name of an augmentation, or a `View`, of the sampled observations; it must keep their shape. Policies act
+        on observations as they are. This alone (`aux=()`) is the augmentation-only arm of an ablation.
+    encoder_tau: EMA rate of the heads' momentum copy of the features extractor, per step.
+    aux_max_norm: the heads' joint gradient is scaled down to this norm; None = never. SB3's own clipping, where there
+        is one, has seen its own gradients only.
+    Everything else goes to the algorithm as it is. Without heads and augmentation it is the algorithm as it is. A
+    features extractor without parameters (`MlpPolicy`'s) is replaced by a small MLP, and a warning says so.
+    Raises ValueError on unknown names and options, on heads that do not fit, on observations that are no Box, on a
+    replay buffer of another kind, and on `optimize_memory_usage`, which keeps no next observations.
+    """
+
+    default_encoder_tau = 0.05  # CURL on DM Control (Laskin et al. 2020, Table 3)
+
+    def __init__(
+        self,
+        *args: Any,
+        aux: Heads = (),
+        augment: str | View | None = None,
+        encoder_tau: float | None = None,
+        aux_max_norm: float | None = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        self.aux, self.augment = aux, augment
+        self.encoder_tau = self.default_encoder_tau if encoder_tau is None else encoder_tau
+        self.aux_max_norm = aux_max_norm
+        super().__init__(*args, **kwargs)
+
+    def aux_network(self) -> BaseModel:
+        """Return the network whose features extractor the heads train. Override it where `NETWORKS` has none."""
+        for name in NETWORKS:
+            network = getattr(self.policy, name, None)
+            if isinstance(network, BaseModel):
+                return network
+        raise ValueError(
+            f"{type(self).__name__}: override aux_network(), {type(self.policy).__name__} has no {NETWORKS}"
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed everything, the heads' draws too."""
+        super().set_random_seed(seed)
+        if seed is not None and hasattr(self, "_draws"):
+            self._draws.seed(seed)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Train as SB3 does and log the heads' health. Raises FloatingPointError once a loss is not finite."""
+        super().train(gradient_steps, batch_size)
+        if not self.aux:
+            return
+        found = self._joint.read()
+        for name, value in found.items():
+            # SB3's table cuts long names off and fails where two become one; only losses are short enough.
+            self.logger.record(name, value, exclude=None if name.endswith("/loss") else ("stdout", "log"))
+        bad = [name for name, value in found.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(
+                f"update {self._n_updates}: {', '.join(bad)} not finite: try a lower learning_rate"
+            )
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Load a buffer saved by an algorithm with the same heads. Raises ValueError on one of another kind."""
+        super().load_replay_buffer(path, truncate_last_traj)
+        if self._configs or self.augment is not None:
+            self._buffer().attend(self._needs, self._draws, view=self._view)
+
+    # How it comes in
+
+    def _setup_model(self) -> None:
+        with_rlrep = bool(self.aux) or self.augment is not None
+        if with_rlrep:
+            self._settle()
+        with warnings.catch_warnings():
+            if self.replay_buffer_class is AuxNStepReplayBuffer:  # it has been told of n_steps, SB3 cannot know
+                warnings.filterwarnings("ignore", message="`n_steps=")
+            super()._setup_model()
+        if with_rlrep:
+            self._attach()
+
+    def _settle(self) -> None:
+        """Turn names into configs, and choose what keeps the observations and what encodes them."""
+        space = self.observation_space
+        if not isinstance(space, spaces.Box):
+            raise ValueError(f"{type(self).__name__} reads Box observations, this environment has {space}")
+        if self.optimize_memory_usage:
+            raise ValueError("optimize_memory_usage=True keeps no next observations, which heads read: leave it out")
+        self.aux = named_heads(self.aux, space.shape)
+        if isinstance(self.augment, str):
+            self.augment = named_view(self.augment, space.shape, "augment")
+        if self.aux:
+            self._give_parameters()
+        self._choose_buffer()
+
+    def _choose_buffer(self) -> None:
+        if self.replay_buffer_class is None and self.n_steps > 1:
+            self.replay_buffer_class = AuxNStepReplayBuffer
+            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+        self.replay_buffer_class = self.replay_buffer_class or AuxReplayBuffer
+        if not issubclass(self.replay_buffer_class, AuxBuffer):
+            name = self.replay_buffer_class.__name__
+            raise ValueError(f"replay_buffer_class={name} does not keep what aux= and augment= need: leave it out")
+
+    def _give_parameters(self) -> None:
+        """Put an MLP where the policy would take observations as they are."""
+        known = inspect.signature(self.policy_class).parameters.get("features_extractor_class")
+        chosen = self.policy_kwargs.get("features_extractor_class", known and known.default)
+        if isinstance(chosen, type) and issubclass(chosen, FlattenExtractor):
+            self.policy_kwargs = {**self.policy_kwargs, "features_extractor_class": MLPExtractor}
+            warnings.warn(
+                f"{chosen.__name__} has no parameters for aux={','.join(self._configs)} to train: the policy gets "
+                f"rlrep's MLPExtractor (policy_kwargs={{'features_extractor_class': ...}} chooses another)",
+                stacklevel=2,
+            )
+
+    def _attach(self) -> None:
+        """Let the buffer know what is needed, and the heads' gradients into the optimiser."""
+        self._draws = Draws.on(self.device)
+        self._draws.seed(torch.seed() if self.seed is None else self.seed)
+        if self._view is not None:
+            self._buffer().check_view("augment", self._view, self.observation_space.shape)
+        if self._configs:
+            self._make_heads()
+        self._buffer().attend(self._needs, self._draws, view=self._view)
+
+    def _make_heads(self) -> None:
+        network, shape = self.aux_network(), self.observation_space.shape
+        assert shape is not None
+        with torch.random.fork_rng():  # SB3 draws from the global stream
+            torch.manual_seed(self._draws.host.initial_seed())
+            self.aux_modules = AuxModules(
+                network, self._configs, flat_actions(self.action_space), encoder_tau=self.encoder_tau, obs_shape=shape
+            ).to(self.device)
+        views = {name: need.view or self._view for name, need in self._needs.items()}
+        for name, view in views.items():
+            if view is not None:
+                self._buffer().check_view(f"aux.{name}.view", view, shape)
+        self._joint = Joint(
+            network,
+            self.aux_modules,
+            {name: config.weight for name, config in self._configs.items()},
+            owner(self.policy, network),
+            self._buffer,
+            self._draws,
+            views=views,
+            gamma=self.gamma,
+            max_norm=self.aux_max_norm,
+        )
+
+    @property
+    def _configs(self) -> dict[str, AuxConfig]:
+        """The heads' configs, once settled."""
+        return dict(self.aux) if isinstance(self.aux, Mapping) else {}
+
+    @property
+    def _needs(self) -> dict[str, Needs]:
+        return {name: task.needs for name, task in self.aux_modules.tasks.items()} if self._configs else {}
+
+    @property
+    def _view(self) -> View | None:
+        assert not isinstance(self.augment, str)
+        return self.augment
+
+    def _buffer(self) -> AuxBuffer:
+        if not isinstance(self.replay_buffer, AuxBuffer):
+            raise ValueError(f"a {type(self.replay_buffer).__name__} does not keep what aux= and augment= need")
+        return self.replay_buffer
+
+    # Saving
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_joint", "_draws"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        modules, variables = super()._get_torch_save_params()
+        return [*modules, *(["aux_modules"] if self._configs else [])], variables
+
+
+class AuxSAC(AuxMixin, SAC):
+    """SB3's SAC with auxiliary heads, see `AuxMixin`."""
+
+
+class AuxDQN(AuxMixin, DQN):
+    """SB3's DQN with auxiliary heads, see `AuxMixin`."""
+
+    default_encoder_tau = 0.001  # CURL's Rainbow (Laskin et al. 2020, Table 4)
+
+
+def flat_actions(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """Return the space of actions as SB3 stores them: flat, and continuous ones in [-1, 1]."""
+    return spaces.Box(-1.0, 1.0, (spaces.flatdim(space),)) if isinstance(space, spaces.Box) else space
