@@ -35,6 +35,7 @@ BANNED_IN = {
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},
 }
 PLUMBING = {"rlrep.envs.vector", "rlrep.envs.atari_scores"}  # runs any environment, is none; numbers alone
+FORWARDING = {"rlrep.agents.sb3.mixin"}  # constructors of a class of another library, whichever it is
 BANNED = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 DECLARED = {  # importable name: distribution
     "torch": "torch",
@@ -203,7 +204,7 @@ def loose_ends(source: Source) -> list[str]:
     """No catch-all modules, no arguments passed through blind, nothing left for later."""
     found = [f"{source.path}"] if source.path.stem in ("utils", "util", "helpers", "misc") else []
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None:
+        if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None and source.module not in FORWARDING:
             found.append(f"{source.module}.{node.name}: **{node.args.kwarg.arg}")
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             found.append(f"{source.module}:{node.lineno}: bare except")
