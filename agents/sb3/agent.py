@@ -92,11 +92,19 @@ class SB3Agent:
     def act(self, obs: Array, *, explore: bool) -> Array:
         """Return the policy's actions `(N, ...)` for observations `(N, ...)`."""
         view = self._setting.augment.fixed(torch.as_tensor(obs)).numpy()
-        return np.asarray(self._model.predict(view, deterministic=not explore)[0])
+        action = np.asarray(self._model.predict(view, deterministic=not explore)[0])
+        return self._rounded(action) if explore else action
 
     def random_actions(self, count: int) -> Array:
         """Return uniform actions `(count, ...)`."""
-        return np.stack([self._model.action_space.sample() for _ in range(count)])
+        return self._rounded(np.stack([self._model.action_space.sample() for _ in range(count)]))
+
+    def _rounded(self, action: Array) -> Array:
+        """Scale actions to [-1, 1] and back, as SB3 does on their way to the environment."""
+        policy = self._model.policy
+        if not isinstance(self._model.action_space, spaces.Box):
+            return action
+        return np.asarray(policy.unscale_action(policy.scale_action(action)))
 
     def begin(self, obs: Array) -> None:
         """Take the first observations `(N, ...)` of new episodes."""
@@ -109,6 +117,7 @@ class SB3Agent:
         cut = step.truncated & ~step.terminated | step.died
         infos = [{"TimeLimit.truncated": bool(c), "died": bool(d)} for c, d in zip(cut, step.died, strict=True)]
         ended = step.terminated | step.truncated | step.died
+        assert self._obs is not None, "begin() comes first"
         self._replay.add(self._obs, step.final_obs, stored, step.reward, ended, infos)
         self._replay.bury(step.died)
         self._obs = np.array(step.obs)

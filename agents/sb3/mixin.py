@@ -145,7 +145,7 @@ class AuxMixin(OffPolicyAlgorithm):
             warnings.warn(
                 f"{chosen.__name__} has no parameters for aux={','.join(self._configs)} to train: the policy gets "
                 f"rlrep's MLPExtractor (policy_kwargs={{'features_extractor_class': ...}} chooses another)",
-                stacklevel=2,
+                stacklevel=6,  # who called the constructor
             )
 
     def _attach(self) -> None:

@@ -69,7 +69,8 @@ def make_agent(
         raise UserError(
             f"agent={name} learns families of tasks, through the command line: python -m rlrep.train agent={name}"
         )
-    encoder = registry.AUTO["encoder"][obs] if encoder == "auto" else encoder
+    if encoder == "auto":
+        encoder = getattr(config, "auto", {}).get("encoder", registry.AUTO["encoder"][obs])
     return assemble(
         config,
         env,
