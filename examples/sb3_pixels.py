@@ -22,7 +22,7 @@ from rlrep.agents.sb3 import AuxSAC
 
 def pendulum() -> gymnasium.Env[Any, Any]:
     """Return a cart with a pole that falls, as uint8 frames `(48, 48, 3)`; every step upright pays 1."""
-    env = gymnasium.make("InvertedPendulum-v5", render_mode="rgb_array", width=48, height=48, frame_skip=4)
+    env = gymnasium.make("InvertedPendulum-v5", render_mode="rgb_array", width=48, height=48)
     return AddRenderObservation(env, render_only=True)
 
 
@@ -31,11 +31,12 @@ def make_env(seed: int) -> VecEnv:
     return VecFrameStack(make_vec_env(pendulum, n_envs=2, seed=seed), n_stack=3)
 
 
-def main(steps: int = 1000) -> None:
+def main(steps: int = 800) -> None:
     """Train, say what came of it, save."""
+    env, test = make_env(seed=0), make_env(seed=1)
     model = AuxSAC(
         "CnnPolicy",
-        make_env(seed=0),
+        env,
         aux=["curl", "return_contrast"],
         augment="random_shift",
         buffer_size=10_000,
@@ -46,11 +47,13 @@ def main(steps: int = 1000) -> None:
         verbose=1,
         seed=0,
     )
-    before, _ = evaluate_policy(model, make_env(seed=1), n_eval_episodes=5)
-    model.learn(steps, log_interval=20)
-    after, _ = evaluate_policy(model, make_env(seed=1), n_eval_episodes=5)
+    before, _ = evaluate_policy(model, test, n_eval_episodes=5)
+    model.learn(steps, log_interval=50)
+    after, _ = evaluate_policy(model, test, n_eval_episodes=5)
     print(f"return before {before:.1f}, after {steps} steps {after:.1f}")
     model.save("runs/sb3_pixels/model")
+    env.close()
+    test.close()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stable_baselines3 import DQN, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
@@ -24,15 +25,18 @@ from rlrep.aux import Encoded, Encoders, Metrics
 from rlrep.envs.toy import ToyPixels, ToyState
 from rlrep.replay import Batch, Needs
 
-SMALL: dict[str, Any] = {
-    "learning_starts": 20,
-    "buffer_size": 36,
-    "batch_size": 8,
-    "seed": 3,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [8], "features_extractor_class": MLPExtractor},
-}
-DISCRETE = {**SMALL, "train_freq": 1, "target_update_interval": 7}
+
+def small(**more: Any) -> dict[str, Any]:
+    """Return options of a small model that learns early (a dict of its own: SB3 writes into policy_kwargs)."""
+    policy = {"net_arch": [8], "features_extractor_class": MLPExtractor, **more.pop("policy_kwargs", {})}
+    options = {"learning_starts": 20, "buffer_size": 36, "batch_size": 8, "seed": 3, "device": "cpu"}
+    return {**options, "policy_kwargs": policy, **more}
+
+
+def discrete(**more: Any) -> dict[str, Any]:
+    return small(train_freq=1, target_update_interval=7, **more)
+
+
 HEADS = ["curl", "return_contrast", "self_prediction"]
 SILENT = {name: {"weight": 0.0} for name in HEADS}
 
@@ -42,7 +46,7 @@ class AuxTD3(AuxMixin, TD3):
 
 
 def chase(count: int = 1) -> DummyVecEnv:
-    return DummyVecEnv([lambda seed=i: ToyState().make(seed) for i in range(count)])
+    return DummyVecEnv([partial(ToyState().make, seed) for seed in range(count)])
 
 
 def cartpole(count: int = 1) -> Any:
@@ -72,27 +76,29 @@ def differ(first: Any, second: Any) -> bool:
 @pytest.mark.parametrize(
     ("plain", "ours", "env", "options"),
     [
-        (SAC, AuxSAC, chase(1), SMALL),
-        (SAC, AuxSAC, chase(3), SMALL),
-        (TD3, AuxTD3, chase(1), SMALL),
-        (DQN, AuxDQN, cartpole(3), DISCRETE),
+        (SAC, AuxSAC, chase(1), small),
+        (SAC, AuxSAC, chase(3), small),
+        (TD3, AuxTD3, chase(1), small),
+        (DQN, AuxDQN, cartpole(3), discrete),
     ],
 )
-def test_silent_heads_leave_the_algorithm_as_it_is(plain: Any, ours: Any, env: Any, options: dict[str, Any]) -> None:
+def test_silent_heads_leave_the_algorithm_as_it_is(
+    plain: Any, ours: Any, env: Any, options: Callable[..., dict[str, Any]]
+) -> None:
     """Past where the buffer wraps, exactly: nothing of SB3's random streams is used."""
-    reference = plain("MlpPolicy", env, **options).learn(50)
+    reference = plain("MlpPolicy", env, **options()).learn(50)
     for aux in ((), SILENT):
-        model = ours("MlpPolicy", env, aux=aux, **options).learn(50)
+        model = ours("MlpPolicy", env, aux=aux, **options()).learn(50)
         assert not differ(model, reference) and model._n_updates == reference._n_updates >= 10
-    heard = ours("MlpPolicy", env, aux=HEADS, **options).learn(50)
+    heard = ours("MlpPolicy", env, aux=HEADS, **options()).learn(50)
     assert differ(heard, reference)
 
 
 def test_n_step_returns_stay_as_they_are() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = AuxSAC("MlpPolicy", chase(2), aux=SILENT, n_steps=3, **SMALL).learn(50)
-    assert not differ(model, SAC("MlpPolicy", chase(2), n_steps=3, **SMALL).learn(50))
+        model = AuxSAC("MlpPolicy", chase(2), aux=SILENT, n_steps=3, **small()).learn(50)
+    assert not differ(model, SAC("MlpPolicy", chase(2), n_steps=3, **small()).learn(50))
 
 
 class Linear(BaseFeaturesExtractor):
@@ -129,9 +135,9 @@ class SmallLatentTask(nn.Module):
 
 def first_gradient(max_norm: float | None = None, **heads: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return the critic's extractor's weight, its gradient as the optimiser sees it, and the batch of a first step."""
-    options = {**SMALL, "policy_kwargs": {"net_arch": [8], "features_extractor_class": Linear}}
-    model = AuxSAC("MlpPolicy", chase(), aux=heads, aux_max_norm=max_norm, **{**options, "learning_starts": 30})
-    layer: Any = model.critic.features_extractor.layer  # type: ignore[union-attr]
+    options = small(policy_kwargs={"features_extractor_class": Linear}, learning_starts=30)
+    model = AuxSAC("MlpPolicy", chase(), aux=heads, aux_max_norm=max_norm, **options)
+    layer: Any = model.critic.features_extractor.layer
     before, seen = layer.weight.detach().clone(), []
 
     def look(*_: Any) -> None:
@@ -158,7 +164,7 @@ def test_the_heads_gradient_is_clipped_by_itself() -> None:
 
 
 def test_heads_learn_by_the_algorithms_schedule() -> None:
-    model = AuxSAC("MlpPolicy", chase(), aux=HEADS, learning_rate=lambda left: 1e-3 * left, **SMALL)
+    model = AuxSAC("MlpPolicy", chase(), aux=HEADS, learning_rate=lambda left: 1e-3 * left, **small())
     before = {name: p.detach().clone() for name, p in model.aux_modules.heads.named_parameters() if p.requires_grad}
     model.learn(30)
     after = dict(model.aux_modules.heads.named_parameters())
@@ -170,14 +176,14 @@ def test_heads_learn_by_the_algorithms_schedule() -> None:
 
 
 def test_a_shared_extractor_is_trained_by_its_own_optimiser() -> None:
-    shared = {**SMALL, "policy_kwargs": {**SMALL["policy_kwargs"], "share_features_extractor": True}}
-    model = AuxSAC("MlpPolicy", chase(), aux=["curl"], **shared)
+    shared = {"policy_kwargs": {"share_features_extractor": True}}
+    model = AuxSAC("MlpPolicy", chase(), aux=["curl"], **small(**shared))
     assert len(model.actor.optimizer.param_groups) == 2 and len(model.critic.optimizer.param_groups) == 1
-    assert differ(model.learn(40), SAC("MlpPolicy", chase(), **shared).learn(40))
+    assert differ(model.learn(40), SAC("MlpPolicy", chase(), **small(**shared)).learn(40))
 
 
 def test_a_loss_that_is_not_finite_stops_in_one_line() -> None:
-    model = AuxSAC("MlpPolicy", chase(), aux={"norm": SmallLatent(weight=float("inf"))}, **SMALL)
+    model = AuxSAC("MlpPolicy", chase(), aux={"norm": SmallLatent(weight=float("inf"))}, **small())
     with pytest.raises(FloatingPointError, match="update 1: aux/gradient_norm not finite"):
         model.learn(40)
 
@@ -186,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_in_one_line() -> None:
 
 
 def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path) -> None:
-    model = AuxSAC("MlpPolicy", chase(2), aux=HEADS, **SMALL).learn(40)
+    model = AuxSAC("MlpPolicy", chase(2), aux=HEADS, **small()).learn(40)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = AuxSAC.load(tmp_path / "model", env=chase(2))
@@ -205,14 +211,14 @@ def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path) -> None:
 
 
 def test_a_seed_determines_it() -> None:
-    first, second = (AuxDQN("MlpPolicy", cartpole(), aux=HEADS, **DISCRETE).learn(35) for _ in range(2))
+    first, second = (AuxDQN("MlpPolicy", cartpole(), aux=HEADS, **discrete()).learn(35) for _ in range(2))
     assert_same(first, second)
-    other = AuxDQN("MlpPolicy", cartpole(), aux=HEADS, **{**DISCRETE, "seed": 4}).learn(35)
+    other = AuxDQN("MlpPolicy", cartpole(), aux=HEADS, **discrete(seed=4)).learn(35)
     assert differ(first, other)
 
 
 def test_callbacks_and_logger_see_it(tmp_path: Path) -> None:
-    model = AuxSAC("MlpPolicy", chase(2), aux=["return_contrast"], **SMALL)
+    model = AuxSAC("MlpPolicy", chase(2), aux=["return_contrast"], **small())
     model.set_logger(configure(str(tmp_path), ["csv", "stdout", "log"]))
     model.learn(60, callback=EvalCallback(chase(), n_eval_episodes=1, eval_freq=20, verbose=0), log_interval=1)
     header = (tmp_path / "progress.csv").read_text().splitlines()[0]
@@ -224,8 +230,12 @@ def test_callbacks_and_logger_see_it(tmp_path: Path) -> None:
 
 def test_every_head_trains_a_cnn() -> None:
     """All of them at once, on frames, with SB3's table in the log."""
-    heads = {name: {} for name in ("curl", "byol", "barlow_twins", "autoencoder", "temporal", "sup_con_return")}
-    options = {**SMALL, "policy_kwargs": {"net_arch": [8], "features_extractor_kwargs": {"features_dim": 16}}}
+    heads: dict[str, Any] = {
+        name: {} for name in ("curl", "byol", "barlow_twins", "autoencoder", "temporal", "sup_con_return")
+    }
+    options = small(
+        policy_kwargs={"features_extractor_class": NatureCNN, "features_extractor_kwargs": {"features_dim": 16}}
+    )
     aux = heads | {"trajectory_contrast": {"window": 3}}
     model = AuxSAC(
         "CnnPolicy", DummyVecEnv([lambda: ToyPixels(size=40).make(0)]), aux=aux, augment="random_shift", **options
@@ -240,7 +250,7 @@ def test_every_head_trains_a_cnn() -> None:
 
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_rows_are_those_of_the_sample(n_steps: int) -> None:
-    model = AuxSAC("MlpPolicy", chase(3), aux=HEADS, n_steps=n_steps, **SMALL).learn(60)
+    model = AuxSAC("MlpPolicy", chase(3), aux=HEADS, n_steps=n_steps, **small()).learn(60)
     buffer: Any = model.replay_buffer
     drawn = buffer.last
     step, env = np.divmod(drawn.rows.numpy(), 3)
@@ -252,20 +262,20 @@ def test_rows_are_those_of_the_sample(n_steps: int) -> None:
 
 def test_episodes_that_learn_cuts_off_are_not_joined() -> None:
     """The second learn() resets the environment amid an episode: what follows a row stays within its episode."""
-    model = AuxSAC("MlpPolicy", chase(), aux={"self_prediction": {"steps": 5}}, **SMALL)
-    model.learn(33)
-    model.learn(12)
+    model = AuxSAC("MlpPolicy", chase(), aux={"self_prediction": {"steps": 5}}, **small())
+    model.learn(25)
+    model.learn(8)
     buffer: Any = model.replay_buffer
     first = buffer._first[: buffer.pos, 0]
-    assert list(np.unique(first)) == [0, 20, 33]
-    rows = torch.tensor([30, 31, 32])
+    assert list(np.unique(first)) == [0, 20, 25]
+    rows = torch.tensor([22, 23, 24])
     _, valid = buffer._rows.ahead(rows, torch.zeros_like(rows), 4)
     assert valid.sum(1).tolist() == [3, 2, 1]
 
 
 def test_normalised_observations_are_normalised_everywhere() -> None:
     env = VecNormalize(chase(2), norm_reward=False)
-    model = AuxSAC("MlpPolicy", env, aux=["return_contrast"], **SMALL).learn(60)
+    model = AuxSAC("MlpPolicy", env, aux=["return_contrast"], **small()).learn(60)
     buffer: Any = model.replay_buffer
     drawn = buffer.last
     torch.testing.assert_close(buffer._rows.stacks(drawn.rows), drawn.obs)
@@ -330,6 +340,6 @@ def test_an_extractor_without_parameters_is_replaced_and_that_is_said() -> None:
 
 
 def test_a_buffer_of_another_kind_is_refused(tmp_path: Path) -> None:
-    SAC("MlpPolicy", chase(), **SMALL).learn(10).save_replay_buffer(tmp_path / "plain")
+    SAC("MlpPolicy", chase(), **small()).learn(10).save_replay_buffer(tmp_path / "plain")
     with pytest.raises(ValueError, match="a ReplayBuffer does not keep what aux= and augment= need"):
-        AuxSAC("MlpPolicy", chase(), aux=["curl"], **SMALL).load_replay_buffer(tmp_path / "plain")
+        AuxSAC("MlpPolicy", chase(), aux=["curl"], **small()).load_replay_buffer(tmp_path / "plain")

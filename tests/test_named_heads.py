@@ -1,0 +1,43 @@
+"""Heads and views by name, below the command line, are those of the command line."""
+
+import pytest
+
+from rlrep.aux import InstanceContrast, named
+from rlrep.runtime import registry
+from rlrep.runtime.make import load_component
+from rlrep.views import RandomShift
+
+SHAPES = {"pixels": (9, 60, 60), "state": (5,)}
+
+
+@pytest.mark.parametrize("obs", SHAPES)
+def test_heads_are_those_of_the_command_line(obs: str) -> None:
+    shape = SHAPES[obs]
+    known = [name for name in registry.names("aux") if name != "none"]
+    assert named.head_names() == known
+    for name in known:
+        if obs == "state" and name in ("curl_atari", "curl_weak"):  # their view is for frames
+            with pytest.raises(ValueError, match="crop_pad_crop is for frames"):
+                named.named_heads([name], shape)
+            continue
+        assert named.named_heads(name, shape) == {name: load_component("aux", name, obs=obs, size=shape[-1])}
+
+
+def test_views_are_those_of_the_command_line() -> None:
+    for name in registry.visible("augment"):
+        if name != "amplitude_scale":
+            view = load_component("augment", name, obs="pixels", size=60)
+            assert repr(named.named_view(name, SHAPES["pixels"])) == repr(view), name
+    assert named.named_view("auto", (9, 40, 40)) == RandomShift(size=40)
+
+
+def test_options_and_configs() -> None:
+    own = InstanceContrast(weight=2.0)
+    found = named.named_heads({"mine": own, "curl": {"weight": 3, "view": "simclr"}}, SHAPES["pixels"])
+    assert list(found) == ["curl", "mine"] and found["mine"] is own
+    assert found["curl"].weight == 3.0 and isinstance(found["curl"].weight, float)
+    assert named.named_heads(["none"], (3,)) == named.named_heads((), (3,)) == {}
+    with pytest.raises(ValueError, match=r"aux\.curl: views must be 2"):
+        named.named_heads({"curl": {"views": 5}}, SHAPES["pixels"])
+    with pytest.raises(ValueError, match=r"aux\.curl\.queue_size=0\.5: expected int"):
+        named.named_heads({"curl": {"queue_size": 0.5}}, SHAPES["pixels"])
