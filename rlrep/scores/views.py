@@ -147,7 +147,8 @@ def _versus(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> View:
 def _adaptation(results: Results, index: Mapping[Arm, int]) -> Iterator[Chart]:
     for task, found in results.adaptation.items():
         bands = {arm: (np.arange(len(band.value), dtype=np.float64), band) for arm, band in found.items()}
-        yield charts.bands(task.name, "episodes of the task before", "return", bands, index, steps=False)
+        made = charts.bands(task.name, "episodes of the task before", "return", bands, index, steps=False)
+        yield made | {"whole": True}
 
 
 def _health(canvas: Canvas, results: Results, task: Task, index: Mapping[Arm, int]) -> View:

@@ -35,9 +35,9 @@ function clip(text, most) {
   return text.length > most ? text.slice(0, most - 1) + "…" : text;
 }
 
-function ticks(low, high, count) { // pairs of place and text, with as many digits as tell them apart
+function ticks(low, high, count, least = 0) { // pairs of place and text, with as many digits as tell them apart
   const span = high - low || 1, rough = span / count, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
+  const step = Math.max(least, [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough));
   const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)), found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * span; k++) {
     found.push([k * step, step < 1 ? (k * step).toFixed(digits) : short(k * step)]);
@@ -104,7 +104,7 @@ function axes(svg, chart, x, y, xs, ys) {
     make("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }, svg);
     make("text", { class: "tick", x: LEFT - 6, y: y(tick) + 3.5, "text-anchor": "end" }, svg, text);
   }
-  for (const [tick, text] of ticks(xs[0], xs[1], 5)) {
+  for (const [tick, text] of ticks(xs[0], xs[1], 5, chart.whole ? 1 : 0)) {
     make("line", { class: "mark", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 4 }, svg);
     make("text", { class: "tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" }, svg, text);
   }
