@@ -151,18 +151,18 @@ def test_one_job_that_was_stopped_does_not_stop_the_others(tmp_path: Path) -> No
 
 
 def test_a_signal_is_passed_on_and_everything_saves(tmp_path: Path) -> None:
-    saves = 'trap "echo saved; exit 130" INT; echo began; while :; do sleep 0.02; done'
+    saves = 'trap "echo saved; exit 143" TERM; echo began; while :; do sleep 0.02; done'
     entries = [shell(tmp_path, name, saves) for name in "abc"]
     stop = StopRequest()
 
     def ask() -> None:
         while not all(last_line(entry.job.log) == "began" for entry in entries[:2]):
             time.sleep(0.02)
-        stop.signal_number = signal.SIGINT
+        stop.signal_number = signal.SIGTERM  # INT is ignored by what a background shell starts
 
     asker = threading.Thread(target=ask)
     asker.start()
-    assert run(entries, stop=stop) == 130
+    assert run(entries, stop=stop) == 143
     asker.join()
     assert [entry.state for entry in entries] == ["stopped", "stopped", "waiting"]
     assert [last_line(entry.job.log) for entry in entries[:2]] == ["saved", "saved"]
