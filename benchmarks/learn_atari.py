@@ -1,20 +1,19 @@
 """Data-efficient Rainbow under the protocol of Atari-100k: whole runs of 100,000 agent steps, 100 games at the end.
 
-    python -m benchmarks.learn_atari [--dry-run] [--suite few|grid] [--published atari100k_scores.csv] [KEY=VALUE ...]
+    python -m benchmarks.learn_atari [--dry-run] [--suite few|grid] [KEY=VALUE ...]
 
 `few` is what two cores finish in two hours; `grid` is all 26 games x none, curl, return_contrast x five seeds.
---published takes a CSV with a column `game` and one per method, of final scores at 400,000 frames.
 """
 
 import argparse
-import csv
 from pathlib import Path
+
+from rlrep.scores.published import atari100k
 
 from .grid import Run
 from .label_quality import label_quality
-from .learning import Published, Study, main
+from .learning import Study, main
 
-FRAMES = 400_000
 ARMS = {"base": "aux=none", "curl": "aux=curl_atari", "return_contrast": "aux=return_contrast_atari"}
 FEW = (
     ("krull", "base"),
@@ -24,14 +23,13 @@ FEW = (
     ("road_runner", "base"),
     ("boxing", "base"),
 )
-METHODS = {"DER": "van Hasselt et al. 2019", "CURL": "Laskin et al. 2020", "SPR": "Schwarzer et al. 2021"}
+METHODS = ("DER", "CURL", "SPR")
 QUIET = ("video=false", "logger.tensorboard=false", "train.checkpoint_every=20000")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", choices=("few", "grid"), default="few")
     parser.add_argument("--seeds", type=int, help="default 1; grid: 5")
-    parser.add_argument("--published", type=Path, help="CSV of published scores")
 
 
 def plan(options: argparse.Namespace) -> Study:
@@ -50,7 +48,7 @@ def plan(options: argparse.Namespace) -> Study:
         question="Does Rainbow reach the published data-efficient Rainbow's scores, and does return contrast help it?",
         runs=runs,
         compared=("return_contrast", "base"),
-        published=read_published(options.published, {game for game, _ in chosen}) if options.published else (),
+        published=tuple(e for e in atari100k() if e.method in METHODS and e.task in {game for game, _ in chosen}),
         limits=f"{seeds} seed{'s' * (seeds > 1)} per arm; the final return is the mean of 100 games.",
         more=lambda work, results: label_quality(runs, work, results / f"{name}_labels.png"),
     )
@@ -60,18 +58,6 @@ def games() -> list[str]:
     """Return the games of Atari-100k, those with a config of their own."""
     files = Path(__file__).parents[1].glob("configs/env/atari_*.yaml")
     return sorted(file.stem.removeprefix("atari_") for file in files)
-
-
-def read_published(path: Path, wanted: set[str]) -> tuple[Published, ...]:
-    """Return the scores of METHODS on the `wanted` games."""
-    with open(path, newline="") as file:
-        rows = {row["game"].replace("_", "").lower(): row for row in csv.DictReader(file)}
-    return tuple(
-        Published(game, method, FRAMES, float(row[method]), None, source)
-        for game in sorted(wanted)
-        if (row := rows.get(game.replace("_", "")))
-        for method, source in METHODS.items()
-    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rlrep.scores.published import Published
 from rlrep.scores.statistics import estimate, interquartile_mean
 
 from . import machine
@@ -20,18 +21,6 @@ RESULTS = machine.ROOT / "benchmarks" / "results"
 BOOTSTRAPS = 10_000
 COLUMNS = ("task", "arm", "seeds", "env / agent steps", "final return ± SE", "IQM [95 % CI]", "best")
 COLOURS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626", "#0891b2", "#be185d", "#4d7c0f", "#475569", "#a16207")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A number from a paper, drawn beside the measured ones."""
-
-    task: str
-    method: str
-    env_steps: int
-    mean: float
-    std: float | None
-    source: str
 
 
 @dataclass(frozen=True)
