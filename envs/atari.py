@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import cv2
 import gymnasium
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from .atari_games import find_game, rom_path
+from .atari_rules import PROTOCOLS, Rules
 from .atari_scores import SCORES
 from .atari_vector import AtariVector
 
@@ -19,21 +20,6 @@ Array = NDArray[Any]
 Tree = Any
 
 FRAMES_PER_SECOND = 60
-
-
-class Rules(NamedTuple):
-    """What a protocol settles. sticky: probability that a frame repeats the action before. The rest as in `Atari`."""
-
-    sticky: float
-    life_loss: bool
-    full_actions: bool
-    noop_max: int
-
-
-PROTOCOLS = {
-    "atari100k": Rules(sticky=0.0, life_loss=True, full_actions=False, noop_max=30),
-    "machado": Rules(sticky=0.25, life_loss=False, full_actions=True, noop_max=0),
-}
 
 
 @dataclass(frozen=True)

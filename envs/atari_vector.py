@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ale_py import ALEInterface, AtariVectorEnv, LoggerMode
@@ -12,10 +12,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from .atari_games import rom_path
+from .atari_rules import Game
 from .vector import Step
-
-if TYPE_CHECKING:
-    from .atari import Atari
 
 Array = NDArray[Any]
 Tree = Any
@@ -29,7 +27,7 @@ class AtariVector:
 
     gives_score = True
 
-    def __init__(self, config: "Atari", seeds: list[int]) -> None:
+    def __init__(self, config: Game, seeds: list[int]) -> None:
         self.config, self._rules, self.num_envs = config, config.rules, len(seeds)
         self.frame_stack, self.action_repeat = config.frame_stack, config.frame_skip
         self._env = _make(config, len(seeds))
@@ -155,7 +153,7 @@ class Screen:
         self._seed, self._noops, self._shown = seed, noops, 0
         self._env: Any = None
 
-    def render(self, config: "Atari", obs: Array) -> NDArray[np.uint8]:
+    def render(self, config: Game, obs: Array) -> NDArray[np.uint8]:
         """Return RGB `(210, 160, 3)`; from `obs` `(S, H, W)` where the seed is not known."""
         if self._seed is None:
             return np.repeat(obs[-1, :, :, None], 3, axis=2)
@@ -168,7 +166,7 @@ class Screen:
         return np.asarray(self._env.render(), np.uint8)
 
 
-def _make(config: "Atari", count: int) -> Any:
+def _make(config: Game, count: int) -> Any:
     rom_path(config.rom)
     ALEInterface.setLoggerMode(LoggerMode.Error)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

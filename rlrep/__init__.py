@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .runtime.make import make_agent, make_aux, make_env
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "make_agent", "make_aux", "make_env"]
 
 

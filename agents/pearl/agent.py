@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,8 @@ from ..learner import Due, Inputs, Learner, Outcome, Setting, trained
 from ..sac.networks import Actor, TwinQ
 from ..sac.update import actor_gradients
 from .networks import ContextEncoder, Networks, RecurrentEncoder, Value
+from .settings import PEARLSettings, Task
 from .update import Weights, critic_gradients, diagnose, value_gradients
-
-if TYPE_CHECKING:
-    from .config import PEARLConfig, Task
 
 Array = NDArray[Any]
 
@@ -31,7 +29,7 @@ Array = NDArray[Any]
 class PEARL(Learner[Networks, TaskReplay]):
     """See `rlrep.runtime.protocols.MetaAgent`."""
 
-    def __init__(self, config: "PEARLConfig", setting: Setting, tasks: Sequence["Task"], horizon: int) -> None:
+    def __init__(self, config: PEARLSettings, setting: Setting, tasks: Sequence[Task], horizon: int) -> None:
         self.config, self._seed, self.tasks = config, setting.seed, len(tasks)
         self.title = f"PEARL (context={config.context}{', not compiled' if config.context == 'recurrent' else ''})"
         self.action_dim = int(np.prod(setting.action_space.shape))
@@ -265,7 +263,7 @@ def _spec(agent: PEARL, setting: Setting) -> TaskSpec:
 
 
 def _make_networks(
-    config: "PEARLConfig", setting: Setting, action_dim: int, latent_dim: int, obs_shape: tuple[int, ...]
+    config: PEARLSettings, setting: Setting, action_dim: int, latent_dim: int, obs_shape: tuple[int, ...]
 ) -> Networks:
     (obs_dim,) = obs_shape
     encoder = setting.encoder.make((obs_dim + latent_dim,))
@@ -296,7 +294,7 @@ def _make_networks(
     )
 
 
-def _make_heads(config: "PEARLConfig", setting: Setting, tasks: int, horizon: int) -> dict[str, AuxTask]:
+def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: int) -> dict[str, AuxTask]:
     """Build every head on the task latent. Raises ValueError if one does not fit."""
     if setting.aux and not config.infers:
         raise ValueError(f"aux={','.join(setting.aux)} has no context encoder to train with context={config.context}")

@@ -1,100 +1,24 @@
-"""Settings of `agent=pearl`."""
+"""`agent=pearl`: its settings, and the agent they make."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any
 
 import torch
 from gymnasium import spaces
 
 from rlrep.nn import IdentityConfig
 from rlrep.nn.graph import CompileMode
-from rlrep.replay.tasks import Draw
 from rlrep.views import View
 
-from ..learner import Precision, Setting
-from ..sac.update import TemperatureLoss
+from ..learner import Setting
 from .agent import PEARL
-from .update import Reduction
-
-Context = Literal["set", "recurrent", "oracle", "none"]
-
-
-class Task(Protocol):
-    """What the agent reads of a task. vector: it as numbers, for an agent that may see it."""
-
-    @property
-    def vector(self) -> tuple[float, ...]: ...
+from .settings import PEARLSettings, Task
 
 
 @dataclass(frozen=True)
-class PEARLConfig:
-    """Settings of `agent=pearl`; the YAML cites the papers' values.
-
-    context: who knows the task: a `set` encoder (product of Gaussians), a `recurrent` one (GRU), an `oracle` that is
-        given the task's own numbers, or `none` (SAC on all tasks at once).
-    latent_dim: of the task latent. context_hidden_dim, context_layers: of its encoder.
-    context_size: transitions of an update's context per task, `context_draw`n one by one or as a window in a row (then
-        at most an episode long).
-    context_next_obs: whether a context shows next observations.
-    meta_batch: tasks per update, at most as many as there are. batch_size: transitions of each. capacity: transitions
-        of all tasks together.
-    kl_weight: of the KL to the prior, its `kl_reduction` over the meta-batch. critic_to_context: whether the critic's
-        loss trains the context encoder. context_tau: EMA rate of the encoder that heads take their keys from.
-    value: `q` (SAC, no value function) or `v` (the original's). alpha_lr: 0 keeps the temperature.
-    penalty: factor of the mean squares of the policy's mean and log standard deviation. reward_scale: of the critic.
-    tasks_per_iteration: tasks that collect, each prior_steps by latents of the prior, then posterior_steps by latents
-        of its belief, both of which become its context, then extra_steps which do not; all in whole episodes.
-    """
-
-    latent_dim: int = 5
-    hidden_dim: int = 300
-    hidden_layers: int = 3
-    context: Context = "set"
-    context_hidden_dim: int = 200
-    context_layers: int = 3
-    context_size: int = 64
-    context_draw: Draw = "transitions"
-    context_next_obs: bool = False
-    meta_batch: int = 16
-    batch_size: int = 256
-    capacity: int = 1_000_000
-    discount: float = 0.99
-    kl_weight: float = 0.1
-    kl_reduction: Reduction = "mean"
-    critic_to_context: bool = True
-    context_tau: float = 0.005
-    value: Literal["q", "v"] = "q"
-    lr: float = 3e-4
-    alpha_lr: float = 3e-4
-    initial_temperature: float = 1.0
-    temperature_loss: TemperatureLoss = "log_alpha"
-    target_entropy: float | None = None
-    critic_tau: float = 0.005
-    log_std_range: tuple[float, float] = (-20.0, 2.0)
-    penalty: float = 1e-3
-    reward_scale: float = 5.0
-    tasks_per_iteration: int = 5
-    prior_steps: int = 400
-    posterior_steps: int = 0
-    extra_steps: int = 600
-    precision: Precision = "float32"
-
-    auto: ClassVar[Mapping[str, str]] = {"encoder": "identity"}  # what `auto` stands for with this agent
-
-    def __post_init__(self) -> None:
-        least_one = ("latent_dim", "context_size", "meta_batch", "batch_size", "tasks_per_iteration", "prior_steps")
-        for name in least_one:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("posterior_steps", "extra_steps", "kl_weight", "penalty"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
-
-    @property
-    def infers(self) -> bool:
-        """Whether the latent is inferred from transitions."""
-        return self.context in ("set", "recurrent")
+class PEARLConfig(PEARLSettings):
+    """Settings of `agent=pearl` (see `PEARLSettings`), which build the agent."""
 
     def make_meta(
         self,

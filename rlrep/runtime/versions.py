@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rlrep import __version__
+from rlrep.version import __version__
 
 from .files import replace_file
 

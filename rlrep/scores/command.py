@@ -112,8 +112,8 @@ def _complain(faults: "Sequence[Fault]") -> None:
 
 
 def _write(comparisons: "Sequence[Comparison]", faults: "Sequence[Fault]", config: ReportConfig) -> Path:
-    from rlrep import __version__
     from rlrep.runtime.files import replace_file
+    from rlrep.version import __version__
 
     from .analysis import Draws
     from .caveats import across
