@@ -87,11 +87,12 @@ def test_last_row_without_its_end_is_not_trusted(run: Path) -> None:
         ("config.yaml", "", "holds no options"),
         ("config.yaml", "a: [1,", "is not YAML"),
         ("config.yaml", "- a\n- b\n", "holds no options"),
-        ("config.yaml", "a: !!python/object/apply:os.system [echo]\n", "is not YAML"),
-        ("config.yaml", "a: " + "[" * 5000, "is not YAML"),
+        ("config.yaml", "a: " + "[" * 500_000, "nested more than 50 deep"),
+        ("config.yaml", "- " * 500_000, "nested more than 50 deep"),
         ("config.yaml", "x: " + "y" * 2**20, "is larger than 1 MB"),
-        ("config.yaml", "a: &a {k: 1}\nb: {<<: *a}\n", "is not YAML"),
+        ("config.yaml", "a: &a {b: *a}\n", "is not YAML"),
         ("config.yaml", "".join(f"k{n}: 1\n" for n in range(6000)), "more than 5000 options"),
+        ("config.yaml", "a: [" + "1," * 400_000 + "1]", "more than 5000 options"),
     ],
 )
 def test_unusable_run_is_one_line(run: Path, name: str, content: str | None, said: str) -> None:
@@ -106,6 +107,24 @@ def test_unusable_run_is_one_line(run: Path, name: str, content: str | None, sai
     assert "\n" not in line
 
 
+def test_scalars_are_texts_and_nothing_is_worked_out(tmp_path: Path) -> None:
+    """A huge number is not computed, a tag constructs nothing, a merge merges nothing."""
+    lines = [
+        "number: 0x" + "f" * 10_000,
+        "sixties: " + ":".join(["1"] + ["59"] * 5000) + ".5",
+        "call: !!python/object/apply:os.system [echo]",
+        "day: 2001-13-41",
+        "base: &base {k: 1}",
+        "merged: {<<: *base}",
+        "rate: 1.0e-4",
+    ]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    found = flatten(read_yaml(tmp_path / "config.yaml"))
+    assert len(found["number"]) == len(found["sixties"]) == 300
+    assert (found["call"], found["day"], found["merged.<<.k"]) == ("[echo]", "2001-13-41", "1")
+    assert found["rate"] == "1.0e-4"
+
+
 def test_aliases_do_not_unfold(tmp_path: Path) -> None:
     """Ten levels of ten references each: ten thousand million leaves from 400 bytes."""
     levels = [
@@ -115,6 +134,12 @@ def test_aliases_do_not_unfold(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("\n".join(levels))
     with pytest.raises(Unreadable, match="more than 5000 options"):
         flatten(read_yaml(tmp_path / "config.yaml"))
+
+
+def test_a_mark_of_the_encoding_is_no_part_of_the_header(run: Path) -> None:
+    """As spreadsheets write it."""
+    (run / "eval.csv").write_bytes(b"\xef\xbb\xbf" + (run / "eval.csv").read_bytes())
+    assert read_run(run)[0].evaluations.final
 
 
 def test_folder_in_place_of_a_file_is_one_line(run: Path) -> None:
@@ -190,9 +215,9 @@ def test_senseless_numbers_reach_no_score(run: Path) -> None:
     assert np.isnan(found.success).all()
 
 
-def test_texts_that_no_file_can_take_are_cleaned(run: Path) -> None:
-    (run / "versions.json").write_text('{"\\ud800": "\\udfff"}')
-    assert read_run(run)[0].versions == {"?": "?"}
+def test_texts_that_no_file_or_screen_can_take_are_cleaned(run: Path) -> None:
+    (run / "versions.json").write_text('{"\\ud800": "\\udfff", "a\\nb": "\\u001b[31m"}')
+    assert read_run(run)[0].versions == {"?": "?", "a?b": "?[31m"}
 
 
 def test_a_pipe_is_not_waited_for(run: Path) -> None:

@@ -12,16 +12,11 @@ import yaml
 from rlrep.runtime.errors import one_line
 
 MEGABYTE = 2**20
-_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""Every scalar as it is written: no number, date, tag or merge (`<<`) is worked out, so none can be absurd."""
 _MOST_OPTIONS = 5_000
+_DEEPEST = 50
 _LONGEST = 300
-
-
-class _Loader(_BASE):  # type: ignore[misc]
-    """Plain values only. Without merges (`<<`), so that no small file unfolds into a huge one."""
-
-    def flatten_mapping(self, node: Any) -> None:
-        """Leave merges as they are: the key then has no constructor, and the file is refused."""
 
 
 class Unreadable(Exception):
@@ -38,8 +33,8 @@ class Table:
 
 
 def clean(text: str) -> str:
-    """Return a text that every file and screen can take: lone surrogates, as in odd file names, become `?`."""
-    return text.encode("utf-8", "replace").decode()
+    """Return a text that every file and screen can take on one line: `?` for lone surrogates and control characters."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def read_text(path: Path, most: int) -> str:
@@ -49,20 +44,33 @@ def read_text(path: Path, most: int) -> str:
             raise Unreadable("is missing" if not path.exists() else "is not a file")
         if path.stat().st_size > most:
             raise Unreadable(f"is larger than {most // MEGABYTE} MB")
-        return path.read_bytes().decode("utf-8", "replace")
+        return path.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or type(error).__name__})") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file of up to 1 MB. Raises Unreadable."""
+    """Return the mapping in a YAML file of up to 1 MB, its scalars as texts. Raises Unreadable."""
+    text = read_text(path, MEGABYTE)
     try:
-        tree = yaml.load(read_text(path, MEGABYTE), _Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        _check_shape(text)
+        tree = yaml.load(text, _TEXTS)
+    except (yaml.YAMLError, ValueError) as error:
         raise Unreadable(f"is not YAML ({one_line(error)[:120]})") from error
     if not isinstance(tree, dict):
         raise Unreadable("holds no options")
     return tree
+
+
+def _check_shape(text: str) -> None:
+    """Raise Unreadable if a YAML holds too much, or so deeply that the parser, which recurses in C, would crash."""
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, _TEXTS)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise Unreadable(f"is nested more than {_DEEPEST} deep")
+        if number > 4 * _MOST_OPTIONS:
+            raise Unreadable(f"holds more than {_MOST_OPTIONS} options")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -139,9 +147,9 @@ def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:
     while waiting:
         path, node = waiting.pop()
         if isinstance(node, Mapping) and node:
-            waiting += [(f"{path}.{key}" if path else str(key), value) for key, value in node.items()]
+            waiting += [(f"{path}.{key}"[:_LONGEST] if path else str(key), value) for key, value in node.items()]
         else:
-            found[clean(path)[:_LONGEST]] = shown(node)
+            found[clean(path[:_LONGEST])] = shown(node)
         if len(waiting) + len(found) > _MOST_OPTIONS:
             raise Unreadable(f"holds more than {_MOST_OPTIONS} options")
     return found
