@@ -58,12 +58,13 @@ def test_last_adaptation_is_the_score(tmp_path: Path) -> None:
 def test_half_written_and_senseless_rows_are_counted_and_left_out(run: Path) -> None:
     good = "1,4,0,1,0,10,5,,periodic\n"
     bad = "1,4,0,1,0,nan,5,,periodic\n1,4,0,1,1,inf,5,,periodic\n1,4,x,1,1,y,5,,periodic\n1,4,0\n"
+    bad += "-1,-4,0,1,0,10,5,,periodic\n1,4,0,1,0,10,5,,fin\n"
     (run / "eval.csv").write_text(HEADER + good + bad + "2,8,0,1,0,4")
     found, faults = read_run(run)
     assert found.evaluations.returns.tolist() == [10.0]
     assert not found.evaluations.final
     assert [line for _, line in faults] == [
-        "3 rows of eval.csv are damaged and left out",
+        "5 rows of eval.csv are damaged and left out",
         "2 episodes of eval.csv have no finite return and are left out",
     ]
 
@@ -187,6 +188,15 @@ def test_every_run_is_found_once(tmp_path: Path) -> None:
     assert len(list(find_folders([root]))) == 8
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "eval.csv"])
+def test_a_stray_file_above_runs_hides_none(tmp_path: Path, name: str) -> None:
+    root = grid(tmp_path / "runs", seeds=1)
+    (root / name).write_text("x: 1\n")
+    runs, faults = read_runs(find_folders([root]))
+    assert len(runs) == 8
+    assert [folder for folder, _ in faults] == [root]
+
+
 def test_folders_that_are_no_runs_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "notes.txt").write_text("x")
@@ -207,7 +217,7 @@ def test_unfinished_run_is_read(tmp_path: Path) -> None:
 
 def test_senseless_numbers_reach_no_score(run: Path) -> None:
     header = HEADER.replace("kind", "kind,task,adaptation")
-    rows = "1,4,0,1,0,10,5,inf,final,t,0\n1,4,0,1,0,1e308,5,1,final,t,0\n1,4,0,1,0,30,5,1,final,t,nan\n"
+    rows = "1,4,0,1,0,10,5,7,final,t,0\n1,4,0,1,0,1e308,5,1,final,t,0\n1,4,0,1,0,30,5,1,final,t,nan\n"
     (run / "eval.csv").write_text(header + rows)
     found = read_run(run)[0].evaluations
     assert found.returns.tolist() == [20.0]

@@ -19,6 +19,7 @@ _LARGEST = 1e100
 _MOST_ROWS_SHOWN = 30
 _MARKS = ("eval.csv", "config.yaml")
 _NEEDED = ("agent_steps", "env_steps", "return", "kind")
+_KINDS = ("periodic", "final")
 _OPTIONAL = {"success": math.nan, "adaptation": 0.0}
 """Columns that not every environment has, and what a cell without a value means."""
 _HEALTH = ("rep/", "aux/", "context/")
@@ -78,9 +79,10 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
             listed = sorted(entries, key=lambda entry: entry.name)
     except OSError:
         return
-    if any(entry.name in _MARKS for entry in listed):
+    marks = sum(entry.name in _MARKS for entry in listed)
+    if marks:
         yield folder
-    elif depth < _DEEPEST:
+    if marks < len(_MARKS) and depth < _DEEPEST:  # a stray file above runs hides none of them
         for entry in listed:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(folder / entry.name, depth + 1)
@@ -140,9 +142,10 @@ def _evaluations(table: Table) -> tuple[Evaluations, list[str]]:
         try:
             cells = [float(row[place] or blank) for place, blank in zip(places, blanks, strict=True)]
         except ValueError:
+            cells = []
+        if not cells or row[kind] not in _KINDS or min(cells[:2]) < 0:
             damaged += 1
-            continue
-        if all(abs(cell) < _LARGEST for cell in cells[:3]):
+        elif all(abs(cell) < _LARGEST for cell in cells[:3]):
             numbers.append(cells)
             kinds.append(row[kind] == "final")
         else:
@@ -155,7 +158,7 @@ def _evaluations(table: Table) -> tuple[Evaluations, list[str]]:
     given = iter(range(3, found.shape[1]))
     more = [found[:, next(given)] if name in table.columns else np.full(len(found), b) for name, b in _OPTIONAL.items()]
     rows = np.column_stack([found[:, :3], *more])
-    rows[~(np.abs(rows[:, 3]) < _LARGEST), 3] = math.nan
+    rows[~((rows[:, 3] >= 0) & (rows[:, 3] <= 1)), 3] = math.nan
     rows[~(np.abs(rows[:, 4]) < _LARGEST), 4] = 0.0
     return _summarise(rows, np.array(kinds)), wrong
 
