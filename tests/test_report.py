@@ -16,7 +16,7 @@ from benchmarks.synthetic_runs import write_run
 from rlrep.scores.charts import to_json
 from rlrep.scores.command import main
 from rlrep.scores.films import newest
-from rlrep.scores.tables import latex
+from rlrep.scores.tables import harmless, latex
 
 from .report_runs import BASE, CURL, SMALL, atari, copy_run, edit, family, grid
 
@@ -90,8 +90,11 @@ def test_the_last_line_says_where_the_report_is(tmp_path: Path, capsys: pytest.C
         (["."], "no run to report in .", 1),
         ([".", "metrik=return"], "unknown option metrik: did you mean metric?", 2),
         ([".", "metric=best"], "metric=best is not a choice", 2),
-        ([".", "resamples=1"], "resamples must be at least 10, not 1", 2),
-        ([".", "seed=-1"], "seed and video_megabytes cannot be negative", 2),
+        ([".", "resamples=1"], "resamples must be from 10 to 100000, not 1", 2),
+        ([".", "resamples=1000000000"], "resamples must be from 10 to 100000, not 1000000000", 2),
+        ([".", "seed=-1"], "seed cannot be negative, as -1 is", 2),
+        ([".", "video_megabytes=inf"], "video_megabytes must be from 0 to 1000, not inf", 2),
+        ([".", "video_megabytes=nan"], "video_megabytes must be from 0 to 1000, not nan", 2),
         (["--html"], "unknown flag --html", 2),
     ],
 )
@@ -156,6 +159,32 @@ def test_json_cannot_end_its_script() -> None:
 
 def test_latex_prints_names_as_they_are() -> None:
     assert latex("a_b & 50 % \\x{}") == r"a\_b \& 50 \% \textbackslash{}x\{\}"
+    assert latex("[2cm] *") == "{[}2cm] {*}"
+
+
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
+    assert [harmless(cell) for cell in ("-1.5", "+2", "-inf", 3, "curl")] == ["-1.5", "+2", "-inf", 3, "curl"]
+    write_run(tmp_path / "runs", "cheetah-run", BASE, 0, SMALL)
+    edit(tmp_path / "runs", lambda tree: tree["choices"].update(aux="=cmd|' /C calc'!A1", agent="@SUM(1)"))
+    assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]) == 0
+    for table in (tmp_path / "out" / "tables").glob("*.csv"):
+        cells = {cell for row in rows(table) for cell in row.values()}
+        assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+
+
+def test_tables_are_utf_8_in_every_locale(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "cheetah-run", BASE, 0, SMALL)
+    edit(tmp_path / "runs", lambda tree: tree["env"].update(task="läufer"))
+    words = [str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert subprocess.run([sys.executable, "-m", "rlrep.report", *words], env=plain).returncode == 0
+    assert "läufer" in (tmp_path / "out" / "tables" / "tasks-1.tex").read_text("utf-8")
+
+
+def test_a_folder_with_an_equals_sign_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "lr=0.1", "cheetah-run", BASE, 0, SMALL)
+    assert main(["lr=0.1", "out=out", "figures=false", "resamples=20"]) == 0
 
 
 def test_only_real_films_are_shown(tmp_path: Path) -> None:
@@ -168,6 +197,8 @@ def test_only_real_films_are_shown(tmp_path: Path) -> None:
     (tmp_path / "videos" / "final.gif").write_bytes(b"GIF89a")
     assert newest(tmp_path / "videos") == tmp_path / "videos" / "final.gif"
     assert newest(tmp_path / "none") is None
+    (tmp_path / "linked").symlink_to(tmp_path / "videos")
+    assert newest(tmp_path / "linked") is None
 
 
 @pytest.mark.parametrize(("megabytes", "inside"), [(8, True), (0, False)])

@@ -1,5 +1,6 @@
 """`python -m rlrep.report`: what its words do. Heavy imports wait until there is something to report."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,6 +36,8 @@ options
 Runs are found by their files and may be unfinished. What cannot be used is named in a line each, and left out.
 """
 _SHOWN = 20
+_MOST_RESAMPLES = 100_000
+_MOST_MEGABYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,12 @@ class ReportConfig:
     video_megabytes: float = 8.0
 
     def __post_init__(self) -> None:
-        if self.resamples < 10:
-            raise ValueError(f"resamples must be at least 10, not {self.resamples}")
-        if self.seed < 0 or self.video_megabytes < 0:
-            raise ValueError("seed and video_megabytes cannot be negative")
+        if not 10 <= self.resamples <= _MOST_RESAMPLES:
+            raise ValueError(f"resamples must be from 10 to {_MOST_RESAMPLES}, not {self.resamples}")
+        if self.seed < 0:
+            raise ValueError(f"seed cannot be negative, as {self.seed} is")
+        if not 0 <= self.video_megabytes <= _MOST_MEGABYTES:
+            raise ValueError(f"video_megabytes must be from 0 to {_MOST_MEGABYTES}, not {self.video_megabytes}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,8 +70,8 @@ def _run(arguments: Arguments) -> int:
     if arguments.help:
         print(_HELP + "\nall options: " + ", ".join(field.name for field in fields(ReportConfig)))
         return 0
-    roots = [Path(word) for word in arguments.words if "=" not in word]
-    return report(roots, _settings([word for word in arguments.words if "=" in word]))
+    roots = [word for word in arguments.words if "=" not in word or os.path.isdir(word)]  # as Hydra's lr=0.1 is
+    return report([Path(word) for word in roots], _settings([word for word in arguments.words if word not in roots]))
 
 
 def _settings(words: Sequence[str]) -> ReportConfig:

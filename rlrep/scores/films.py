@@ -64,6 +64,8 @@ class Reel:
 def newest(folder: Path) -> Path | None:
     """Return the newest film in a folder, None if there is none. A link is none: it may lead to anybody's files."""
     try:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            return None
         listed = [(os.lstat(folder / name), folder / name) for name in os.listdir(folder)]
         films = [(found.st_mtime, str(path), path) for found, path in listed if stat.S_ISREG(found.st_mode)]
         return next((path for *_, path in sorted(films, reverse=True) if _is_film(path)), None)

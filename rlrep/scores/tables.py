@@ -15,7 +15,9 @@ Row = Mapping[str, object]
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "[": "{[}", "*": "{*}",  # an argument of the line break before them
 }  # fmt: skip
+_FORMULA = ("=", "+", "-", "@")
 
 
 def write_tables(folder: Path, results: Sequence[Results]) -> None:
@@ -30,8 +32,8 @@ def write_tables(folder: Path, results: Sequence[Results]) -> None:
     ):
         _write(folder / f"{name}.csv", [row for found in results for row in rows(found)])
     for number, found in enumerate(results, start=1):
-        (folder / f"aggregates-{number}.tex").write_text(aggregates_latex(found))
-        (folder / f"tasks-{number}.tex").write_text(tasks_latex(found))
+        (folder / f"aggregates-{number}.tex").write_text(aggregates_latex(found), "utf-8")
+        (folder / f"tasks-{number}.tex").write_text(tasks_latex(found), "utf-8")
 
 
 def aggregate_rows(found: Results) -> Iterator[Row]:
@@ -183,4 +185,15 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
         if rows:
             writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: harmless(value) for key, value in row.items()} for row in rows)
+
+
+def harmless(value: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: a text that looks like one gets a quote before it."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
