@@ -74,6 +74,14 @@ def test_names_are_never_the_same() -> None:
     assert label([Arm("sac", "a", "curl"), Arm("pearl", "a", "curl")])[Arm("pearl", "a", "curl")] == "pearl: curl"
 
 
+def test_an_arm_has_one_name_in_all_comparisons(tmp_path: Path) -> None:
+    for task, agents in (("cheetah-run", ("sac", "other")), ("cartpole-swingup", ("sac",))):
+        for agent in agents:
+            write_run(tmp_path / task / agent, task, BASE, 0, SMALL)
+            edit(tmp_path / task / agent, lambda tree: tree["choices"].update(agent=agent, preset=task))
+    assert [names(made) for made in compared(tmp_path)] == [["other: base", "sac: base"], ["sac: base"]]
+
+
 def test_lengths_are_compared_apart(tmp_path: Path) -> None:
     grid(tmp_path, seeds=1)
     for arm in (BASE, CURL):

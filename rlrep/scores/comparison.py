@@ -23,7 +23,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One suite. cells: the runs by task and arm. names: the arms' short names, in order."""
+    """One suite. cells: the runs by task and arm. names: the arms' short names, in order, the same in every suite."""
 
     title: str
     scale: str
@@ -73,7 +73,10 @@ def raw(task: Task, run: Run) -> Array:
 
 
 def compare(runs: Sequence[Run], metric: str = "auto") -> tuple[list[Comparison], list[Fault]]:
-    """Return the runs by suite, the largest first, and what is wrong with some. metric: auto | return | success."""
+    """Return the runs by suite, the largest first, and what is wrong with some. metric: auto | return | success.
+
+    An arm has one name in all of them.
+    """
     suites: dict[str, list[tuple[Task, Run]]] = defaultdict(list)
     faults: list[Fault] = []
     for run in runs:
@@ -82,12 +85,14 @@ def compare(runs: Sequence[Run], metric: str = "auto") -> tuple[list[Comparison]
             continue
         task = task_of(run, metric)
         suites[task.suite].append((task, run))
-    made = []
+    parts: list[tuple[str, list[tuple[Task, Run]], dict[int, Arm]]] = []
     for title, members in sorted(suites.items()):
         for part, listed in _by_length(title, members).items():
             kept, lost = _without_duplicates(listed)
-            made.append(_comparison(part, kept))
+            parts.append((part, kept, find_arms(kept)))
             faults += lost
+    names = label(order(arm for *_, found in parts for arm in found.values()))
+    made = [_comparison(part, kept, found, names) for part, kept, found in parts]
     return sorted(made, key=lambda one: -len(one.runs)), faults
 
 
@@ -125,16 +130,17 @@ def _progress(run: Run) -> tuple[bool, float]:
     return run.evaluations.final, float(run.evaluations.env_steps[-1])
 
 
-def _comparison(title: str, members: list[tuple[Task, Run]]) -> Comparison:
-    found = find_arms(members)
+def _comparison(
+    title: str, members: list[tuple[Task, Run]], found: Mapping[int, Arm], names: Mapping[Arm, str]
+) -> Comparison:
     cells: dict[tuple[Task, Arm], list[Run]] = defaultdict(list)
     for index, (task, run) in enumerate(members):
         cells[task, found[index]].append(run)
     tasks = tuple(sorted({task for task, _ in members}, key=lambda task: task.name))
     scale = next((task.scale for task in tasks if task.scale != "unknown"), "unknown")
-    arms = order(found.values())
+    named = {arm: names[arm] for arm in order(found.values())}
     frozen = {key: tuple(sorted(runs, key=lambda run: run.seed)) for key, runs in cells.items()}
-    bare = Comparison(title, scale, tasks, label(arms), frozen)
+    bare = Comparison(title, scale, tasks, named, frozen)
     common, aggregated = _common(bare)
     return Comparison(title, scale, tasks, bare.names, frozen, common, aggregated)
 
