@@ -304,7 +304,8 @@ def test_statistic_axis_and_kind_of_score_change_what_is_drawn(page: "Page") -> 
     page.locator("button[data-stat='mean']").click()
     assert page.locator(line).first.get_attribute("d") != first
     page.locator("button[data-axis='agent']").click()
-    assert "agent steps" in (page.locator("figure[data-chart='0'] svg").text_content() or "")
+    drawn_text = page.locator("figure[data-chart='0'] svg").text_content() or ""
+    assert "agent steps" in drawn_text and "mean of the return / 1000" in drawn_text
     assert page.locator("td .final").first.is_visible()
     page.locator("button[data-kind='best']").click()
     assert not page.locator("td .final").first.is_visible() and page.locator("td .best").first.is_visible()
@@ -314,6 +315,30 @@ def test_pointing_at_a_curve_reads_it(page: "Page") -> None:
     page.locator("figure[data-chart='0'] svg").hover(position={"x": 300, "y": 100})
     text = page.locator("figure[data-chart='0'] .read").inner_text()
     assert "env steps" in text and "curl" in text and "[" in text
+
+
+def test_a_drag_zooms_and_a_double_click_shows_all_again(page: "Page") -> None:
+    svg = page.locator("figure[data-chart='0'] svg")
+    before = svg.locator(".tick").all_text_contents()
+    box = svg.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 100)
+    page.mouse.up()
+    zoomed = svg.locator(".tick").all_text_contents()
+    assert zoomed != before and drawn(page)[0] == drawn(page)[1]
+    page.mouse.dblclick(box["x"] + 250, box["y"] + 100)
+    assert svg.locator(".tick").all_text_contents() == before
+
+
+def test_a_curve_can_be_enlarged(page: "Page") -> None:
+    figure = page.locator("section").first.locator("figure", has=page.locator("button.grow")).last
+    small = figure.bounding_box()
+    figure.locator("button.grow").click()
+    large = figure.bounding_box()
+    assert small is not None and large is not None
+    assert large["width"] > 2 * small["width"] and large["height"] > small["height"]
 
 
 def test_another_task_shows_its_health(page: "Page") -> None:

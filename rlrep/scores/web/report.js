@@ -4,11 +4,11 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const state = { hidden: new Set(), stat: "IQM", axis: "env", kind: "final" };
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = 260, LEFT = 52, RIGHT = 18, TOP = 10, BOTTOM = 38;
-let WIDTH = 460; // of the chart being drawn, so that its text is never scaled
+const LEFT = 52, RIGHT = 18, TOP = 10, BOTTOM = 38;
+let WIDTH = 460, HEIGHT = 260; // of the chart being drawn, so that its text is never scaled
 
 function tint(arm) {
-  return `arm${arm % 8}` + (arm > 7 ? " dashed" : "");
+  return `arm${arm % 8} style${Math.floor(arm / 8) % 4}`;
 }
 
 function make(name, attributes, parent, text) {
@@ -111,14 +111,16 @@ function axes(svg, chart, x, y, xs, ys) {
   make("line", { class: "mark", x1: LEFT, x2: WIDTH - RIGHT, y1: bottom, y2: bottom }, svg);
   const label = chart.steps ? `${state.axis === "agent" ? "agent" : "env"} steps` : chart.x;
   make("text", { class: "label", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, svg, label);
-  make("text", { class: "label", transform: `translate(11 ${(TOP + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, svg, chart.y);
+  const unit = chart.steps ? `${state.stat} of the ${chart.y}` : chart.y;
+  make("text", { class: "label", transform: `translate(11 ${(TOP + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, svg, unit);
 }
 
 function drawLines(figure, chart) {
   const svg = frame(figure, HEIGHT, chart.title), lines = shownLines(chart), bottom = HEIGHT - BOTTOM;
-  const xs = extent(lines.flatMap((line) => line.x), chart.zero);
-  const ys = chart.range || extent(lines.flatMap((line) => [...line.y, ...line.lo, ...line.hi]), false);
-  if (chart.zero) xs[1] = Math.max(...lines.flatMap((line) => line.x), 0) || 1;
+  const xs = figure.zoom || extent(lines.flatMap((line) => line.x), chart.zero);
+  const within = (line) => (_, k) => !figure.zoom || (line.x[k] >= xs[0] && line.x[k] <= xs[1]);
+  const ys = chart.range || extent(lines.flatMap((line) => [line.y, line.lo, line.hi].flatMap((values) => values.filter(within(line)))), false);
+  if (chart.zero && !figure.zoom) xs[1] = Math.max(...lines.flatMap((line) => line.x), 0) || 1;
   const x = (value) => LEFT + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - LEFT - RIGHT);
   const y = (value) => bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (bottom - TOP);
   axes(svg, chart, x, y, xs, ys);
@@ -126,21 +128,65 @@ function drawLines(figure, chart) {
     const why = chart.series.every((one) => state.hidden.has(one.arm)) ? "every arm is hidden" : "agent steps differ between the tasks";
     make("text", { class: "label", x: WIDTH / 2, y: HEIGHT / 2, "text-anchor": "middle" }, svg, why);
   }
-  for (const line of lines) make("path", { class: `band ${tint(line.arm)}`, "data-arm": line.arm, d: bandOf(line, x, y) }, svg);
+  const inside = make("g", figure.zoom ? { "clip-path": `url(#clip${figure.dataset.chart})` } : {}, svg);
+  make("rect", { x: LEFT, y: TOP - 4, width: WIDTH - LEFT - RIGHT, height: bottom - TOP + 4 }, make("clipPath", { id: `clip${figure.dataset.chart}` }, svg));
+  for (const line of lines) make("path", { class: `band ${tint(line.arm)}`, "data-arm": line.arm, d: bandOf(line, x, y) }, inside);
   for (const line of lines) {
     const points = line.x.map((step, k) => [step, line.y[k]]);
-    make("path", { class: `line ${tint(line.arm)}`, "data-arm": line.arm, d: pathOf(points, x, y) }, svg);
+    make("path", { class: `line ${tint(line.arm)}`, "data-arm": line.arm, d: pathOf(points, x, y) }, inside);
     const known = points.filter((point) => point[1] !== null);
     if (known.length <= 12) {
-      for (const [a, b] of known) make("circle", { class: `dot ${tint(line.arm)}`, "data-arm": line.arm, cx: x(a), cy: y(b), r: 2.6 }, svg);
+      for (const [a, b] of known) make("circle", { class: `dot ${tint(line.arm)}`, "data-arm": line.arm, cx: x(a), cy: y(b), r: 2.6 }, inside);
     }
   }
-  readout(figure, svg, lines, x, chart);
+  readout(figure, svg, lines, x, chart, xs);
+  zoomable(figure, svg, xs);
 }
 
-function readout(figure, svg, lines, x, chart) {
+function zoomable(figure, svg, xs) { // a mouse drags a range of x; a finger reads and scrolls
+  const width = WIDTH, inner = WIDTH - LEFT - RIGHT;
+  const share = (event) => Math.min(1, Math.max(0, ((event.offsetX / svg.clientWidth) * width - LEFT) / inner));
+  let start = null, box = null;
+  svg.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "touch" || event.button) return;
+    start = share(event);
+    box = make("rect", { class: "chosen", y: TOP, height: HEIGHT - BOTTOM - TOP, x: -9, width: 0 }, svg);
+    svg.setPointerCapture(event.pointerId);
+  });
+  svg.addEventListener("pointermove", (event) => {
+    if (start === null) return;
+    box.setAttribute("x", LEFT + Math.min(start, share(event)) * inner);
+    box.setAttribute("width", Math.abs(share(event) - start) * inner);
+  });
+  svg.addEventListener("pointerup", (event) => {
+    if (start === null) return;
+    const [low, high] = [start, share(event)].sort((a, b) => a - b);
+    start = null;
+    box.remove();
+    if ((high - low) * inner < 8) return;
+    figure.zoom = [low, high].map((part) => xs[0] + part * (xs[1] - xs[0]));
+    draw(figure);
+  });
+  svg.addEventListener("dblclick", () => { figure.zoom = null; draw(figure); });
+}
+
+function growable(figure) {
+  if (figure.querySelector("button.grow")) return;
+  const button = document.createElement("button");
+  button.className = "grow";
+  const show = () => {
+    const large = figure.classList.contains("large");
+    button.textContent = large ? "−" : "+";
+    button.setAttribute("aria-label", large ? "smaller" : "larger");
+  };
+  button.addEventListener("click", () => { figure.classList.toggle("large"); show(); refresh(); });
+  show();
+  figure.querySelector("h4").append(button);
+}
+
+function readout(figure, svg, lines, x, chart, xs) {
   const box = figure.querySelector(".read"), rule = make("line", { class: "rule", y1: TOP, y2: HEIGHT - BOTTOM, x1: -9, x2: -9 }, svg);
-  const width = WIDTH, everything = [...new Set(lines.flatMap((line) => line.x))].sort((a, b) => a - b);
+  const width = WIDTH, everything = [...new Set(lines.flatMap((line) => line.x))].filter((at) => at >= xs[0] && at <= xs[1]).sort((a, b) => a - b);
   svg.addEventListener("pointermove", (event) => {
     if (!everything.length) return;
     const place = ((event.clientX - svg.getBoundingClientRect().left) / svg.getBoundingClientRect().width) * width;
@@ -166,7 +212,8 @@ function say(text, kind) {
 
 function drawRows(figure, chart) {
   const rows = chart.rows[state.kind].filter((row) => !row.arms.some((arm) => state.hidden.has(arm)));
-  const height = 40 + 36 * rows.length, svg = frame(figure, height, chart.title), bottom = height - 30, left = 14;
+  const room = (WIDTH - 150) / 6.5, folded = rows.some((row) => row.label.length > room), step = folded ? 50 : 36;
+  const height = 40 + step * rows.length, svg = frame(figure, height, chart.title), bottom = height - 30, left = 14;
   const xs = chart.range || extent(rows.flatMap((row) => [row.v, row.lo, row.hi]), false);
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - left - RIGHT - 6);
   for (const [tick, text] of ticks(xs[0], xs[1], 5)) {
@@ -176,9 +223,10 @@ function drawRows(figure, chart) {
   if (chart.middle !== undefined) make("line", { class: "mark", x1: x(chart.middle), x2: x(chart.middle), y1: 2, y2: bottom }, svg);
   make("text", { class: "label", x: WIDTH / 2, y: height - 3, "text-anchor": "middle" }, svg, chart.x);
   rows.forEach((row, k) => {
-    const y = 25 + 36 * k, arm = row.arms[0], value = short(row.v) + (row.lo === null ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
+    const y = 25 + step * k + (folded ? 14 : 0), arm = row.arms[0], value = short(row.v) + (row.lo === null ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
     const group = make("g", { "data-arm": arm }, svg);
-    make("text", { class: "name", x: left, y: y - 9 }, group, clip(row.label, (WIDTH - 150) / 6.5));
+    make("title", {}, group, row.label);
+    make("text", { class: "name", x: left, y: y - (folded ? 23 : 9) }, group, clip(row.label, folded ? (WIDTH - left - RIGHT) / 6.5 : room));
     make("text", { class: "name value", x: WIDTH - RIGHT, y: y - 9, "text-anchor": "end" }, group, value);
     if (row.lo !== null) make("line", { class: `bar ${tint(arm)}`, x1: x(row.lo), x2: x(row.hi), y1: y, y2: y }, group);
     make("circle", { class: `dot ${tint(arm)}`, cx: x(row.v), cy: y, r: 5 }, group);
@@ -188,7 +236,8 @@ function drawRows(figure, chart) {
 function draw(figure) {
   const chart = data.charts[figure.dataset.chart];
   WIDTH = Math.max(260, figure.clientWidth);
-  (chart.type === "lines" ? drawLines : drawRows)(figure, chart);
+  HEIGHT = figure.classList.contains("large") ? Math.max(260, Math.min(560, WIDTH / 2)) : 260;
+  if (chart.type === "lines") { growable(figure); drawLines(figure, chart); } else drawRows(figure, chart);
 }
 
 function refresh() {
@@ -200,6 +249,7 @@ function refresh() {
 
 function choose(name, value) {
   state[name] = value;
+  if (name === "axis") for (const figure of document.querySelectorAll("figure[data-chart]")) figure.zoom = null;
   for (const button of document.querySelectorAll(`button[data-${name}]`)) {
     button.setAttribute("aria-pressed", String(button.dataset[name] === value));
   }
