@@ -365,6 +365,14 @@ def test_page_never_scrolls_sideways(page: "Page", width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_pairs_are_named_whole_on_a_phone(page: "Page") -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_timeout(300)
+    chart = page.locator("figure", has_text="Probability of improvement").first
+    assert chart.locator("svg .name", has_text="> random_shift only").count() > 0
+    assert not [text for text in chart.locator("svg .name").all_text_contents() if "…" in text]
+
+
 def test_hostile_names_do_nothing_in_a_browser(browser: "Browser", tmp_path: Path) -> None:
     for number, arm in enumerate((BASE, CURL)):
         folder = tmp_path / "runs" / str(number)

@@ -86,7 +86,8 @@ def improvement(results: Results, index: Mapping[Arm, int]) -> Chart:
     """Return P(X > Y) of the pairs."""
     names = results.made.names
     rows = [
-        _row([index[pair.first], index[pair.second]], f"{names[pair.first]} > {names[pair.second]}", pair.probability)
+        _row([index[pair.first], index[pair.second]], names[pair.first], pair.probability)
+        | {"over": f"> {names[pair.second]}"}
         for pair in results.pairs
     ]
     chart = {"type": "rows", "title": "Probability of improvement", "x": "P(X > Y), final scores", "middle": 0.5}

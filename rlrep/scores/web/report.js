@@ -212,7 +212,8 @@ function say(text, kind) {
 
 function drawRows(figure, chart) {
   const rows = chart.rows[state.kind].filter((row) => !row.arms.some((arm) => state.hidden.has(arm)));
-  const room = (WIDTH - 150) / 6.5, folded = rows.some((row) => row.label.length > room), step = folded ? 50 : 36;
+  const room = (WIDTH - 150) / 6.5, whole = (row) => (row.over ? `${row.label} ${row.over}` : row.label);
+  const folded = rows.some((row) => row.over && whole(row).length > room), step = folded ? 50 : 36;
   const height = 40 + step * rows.length, svg = frame(figure, height, chart.title), bottom = height - 30, left = 14;
   const xs = chart.range || extent(rows.flatMap((row) => [row.v, row.lo, row.hi]), false);
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - left - RIGHT - 6);
@@ -225,8 +226,9 @@ function drawRows(figure, chart) {
   rows.forEach((row, k) => {
     const y = 25 + step * k + (folded ? 14 : 0), arm = row.arms[0], value = short(row.v) + (row.lo === null ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
     const group = make("g", { "data-arm": arm }, svg);
-    make("title", {}, group, row.label);
-    make("text", { class: "name", x: left, y: y - (folded ? 23 : 9) }, group, clip(row.label, folded ? (WIDTH - left - RIGHT) / 6.5 : room));
+    make("title", {}, group, whole(row));
+    if (folded) make("text", { class: "name", x: left, y: y - 23 }, group, clip(row.label, (WIDTH - left - RIGHT) / 6.5));
+    make("text", { class: "name", x: left, y: y - 9 }, group, clip(folded ? row.over : whole(row), room));
     make("text", { class: "name value", x: WIDTH - RIGHT, y: y - 9, "text-anchor": "end" }, group, value);
     if (row.lo !== null) make("line", { class: `bar ${tint(arm)}`, x1: x(row.lo), x2: x(row.hi), y1: y, y2: y }, group);
     make("circle", { class: `dot ${tint(arm)}`, cx: x(row.v), cy: y, r: 5 }, group);
