@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rlrep.runtime.evaluate_command import interquartile_mean
 from rlrep.scores import statistics
 from rlrep.scores.statistics import STATISTICS, equal_weights, estimate, flatten, resample
 
@@ -43,6 +44,12 @@ def test_point_estimates_are_those_of_slow_twins(tasks: Tasks) -> None:
     assert value("IQM", tasks) == pytest.approx(slow_iqm(tasks), abs=1e-6)
     gap = np.mean([np.mean([1 - min(run, 1.0) for run in runs]) for runs in tasks])
     assert value("optimality gap", tasks) == pytest.approx(gap, abs=1e-6)
+
+
+@given(st.lists(FINITE, min_size=1, max_size=9))
+def test_that_of_episodes_is_the_same(episodes: list[float]) -> None:
+    """`rlrep.evaluate` stands a floor below and has its own."""
+    assert interquartile_mean(np.array(episodes)) == pytest.approx(value("IQM", [episodes]), abs=1e-6)
 
 
 @given(RAGGED, st.floats(0.01, 100), st.floats(-100, 100))
