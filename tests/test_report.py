@@ -213,6 +213,18 @@ def test_small_films_are_inside_the_page_and_large_ones_linked(tmp_path: Path, m
     assert ('src="../runs/a%20b/videos/final.mp4"' in page) is not inside
 
 
+def test_nothing_of_an_earlier_report_stays(tmp_path: Path) -> None:
+    for task, preset in (("cheetah-run", "a"), ("finger-spin", "b")):
+        write_run(tmp_path / "runs" / preset, task, BASE, 0, SMALL)
+        edit(tmp_path / "runs" / preset, lambda tree: tree["choices"].update(preset=tree["env"]["domain"]))
+    words = [f"out={tmp_path / 'out'}", "resamples=20"]
+    assert main([str(tmp_path / "runs"), *words]) == 0
+    (tmp_path / "out" / "figures" / "02-mine.png").write_text("a user's own")
+    assert (tmp_path / "out" / "figures" / "02-tasks.pdf").exists()
+    assert main([str(tmp_path / "runs" / "a"), *words]) == 0
+    assert [path.name for path in (tmp_path / "out").rglob("*2*")] == ["02-mine.png"]
+
+
 def test_the_same_command_writes_the_same_page(tmp_path: Path) -> None:
     grid(tmp_path / "runs")
     pages = []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .analysis import Line
 from .arms import Arm
 from .comparison import SCALES
+from .files import clear
 from .results import Results, arm_names
 from .statistics import Band, Estimate
 
@@ -34,6 +35,7 @@ _SETTINGS: Any = {
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
 }
+_NAMES = ("curves", "tasks", "aggregates", "profiles", "improvement", "adaptation")
 _COLUMNS = 4
 _MOST_TASKS = 40
 
@@ -42,7 +44,7 @@ def write_figures(folder: Path, results: Sequence[Results]) -> None:
     """Write every figure of every comparison as `NN-NAME.png` and `.pdf`, NN the comparison's number."""
     import matplotlib
 
-    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder, rf"\d\d+-({'|'.join(_NAMES)})\.(png|pdf)")
     names = arm_names(results)
     with matplotlib.rc_context(_SETTINGS):
         for number, found in enumerate(results, start=1):

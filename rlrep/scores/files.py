@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +139,14 @@ def _object(line: bytes) -> dict[str, Any]:
     except (RecursionError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def clear(folder: Path, names: str) -> None:
+    """Make a folder if there is none, and remove what an earlier report left: files whose names match `names`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in list(folder.iterdir()):
+        if re.fullmatch(names, path.name) and not path.is_dir():
+            path.unlink()
 
 
 def flatten(tree: Mapping[Any, Any]) -> dict[str, str]:

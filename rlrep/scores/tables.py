@@ -8,6 +8,7 @@ from pathlib import Path
 from .analysis import endings
 from .arms import Arm, Task
 from .comparison import SCALES, raw, score
+from .files import clear
 from .results import Results
 from .statistics import Estimate
 
@@ -22,7 +23,7 @@ _FORMULA = ("=", "+", "-", "@")
 
 def write_tables(folder: Path, results: Sequence[Results]) -> None:
     """Write aggregates, tasks, pairs, runs and evaluations as CSV, and the first two of each comparison as LaTeX."""
-    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder, r"(aggregates|tasks)-\d+\.tex")
     for name, rows in (
         ("aggregates", aggregate_rows),
         ("tasks", task_rows),

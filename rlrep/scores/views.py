@@ -135,7 +135,9 @@ def _task_chart(canvas: Canvas, results: Results, task: Task, index: Mapping[Arm
 def _versus(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> View:
     unit = SCALES[results.made.scale]
     found = {arm: (results.thresholds, band) for arm, band in results.profiles.items()}
-    profile = charts.bands("Performance profile, final scores", f"{unit} τ", "share of runs above τ", found, index, steps=False)
+    profile = charts.bands(
+        "Performance profile, final scores", f"{unit} τ", "share of runs above τ", found, index, steps=False
+    )
     more = [name for name in results.aggregates["final"] if name != "IQM"]
     return {
         "charts": [canvas.place({**profile, "range": [0, 1.02]}), canvas.place(charts.improvement(results, index))],
