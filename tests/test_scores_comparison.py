@@ -72,6 +72,8 @@ def test_names_are_never_the_same() -> None:
     assert len(set(found.values())) == 4
     assert found[arms[2]] == "curl + a"
     assert label([Arm("sac", "a", "curl"), Arm("pearl", "a", "curl")])[Arm("pearl", "a", "curl")] == "pearl: curl"
+    others = label([Arm("sac", "a", "curl"), Arm("sac", "none", "curl"), Arm("pearl", "none", "curl")])
+    assert list(others.values()) == ["sac: curl", "sac: curl, not augmented", "pearl: curl"]
 
 
 def test_an_arm_has_one_name_in_all_comparisons(tmp_path: Path) -> None:

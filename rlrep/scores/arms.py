@@ -153,8 +153,10 @@ def order(arms: Iterable[Arm]) -> list[Arm]:
 def label(arms: Sequence[Arm]) -> dict[Arm, str]:
     """Return a short name of each arm that says how it differs from the others, no two the same."""
     several_agents = len({arm.agent for arm in arms}) > 1
-    augments = {arm.augment for arm in arms if arm.augmented}
-    names = {arm: _short(arm, augments, several_agents) for arm in arms}
+    augments: dict[str, set[str]] = defaultdict(set)
+    for arm in arms:
+        augments[arm.agent] |= {arm.augment} if arm.augmented else set()
+    names = {arm: _short(arm, augments[arm.agent], several_agents) for arm in arms}
     for arm, name in names.items():
         if list(names.values()).count(name) > 1:
             names[arm] = f"{name} [{arm.agent}-{arm.augment}-{arm.aux}]"
