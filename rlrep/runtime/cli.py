@@ -64,7 +64,7 @@ def run_main(body: Callable[[], int]) -> int:
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
-        return _complain("interrupted: what came after the last checkpoint is lost", 130)
+        return _complain("interrupted; the same command goes on from what is saved", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
