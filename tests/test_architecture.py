@@ -22,6 +22,7 @@ FLOORS = {
     "rlrep.nn": 0,
     "rlrep.configs": 0,
     "rlrep.version": 0,
+    "rlrep.settings": 0,
     "rlrep.replay": 1,
     "rlrep.aux": 2,
     "rlrep.ssl": 2,
@@ -31,7 +32,7 @@ FLOORS = {
     "rlrep.scores": 5,  # reads what runs have written
     "rlrep": 6,  # entry points, and what `import rlrep` offers
 }
-SHARED = ("rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl")
+SHARED = ("rlrep.settings", "rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl")
 BANNED_IN = {
     "rlrep.envs": {"torch": "worker processes must start fast and small"},
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},

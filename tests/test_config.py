@@ -13,12 +13,12 @@ from gymnasium import spaces
 
 import rlrep
 from rlrep.runtime import registry
-from rlrep.runtime.coerce import build, coerce
 from rlrep.runtime.compile_rule import choose_compile
 from rlrep.runtime.compose import compose_run
 from rlrep.runtime.config import TrainConfig, make_config, plan_length, updates_by
 from rlrep.runtime.errors import ConfigError, UserError
 from rlrep.runtime.overrides import expand
+from rlrep.settings import build, coerce
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rlrep.envs.meta_mujoco import AntDir, AntGoal, CheetahDir, CheetahVel, Huma
 from rlrep.envs.rand_params import HopperRandParams, WalkerRandParams
 from rlrep.envs.tasks import Task, TaskSet
 from rlrep.runtime import registry
-from rlrep.runtime.coerce import coerce
+from rlrep.settings import coerce
 
 from .meta_families import FAMILIES, each
 

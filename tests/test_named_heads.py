@@ -1,5 +1,7 @@
 """Heads and views by name, below the command line, are those of the command line."""
 
+from typing import Any
+
 import pytest
 
 from rlrep.aux import InstanceContrast, named
@@ -39,5 +41,31 @@ def test_options_and_configs() -> None:
     assert named.named_heads(["none"], (3,)) == named.named_heads((), (3,)) == {}
     with pytest.raises(ValueError, match=r"aux\.curl: views must be 2"):
         named.named_heads({"curl": {"views": 5}}, SHAPES["pixels"])
-    with pytest.raises(ValueError, match=r"aux\.curl\.queue_size=0\.5: expected int"):
-        named.named_heads({"curl": {"queue_size": 0.5}}, SHAPES["pixels"])
+
+
+@pytest.mark.parametrize(
+    ("heads", "line"),
+    [
+        ({"curl": {"queue_size": 0.5}}, "aux.curl.queue_size=0.5: expected a whole number"),
+        ({"curl": {"weight": True}}, "aux.curl.weight=true: expected a number"),
+        ({"curl": {"objective": "bilinaer"}}, "aux.curl.objective=bilinaer is not a choice: did you mean bilinear?"),
+        ({"return_contrast": {"mode": "bins"}}, "aux.return_contrast.mode=bins is not a choice"),
+        ({"curl": {"temperature": "hot"}}, "aux.curl.temperature=hot: expected a number"),
+        ({"curl": {"view": 3}}, "aux.curl.view=3: expected a group of options"),
+        ({"curl": {"view": "zoom"}}, "aux.curl.view=zoom is not known"),
+        ({"curl": InstanceContrast}, "aux.curl: expected options or a head's config"),
+        ([InstanceContrast()], "expected names of heads, or options or configs by name"),
+        (3, "aux=3: expected names of heads"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(heads: Any, line: str) -> None:
+    with pytest.raises(ValueError) as error:
+        named.named_heads(heads, SHAPES["pixels"])
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_head_takes_views_as_objects_and_follows_the_agents() -> None:
+    given = named.named_heads({"curl": {"view": RandomShift(size=60, pad=2)}}, SHAPES["pixels"])
+    assert given["curl"].view == RandomShift(size=60, pad=2)
+    own, following = (named.named_heads("curl", SHAPES["pixels"], view)["curl"] for view in (None, RandomShift(60)))
+    assert own.view == RandomShift(size=60) and following.view is None

@@ -4,40 +4,43 @@
 it. Here are a file's values, the bases that it names, and what `${...}` can refer to in it: the size of the frames.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast
 
 import yaml
 
+from rlrep.settings import TARGET, ConfigError, accepts, build, find_target, hint, plain
 from rlrep.views import View
 
 from .base import AuxConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GROUP = "rlrep.aux"
-TARGET = "_target_"
-KINDS: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
 
 Heads = str | Sequence[str] | Mapping[str, Any]
 """Names; or by name: options of the named head (`{"curl": {"weight": 0.5}}`), or a head's config itself."""
 
 
-def named_heads(heads: Heads, obs_shape: tuple[int, ...]) -> dict[str, AuxConfig]:
+def named_heads(heads: Heads, obs_shape: tuple[int, ...], augment: View | None = None) -> dict[str, AuxConfig]:
     """Return head configs by name, in alphabetical order.
 
-    obs_shape: of what the encoder reads, `(C, H, W)` or `(D,)`, on which views depend. Raises ValueError on names and
-    options that are not known (with the nearest ones), and on values of the wrong kind.
+    obs_shape: of what the encoder reads, `(C, H, W)` or `(D,)`, on which views depend. augment: the agent's, which a
+    head's `view=auto` follows. Raises ValueError on names and options that are not known (with the nearest ones), and
+    on values of the wrong kind.
     """
     if isinstance(heads, str):
         heads = [heads]
+    if not isinstance(heads, (Mapping, Sequence)) or not all(isinstance(name, str) for name in heads):
+        raise ValueError(f"aux={heads!r}: expected names of heads, or options or configs by name")
     given = heads if isinstance(heads, Mapping) else {name: {} for name in heads if name != "none"}
-    return {name: _head(name, value, obs_shape) for name, value in sorted(given.items())}
+    try:
+        return {name: _head(name, value, obs_shape, augment) for name, value in sorted(given.items())}
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
 def named_view(name: str, obs_shape: tuple[int, ...], place: str = "view") -> View:
@@ -45,22 +48,27 @@ def named_view(name: str, obs_shape: tuple[int, ...], place: str = "view") -> Vi
 
     Raises ValueError, naming `place` and the nearest names, if there is none.
     """
+    try:
+        node = _view_node(name, obs_shape, place)
+        cls = find_target(node.pop(TARGET), place)
+        return cast(View, build(cls, node, place))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _view_node(name: str, obs_shape: tuple[int, ...], place: str) -> dict[str, Any]:
     pixels = len(obs_shape) == 3
     if name == "auto":
         name = "random_shift" if pixels else "amplitude_scale"
     if name == "none" and not pixels:
         name = "none_state"
-    known = sorted(
-        path.stem for path in (CONFIGS / "augment").glob("*.yaml") if path.stem not in ("auto", "none_state")
-    )
-    if name not in {*known, "none_state"}:
-        raise ValueError(f"{place}={name} is not known{_hint(name, known)}")
+    known = {path.stem for path in (CONFIGS / "augment").glob("*.yaml")} - {"auto"}
+    if name not in known:
+        raise ConfigError(f"{place}={name} is not known{hint(name, known - {'none_state'})}")
     node = _read("augment", name)
-    if pixels:
-        node = _sized(node, obs_shape[-1])
-    elif "${" in str(node):
-        raise ValueError(f"{place}={name} is for frames, observations are {obs_shape}")
-    return cast(View, _build(node, obs_shape, place))
+    if not pixels and "${" in str(node):
+        raise ConfigError(f"{place}={name} is for frames, observations are {obs_shape}")
+    return cast(dict[str, Any], _sized(node, obs_shape[-1]))
 
 
 def head_names() -> list[str]:
@@ -68,16 +76,21 @@ def head_names() -> list[str]:
     return sorted({path.stem for path in (CONFIGS / "aux").glob("*.yaml")} - {"none"} | set(_registered()))
 
 
-def _head(name: str, given: Any, obs_shape: tuple[int, ...]) -> AuxConfig:
+def _head(name: str, given: Any, obs_shape: tuple[int, ...], augment: View | None) -> AuxConfig:
     if not isinstance(given, Mapping):
-        if not (is_dataclass(given) and hasattr(given, "weight")):
-            raise ValueError(f"aux.{name}: expected options or a head's config, got {given!r}")
+        if isinstance(given, type) or not (is_dataclass(given) and hasattr(given, "weight")):
+            raise ConfigError(f"aux.{name}: expected options or a head's config, got {given!r}")
         return cast(AuxConfig, given)
     if name not in head_names():
-        raise ValueError(f"aux={name} is not known{_hint(name, head_names())}")
-    file = (CONFIGS / "aux" / f"{name}.yaml").is_file()
+        raise ConfigError(f"aux={name} is not known{hint(name, head_names())}")
+    file, place = (CONFIGS / "aux" / f"{name}.yaml").is_file(), f"aux.{name}"
     node = _read("aux", name) if file else {TARGET: _registered()[name].value.replace(":", ".")}
-    return cast(AuxConfig, _build({**node, **given}, obs_shape, f"aux.{name}"))
+    node |= {key: plain(value) for key, value in given.items()}
+    cls = find_target(str(node.pop(TARGET)), place)
+    for key in [key for key, value in node.items() if isinstance(value, str) and accepts(cls, key, View)]:
+        follows = node[key] == "auto" and augment is not None  # where a head names no view, the agent's is its own
+        node[key] = None if follows else _view_node(node[key], obs_shape, f"{place}.{key}")
+    return cast(AuxConfig, build(cls, node, place))
 
 
 @lru_cache
@@ -98,47 +111,3 @@ def _sized(value: Any, size: int) -> Any:
     if isinstance(value, dict):
         return {key: _sized(inner, size) for key, inner in value.items()}
     return size if isinstance(value, str) and value.startswith("${") else value
-
-
-def _build(node: Mapping[str, Any], obs_shape: tuple[int, ...], place: str, cls: Any = None) -> Any:
-    """Build a config dataclass, that of `_target_` or `cls`, from a node."""
-    cls = _target(node, place) if cls is None else cls
-    hints, known = get_type_hints(cls), {field.name for field in fields(cls) if field.init}
-    for key in node:
-        if key not in known | {TARGET}:
-            raise ValueError(f"unknown option {place}.{key}{_hint(key, known)}")
-    values = {key: _fit(value, hints[key], obs_shape, f"{place}.{key}") for key, value in node.items() if key != TARGET}
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-
-
-def _target(node: Mapping[str, Any], place: str) -> type[Any]:
-    module, _, name = str(node[TARGET]).rpartition(".")
-    try:
-        return cast(type[Any], getattr(import_module(module), name))
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{place}: cannot load {node[TARGET]} ({error})") from error
-
-
-def _fit(value: Any, kind: Any, obs_shape: tuple[int, ...], place: str) -> Any:
-    """Return a plain value as what the field of type `kind` holds."""
-    options = get_args(kind) or (kind,)
-    if isinstance(value, str) and View in options:
-        return named_view(value, obs_shape, place)
-    if isinstance(value, list):
-        return tuple(value)
-    part = next((option for option in options if is_dataclass(option)), None)
-    if isinstance(value, Mapping):
-        return _build(value, obs_shape, place, None if TARGET in value else part)
-    wanted = KINDS.get(kind)
-    if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool)):
-        raise ValueError(f"{place}={value!r}: expected {kind.__name__}")
-    return float(value) if kind is float else value
-
-
-def _hint(name: str, valid: Iterable[str]) -> str:
-    options = sorted(valid)
-    close = get_close_matches(name, options, n=1, cutoff=0.5)
-    return f": {f'did you mean {close[0]}? ' if close else ''}valid: {', '.join(options)}"

@@ -10,8 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from rlrep.settings import TARGET, coerce, find_target, with_defaults
+
 from . import registry
-from .coerce import TARGET, coerce, find_target, with_defaults
 from .config import RunConfig, make_config
 from .errors import ConfigError, one_line
 from .folder import default_out

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from .coerce import build
+from rlrep.settings import build
+
 from .launchers import LauncherConfig
 from .protocols import AgentConfig, EnvConfig
 

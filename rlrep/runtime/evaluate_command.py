@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.settings import build
+
 from .cli import Arguments, read_arguments, run_main
-from .coerce import build
 from .config import Device
 from .errors import ConfigError, UserError
 

@@ -14,10 +14,10 @@ from gymnasium import spaces
 from omegaconf import OmegaConf
 
 from rlrep.envs.vector import make_vector
+from rlrep.settings import TARGET, coerce, find_target, with_defaults
 from rlrep.views import View
 
 from . import registry
-from .coerce import TARGET, coerce, find_target, with_defaults
 from .config import RunConfig
 from .errors import ConfigError, UserError, hint, one_line
 from .options import auto_view, expand_views

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlrep.settings import TARGET, accepts, find_target, with_defaults
 from rlrep.views.base import View
 
 from . import registry
-from .coerce import TARGET, accepts, find_target, with_defaults
 from .errors import ConfigError, hint
 from .overrides import CommandLine
 

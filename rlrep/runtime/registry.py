@@ -14,7 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .coerce import TARGET
+from rlrep.settings import TARGET
+
 from .errors import ConfigError, hint
 
 ROOT = Path(__file__).parent.parent / "configs"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rlrep.runtime.cli import Arguments, read_arguments, run_main
-from rlrep.runtime.coerce import build
 from rlrep.runtime.errors import ConfigError, UserError
+from rlrep.settings import build
 
 if TYPE_CHECKING:
     from .comparison import Comparison

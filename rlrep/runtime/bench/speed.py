@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rlrep.settings import build
+
 from ..cli import read_arguments, run_main
-from ..coerce import build
 from ..errors import UserError
 from ..overrides import parse
 

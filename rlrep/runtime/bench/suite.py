@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlrep.settings import build
+
 from .. import registry
-from ..coerce import build
 from ..compose import merge
 from ..errors import ConfigError, hint
 from ..overrides import TRAIN, expand_word, key_of

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlrep.settings import TARGET, build, find_target, with_defaults
+
 from .. import registry
-from ..coerce import TARGET, build, find_target, with_defaults
 from ..compose import compose_tree, merge, resolve, search_path
 from ..folder import default_pretrain_out
 from ..options import apply_settings, expand_views, view_node

@@ -10,6 +10,7 @@ import torch
 
 import rlrep.nn
 from rlrep.nn import Encoder, EncoderConfig, load_encoder, read_encoder
+from rlrep.settings import TARGET, build
 from rlrep.ssl.data import DataConfig
 from rlrep.ssl.evaluation import (
     ProbeConfig,
@@ -22,7 +23,6 @@ from rlrep.ssl.evaluation import (
 )
 
 from ..cli import Arguments, read_arguments, run_main
-from ..coerce import TARGET, build
 from ..compose import compose_tree, resolve, search_path
 from ..config import Device
 from ..errors import ConfigError, UserError, one_line

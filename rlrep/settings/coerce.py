@@ -66,7 +66,7 @@ def find_target(target: str, path: str) -> type[Any]:
 def with_defaults(node: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return a `_target_` node with the dataclass's own defaults filled in, so that every option has a name."""
     cls = find_target(str(node[TARGET]), path)
-    filled = {f.name: _plain(_default(f)) for f in fields(cls) if f.init and _has_default(f)}
+    filled = {f.name: plain(_default(f)) for f in fields(cls) if f.init and _has_default(f)}
     return {TARGET: node[TARGET], **filled, **node}
 
 
@@ -88,14 +88,15 @@ def _default(field: "Field[Any]") -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a dataclass, and what it is made of, as the nodes and lists that `coerce` makes it from."""
     if is_dataclass(value) and not isinstance(value, type):
         target = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {TARGET: target, **{f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.init}}
+        return {TARGET: target, **{f.name: plain(getattr(value, f.name)) for f in fields(value) if f.init}}
     if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     return value
 
 

@@ -1,0 +1,18 @@
+"""From plain values to frozen dataclasses, and the errors of users who gave others."""
+
+from .coerce import TARGET, accepts, build, coerce, find_target, plain, with_defaults
+from .errors import ConfigError, UserError, hint, one_line
+
+__all__ = [
+    "TARGET",
+    "ConfigError",
+    "UserError",
+    "accepts",
+    "build",
+    "coerce",
+    "find_target",
+    "hint",
+    "one_line",
+    "plain",
+    "with_defaults",
+]

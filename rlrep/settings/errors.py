@@ -1,0 +1,29 @@
+"""Errors whose one line is all a user needs."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user can put right: printed as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """A command line or config that cannot be run."""
+
+    exit_code = 2
+
+
+def hint(name: str, valid: Iterable[str]) -> str:
+    """Return `: did you mean X? Valid: …` for a name that is not among `valid`."""
+    options = sorted(valid)
+    close = get_close_matches(name, options, n=1, cutoff=0.5)
+    guess = f"did you mean {close[0]}? " if close else ""
+    return f": {guess}valid: {', '.join(options) or 'none'}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message squeezed into one line."""
+    return " ".join(str(error).split()) or type(error).__name__
