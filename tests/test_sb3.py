@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN, SAC, TD3, HerReplayBuffer
-from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3 import DDPG, DQN, SAC, TD3, HerReplayBuffer
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 from torch import Tensor, nn
 
 from rlrep.agents.sb3 import AuxDQN, AuxMixin, AuxSAC, MLPExtractor
@@ -37,12 +38,18 @@ def discrete(**more: Any) -> dict[str, Any]:
     return small(train_freq=1, target_update_interval=7, **more)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:FlattenExtractor has no parameters:UserWarning")  # one test asserts it
+
 HEADS = ["curl", "return_contrast", "self_prediction"]
 SILENT = {name: {"weight": 0.0} for name in HEADS}
 
 
 class AuxTD3(AuxMixin, TD3):
     """What CONTRIBUTING's readers would write."""
+
+
+class AuxDDPG(AuxMixin, DDPG):
+    """The same."""
 
 
 def chase(count: int = 1) -> DummyVecEnv:
@@ -191,6 +198,67 @@ def test_a_loss_that_is_not_finite_stops_in_one_line() -> None:
 # SB3's own ways
 
 
+PAIR = ["curl", "return_contrast"]
+TINY_CNN = {"features_extractor_class": NatureCNN, "features_extractor_kwargs": {"features_dim": 8}}
+WAYS: dict[str, Callable[[], Any]] = {
+    "state dependent exploration": lambda: AuxSAC("MlpPolicy", chase(), aux=PAIR, use_sde=True, **small()),
+    "as many updates as steps": lambda: AuxSAC(
+        "MlpPolicy", chase(3), aux=PAIR, train_freq=4, gradient_steps=-1, **small()
+    ),
+    "updates after episodes": lambda: AuxSAC(
+        "MlpPolicy", chase(), aux=PAIR, train_freq=(1, "episode"), gradient_steps=-1, **small()
+    ),
+    "no time limits": lambda: AuxSAC(
+        "MlpPolicy", chase(), aux=PAIR, replay_buffer_kwargs={"handle_timeout_termination": False}, **small()
+    ),
+    "stacked frames": lambda: AuxSAC(
+        "CnnPolicy",
+        VecFrameStack(DummyVecEnv([lambda: ToyPixels(size=40).make(0)] * 2), n_stack=2),
+        aux=PAIR,
+        **small(policy_kwargs=TINY_CNN),
+    ),
+    "environments in processes": lambda: AuxSAC(
+        "MlpPolicy", SubprocVecEnv([partial(ToyState().make, 0)] * 2, start_method="fork"), aux=PAIR, **small()
+    ),
+    "names of both": lambda: AuxSAC("MlpPolicy", "Pendulum-v1", aux="curl", **small(device=torch.device("cpu"))),
+    "DDPG": lambda: AuxDDPG("MlpPolicy", chase(), aux=PAIR, **small()),
+    "TD3 with one extractor": lambda: AuxTD3(
+        "MlpPolicy", chase(), aux=PAIR, **small(policy_kwargs={"share_features_extractor": True})
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_heads_learn_in_every_way_that_sb3_has(way: str) -> None:
+    model = WAYS[way]()
+    before = [p.detach().clone() for p in model.aux_modules.heads.parameters() if p.requires_grad]
+    model.learn(45)
+    model.env.close()
+    after = [p for p in model.aux_modules.heads.parameters() if p.requires_grad]
+    assert model._n_updates > 0 and not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("name", ["QRDQN", "TQC", "CrossQ"])
+def test_sb3_contribs_algorithms_have_heads_too(name: str) -> None:
+    algorithm = getattr(pytest.importorskip("sb3_contrib"), name)
+    ours = type(f"Aux{name}", (AuxMixin, algorithm), {})
+    env, options = (cartpole(2), {"train_freq": 1}) if name == "QRDQN" else (chase(2), {})
+    reference = algorithm("MlpPolicy", env, **small(**options)).learn(50)
+    assert not differ(ours("MlpPolicy", env, aux=SILENT, **small(**options)).learn(50), reference)
+    assert differ(ours("MlpPolicy", env, aux=HEADS, **small(**options)).learn(50), reference)
+
+
+def test_without_a_seed_global_streams_are_as_sb3_leaves_them() -> None:
+    def drawn(algorithm: Any, **aux: Any) -> list[float]:
+        torch.manual_seed(7)
+        model = algorithm("MlpPolicy", chase(), **aux, **small(seed=None))
+        heads = [float(p.detach().sum()) for p in model.aux_modules.parameters()] if aux else []
+        return [float(torch.rand(())), *heads]
+
+    assert drawn(AuxSAC, aux=["curl"]) == (again := drawn(AuxSAC, aux=["curl"])) and len(again) > 1
+    assert drawn(SAC) == again[:1]
+
+
 def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path) -> None:
     model = AuxSAC("MlpPolicy", chase(2), aux=HEADS, **small()).learn(40)
     model.save(tmp_path / "model")
@@ -210,6 +278,25 @@ def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path) -> None:
     assert np.array_equal(policy.predict(obs, deterministic=True)[0].shape, (1,))
 
 
+def test_checkpoints_go_on_with_their_buffer(tmp_path: Path) -> None:
+    saving = CheckpointCallback(20, str(tmp_path), save_replay_buffer=True)
+    AuxSAC("MlpPolicy", chase(), aux=PAIR, **small()).learn(45, callback=saving)
+    loaded = AuxSAC.load(tmp_path / "rl_model_40_steps", env=chase())
+    loaded.load_replay_buffer(tmp_path / "rl_model_replay_buffer_40_steps")
+    assert loaded.learn(10, reset_num_timesteps=False).num_timesteps == 50
+    more = AuxSAC.load(tmp_path / "rl_model_40_steps", env=chase(3)).learn(30)  # another number of environments
+    assert more.replay_buffer.n_envs == 3
+    more.set_parameters(tmp_path / "rl_model_40_steps")
+    assert_same(more, AuxSAC.load(tmp_path / "rl_model_40_steps", env=chase()))
+
+
+def test_an_agent_of_sb3s_gets_heads(tmp_path: Path) -> None:
+    trained = SAC("MlpPolicy", chase(), **small()).learn(30)
+    model = AuxSAC("MlpPolicy", chase(), aux=PAIR, **small(seed=8))
+    model.set_parameters({"policy": trained.get_parameters()["policy"]}, exact_match=False)
+    assert not differ(model, trained) and differ(model.learn(40), trained)
+
+
 def test_a_seed_determines_it() -> None:
     first, second = (AuxDQN("MlpPolicy", cartpole(), aux=HEADS, **discrete()).learn(35) for _ in range(2))
     assert_same(first, second)
@@ -220,7 +307,11 @@ def test_a_seed_determines_it() -> None:
 def test_callbacks_and_logger_see_it(tmp_path: Path) -> None:
     model = AuxSAC("MlpPolicy", chase(2), aux=["return_contrast"], **small())
     model.set_logger(configure(str(tmp_path), ["csv", "stdout", "log"]))
-    model.learn(60, callback=EvalCallback(chase(), n_eval_episodes=1, eval_freq=20, verbose=0), log_interval=1)
+    model.learn(
+        60,
+        callback=EvalCallback(Monitor(ToyState().make(0)), n_eval_episodes=1, eval_freq=20, verbose=0),
+        log_interval=1,
+    )
     header = (tmp_path / "progress.csv").read_text().splitlines()[0]
     assert {"aux/return_contrast/loss", "aux/return_contrast/positive_similarity", "eval/mean_reward"} <= set(
         header.split(",")
@@ -273,6 +364,40 @@ def test_episodes_that_learn_cuts_off_are_not_joined() -> None:
     assert valid.sum(1).tolist() == [3, 2, 1]
 
 
+class Limited(gymnasium.Env[Any, Any]):
+    """Odd episodes end after 5 steps, even ones are cut off after 7. Observations say where: (episode, step)."""
+
+    observation_space = spaces.Box(0, 1e6, (2,))
+    action_space = spaces.Box(-1, 1, (1,))
+    episode = -1
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode, self.time = self.episode + 1, 0
+        return np.array([self.episode, 0], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        odd, obs = bool(self.episode % 2), np.array([self.episode, self.time], np.float32)
+        return obs, float(self.time == 3), odd and self.time >= 5, not odd and self.time >= 7, {}
+
+
+def test_time_limits_bootstrap_and_still_end_labels() -> None:
+    heads = {"return_contrast": {"mode": "reward_event"}, "self_prediction": {"steps": 4}}
+    model = AuxSAC("MlpPolicy", Limited(), aux=heads, **small(buffer_size=200, batch_size=64)).learn(100)
+    buffer: Any = model.replay_buffer
+    batch = model._joint._batch(buffer.last)
+    episode, time = batch.obs.long().T
+    length = torch.where(episode % 2 == 1, 5, 7)
+    assert torch.equal(batch.discount == 0, (episode % 2 == 1) & (time == 4)) and (time == 6).any()
+    pairs, later = batch.extra["return_contrast"].pairs, batch.extra["self_prediction"].later
+    assert pairs is not None and later is not None
+    assert torch.equal(pairs.obs[:, 0], batch.obs[:, 0]) and torch.equal(pairs.obs[:, 1] < 3, time < 3)
+    for steps, obs, valid in zip(range(1, 5), later.obs, later.valid, strict=True):
+        assert torch.equal(valid, (time + steps <= length) & (buffer.last.rows + steps <= buffer.pos))
+        assert torch.equal(obs[valid], torch.stack([episode, time + steps], 1)[valid].float())
+
+
 def test_normalised_observations_are_normalised_everywhere() -> None:
     env = VecNormalize(chase(2), norm_reward=False)
     model = AuxSAC("MlpPolicy", env, aux=["return_contrast"], **small()).learn(60)
@@ -301,12 +426,15 @@ class Goals(gymnasium.Env[Any, Any]):
         ),
         (
             lambda: AuxSAC("MlpPolicy", chase(), aux={"curl": {"weight": "much"}}),
-            "aux.curl.weight='much': expected float",
+            "aux.curl.weight=much: expected a number",
         ),
         (lambda: AuxSAC("MlpPolicy", chase(), aux={"curl": {"view": "random_shift"}}), "random_shift is for frames"),
         (lambda: AuxSAC("MlpPolicy", chase(), aux={"curl": 3}), "aux.curl: expected options or a head's config, got 3"),
         (lambda: AuxSAC("MlpPolicy", chase(), aux=["ccm"]), "aux.ccm tells tasks apart"),
         (lambda: AuxSAC("MlpPolicy", chase(), augment="zoom"), "augment=zoom is not known"),
+        (lambda: AuxSAC("MlpPolicy", chase(), augment=3), "augment=3: expected the name of an augmentation"),  # type: ignore[arg-type]
+        (lambda: AuxSAC("MlpPolicy", chase(), aux=3), "aux=3: expected names of heads"),  # type: ignore[arg-type]
+        (lambda: AuxSAC("MlpPolicy", chase(), aux_max_norm=0), "aux_max_norm=0: expected a number above 0"),
         (lambda: AuxSAC("MultiInputPolicy", Goals(), aux=["curl"]), "AuxSAC reads Box observations"),
         (
             lambda: AuxSAC("MlpPolicy", chase(), aux=["curl"], replay_buffer_class=HerReplayBuffer),
@@ -339,7 +467,38 @@ def test_an_extractor_without_parameters_is_replaced_and_that_is_said() -> None:
         AuxSAC("MlpPolicy", chase())  # nothing to say
 
 
-def test_a_buffer_of_another_kind_is_refused(tmp_path: Path) -> None:
+def filled(path: Path, env: Any, **options: Any) -> None:
+    AuxSAC("MlpPolicy", env, **options, **small()).learn(25).save_replay_buffer(path)
+
+
+def test_a_buffer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    model = AuxSAC("MlpPolicy", chase(), aux=["curl"], **small())
+    own = model.replay_buffer
     SAC("MlpPolicy", chase(), **small()).learn(10).save_replay_buffer(tmp_path / "plain")
     with pytest.raises(ValueError, match="a ReplayBuffer does not keep what aux= and augment= need"):
-        AuxSAC("MlpPolicy", chase(), aux=["curl"], **small()).load_replay_buffer(tmp_path / "plain")
+        model.load_replay_buffer(tmp_path / "plain")
+    filled(tmp_path / "other", chase(), aux=["return_contrast"])
+    with pytest.raises(ValueError, match=r"filled for aux=return_contrast, not for this aux=curl"):
+        model.load_replay_buffer(tmp_path / "other")
+    filled(tmp_path / "more", chase(2), aux=["curl"])
+    with pytest.raises(ValueError, match=r"of 2 environments and observations .* this has 1 and"):
+        model.load_replay_buffer(tmp_path / "more")
+    assert model.replay_buffer is own
+
+
+def test_a_buffer_of_heads_serves_without_them(tmp_path: Path) -> None:
+    filled(tmp_path / "buffer", chase(), aux=["curl"], augment="amplitude_scale")
+    for algorithm in (SAC, AuxSAC):
+        model = algorithm("MlpPolicy", chase(), **small())
+        model.load_replay_buffer(tmp_path / "buffer")
+        assert model.learn(30)._n_updates == 10
+
+
+def test_parameters_of_other_heads_are_refused_in_one_line(tmp_path: Path) -> None:
+    AuxSAC("MlpPolicy", chase(), aux=PAIR, **small()).save(tmp_path / "pair")
+    SAC("MlpPolicy", chase(), **small()).save(tmp_path / "plain")
+    for name, had in (("pair", "with heads curl,return_contrast"), ("plain", "without heads")):
+        with pytest.raises(RuntimeError, match=f"parameters {had} do not fit AuxSAC with heads curl") as error:
+            AuxSAC.load(tmp_path / name, env=chase(), aux=["curl"])
+        assert "\n" not in str(error.value)
+    assert AuxSAC.load(tmp_path / "plain", env=chase()).learn(10).num_timesteps == 10

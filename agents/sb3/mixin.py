@@ -8,15 +8,18 @@ Policies, callbacks, logger, save and load, vectorised environments: all SB3's o
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import TensorDict
 
 from rlrep.aux import AuxConfig
 from rlrep.aux.named import Heads, named_heads, named_view
@@ -45,6 +48,9 @@ class AuxMixin(OffPolicyAlgorithm):
     features extractor without parameters (`MlpPolicy`'s) is replaced by a small MLP, and a warning says so.
     Raises ValueError on unknown names and options, on heads that do not fit, on observations that are no Box, on a
     replay buffer of another kind, and on `optimize_memory_usage`, which keeps no next observations.
+
+    An agent that SB3 trained gets heads by its policy: `model.set_parameters({"policy": trained.get_parameters()
+    ["policy"]}, exact_match=False)`.
     """
 
     default_encoder_tau = 0.05  # CURL on DM Control (Laskin et al. 2020, Table 3)
@@ -61,6 +67,8 @@ class AuxMixin(OffPolicyAlgorithm):
         self.aux, self.augment = aux, augment
         self.encoder_tau = self.default_encoder_tau if encoder_tau is None else encoder_tau
         self.aux_max_norm = aux_max_norm
+        if not (aux_max_norm is None or (isinstance(aux_max_norm, (int, float)) and aux_max_norm > 0)):
+            raise ValueError(f"aux_max_norm={aux_max_norm!r}: expected a number above 0, or None for no clipping")
         super().__init__(*args, **kwargs)
 
     def aux_network(self) -> BaseModel:
@@ -94,11 +102,44 @@ class AuxMixin(OffPolicyAlgorithm):
                 f"update {self._n_updates}: {', '.join(bad)} not finite: try a lower learning_rate"
             )
 
+    def set_parameters(
+        self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
+        """Take parameters, as SB3 does. Raises RuntimeError in one line on those of other heads."""
+        params = load_path_or_dict
+        if not isinstance(params, dict):
+            _, params, _ = load_from_zip_file(params, device=device, load_data=False)
+        saved, own = (set(each.get("aux_modules", ())) for each in (params, self.get_parameters()))
+        if exact_match and saved != own:  # a ValueError would be taken for an old file by SB3's load()
+            raise RuntimeError(
+                f"parameters {_headed(saved)} do not fit {type(self).__name__} {_headed(own)}: load with the same aux, "
+                "or take the policy alone, set_parameters({'policy': ...}, exact_match=False)"
+            )
+        super().set_parameters(params, exact_match, device)
+
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        """Load a buffer saved by an algorithm with the same heads. Raises ValueError on one of another kind."""
+        """Load a buffer saved by an algorithm with the same heads and as many environments.
+
+        Raises ValueError on one of another kind; the buffer is then the one before.
+        """
+        before = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         if self._configs or self.augment is not None:
-            self._buffer().attend(self._needs, self._draws, view=self._view)
+            try:
+                self._take_up()
+            except ValueError:
+                self.replay_buffer = before
+                raise
+
+    def _take_up(self) -> None:
+        """Go on with the buffer that was loaded."""
+        buffer = self._buffer()
+        if (buffer.n_envs, buffer.obs_shape) != (self.n_envs, self.observation_space.shape):
+            raise ValueError(
+                f"the replay buffer is of {buffer.n_envs} environments and observations {buffer.obs_shape}, this has "
+                f"{self.n_envs} and {self.observation_space.shape}"
+            )
+        buffer.attend(self._needs, self._draws, view=self._view)
 
     # How it comes in
 
@@ -120,18 +161,23 @@ class AuxMixin(OffPolicyAlgorithm):
             raise ValueError(f"{type(self).__name__} reads Box observations, this environment has {space}")
         if self.optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True keeps no next observations, which heads read: leave it out")
-        self.aux = named_heads(self.aux, space.shape)
         if isinstance(self.augment, str):
-            self.augment = named_view(self.augment, space.shape, "augment")
+            none = self.augment == "none"
+            self.augment = None if none else named_view(self.augment, space.shape, "augment")
+        if not (self.augment is None or callable(self.augment)):
+            raise ValueError(f"augment={self.augment!r}: expected the name of an augmentation, or a View")
+        self.aux = named_heads(self.aux, space.shape, self.augment)
         if self.aux:
             self._give_parameters()
         self._choose_buffer()
 
     def _choose_buffer(self) -> None:
-        if self.replay_buffer_class is None and self.n_steps > 1:
-            self.replay_buffer_class = AuxNStepReplayBuffer
-            self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
-        self.replay_buffer_class = self.replay_buffer_class or AuxReplayBuffer
+        """Take SB3's own choice of a buffer (in a file of SB3's it has been made) with what heads need."""
+        if self.replay_buffer_class in (None, ReplayBuffer, NStepReplayBuffer):
+            several = self.n_steps > 1 or self.replay_buffer_class is NStepReplayBuffer
+            if several and self.replay_buffer_class is None:
+                self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+            self.replay_buffer_class = AuxNStepReplayBuffer if several else AuxReplayBuffer
         if not issubclass(self.replay_buffer_class, AuxBuffer):
             name = self.replay_buffer_class.__name__
             raise ValueError(f"replay_buffer_class={name} does not keep what aux= and augment= need: leave it out")
@@ -151,7 +197,7 @@ class AuxMixin(OffPolicyAlgorithm):
     def _attach(self) -> None:
         """Let the buffer know what is needed, and the heads' gradients into the optimiser."""
         self._draws = Draws.on(self.device)
-        self._draws.seed(torch.seed() if self.seed is None else self.seed)
+        self._draws.seed(torch.initial_seed() if self.seed is None else self.seed)
         if self._view is not None:
             self._buffer().check_view("augment", self._view, self.observation_space.shape)
         if self._configs:
@@ -219,6 +265,12 @@ class AuxDQN(AuxMixin, DQN):
     """SB3's DQN with auxiliary heads, see `AuxMixin`."""
 
     default_encoder_tau = 0.001  # CURL's Rainbow (Laskin et al. 2020, Table 4)
+
+
+def _headed(names: Iterable[str]) -> str:
+    """Say which heads the parameters `names` are of."""
+    heads = sorted({name.split(".")[1] for name in names if name.startswith("heads.")})
+    return f"with heads {','.join(heads)}" if heads else "without heads"
 
 
 def flat_actions(space: spaces.Space[Any]) -> spaces.Space[Any]:

@@ -1,7 +1,7 @@
 """Stable-Baselines3's replay buffers, which also keep what they sampled and look up what heads ask for beside it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,16 @@ class AuxBuffer(ReplayBuffer):
     _view: View | None = None
 
     def attend(self, needs: Mapping[str, Needs], draws: Draws, *, view: View | None = None) -> None:
-        """Look out for what heads need. view: of the sampled observations, None = as they are."""
+        """Look out for what heads need. view: of the sampled observations, None = as they are.
+
+        Raises ValueError on a buffer that has been filled for other heads.
+        """
+        if self._extras is not None and _unviewed(needs) != _unviewed(self._needs):
+            kept, wanted = (",".join(each) or "none" for each in (self._needs, needs))
+            raise ValueError(
+                f"the replay buffer was filled for aux={kept}, not for this aux={wanted}: labels that were not kept "
+                "cannot be made up for"
+            )
         self._draws, self._view = draws, view
         if self._extras is None:
             self._needs = dict(needs)
@@ -97,6 +106,7 @@ class AuxBuffer(ReplayBuffer):
         self, obs: Array, next_obs: Array, action: Array, reward: Array, done: Array, infos: list[dict[str, Any]]
     ) -> None:
         """Store one vector step, as SB3 does, and its labels."""
+        assert self._extras is not None, "attend() comes first"
         window, done = self._window, np.asarray(done, bool)
         died = np.array([info.get("died", False) for info in infos])
         self._cut_where_not_following(obs)
@@ -106,7 +116,6 @@ class AuxBuffer(ReplayBuffer):
         window.head += 1
         window.low = self._ring.oldest
         self._episode[done] = window.head
-        assert self._extras is not None
         self._extras.add(np.asarray(reward), done, died)
         self._follows = np.array(next_obs)
         self._ended = done
@@ -177,12 +186,12 @@ class AuxBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what `save_replay_buffer` writes: the arrays once, not the views of them."""
-        views = ("_ring", "_rows", "_extras", "_draws", "last")
-        state = {key: value for key, value in self.__dict__.items() if key not in views}
+        anew = ("_ring", "_rows", "_extras", "_draws", "_view", "last")
+        state = {key: value for key, value in self.__dict__.items() if key not in anew}
         return state | {"labels": self.labels(), "written": self._ring.written}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Share the arrays anew; `attend` brings the random streams."""
+        """Share the arrays anew; `attend` brings the random streams and the view."""
         labels, written = state.pop("labels"), state.pop("written")
         self.__dict__.update(state)
         self._share()
@@ -235,6 +244,11 @@ class SB3Rows(Rows):
         if self.normaliser is not None:
             obs = torch.from_numpy(np.asarray(self.normaliser.normalize_obs(obs.numpy())))
         return single(obs).to(self._device)
+
+
+def _unviewed(needs: Mapping[str, Needs]) -> dict[str, Needs]:
+    """Return what a buffer keeps for heads: views are of what is read from it."""
+    return {name: replace(need, view=None) for name, need in needs.items()}
 
 
 def single(obs: Tensor) -> Tensor:

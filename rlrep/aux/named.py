@@ -84,7 +84,7 @@ def _head(name: str, given: Any, obs_shape: tuple[int, ...], augment: View | Non
     if name not in head_names():
         raise ConfigError(f"aux={name} is not known{hint(name, head_names())}")
     file, place = (CONFIGS / "aux" / f"{name}.yaml").is_file(), f"aux.{name}"
-    node = _read("aux", name) if file else {TARGET: _registered()[name].value.replace(":", ".")}
+    node: dict[str, Any] = _read("aux", name) if file else {TARGET: _registered()[name].value.replace(":", ".")}
     node |= {key: plain(value) for key, value in given.items()}
     cls = find_target(str(node.pop(TARGET)), place)
     for key in [key for key, value in node.items() if isinstance(value, str) and accepts(cls, key, View)]:
