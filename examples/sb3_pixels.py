@@ -12,6 +12,7 @@ from typing import Any
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 import gymnasium
+import numpy as np
 from gymnasium.wrappers import AddRenderObservation
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -47,10 +48,18 @@ def main(steps: int = 800) -> None:
         verbose=1,
         seed=0,
     )
+    accuracies: list[float] = []
+
+    def watch(local: dict[str, Any], everything: dict[str, Any]) -> bool:
+        accuracies.extend(v for name, v in model.logger.name_to_value.items() if name == "aux/curl/accuracy")
+        return True
+
     before, _ = evaluate_policy(model, test, n_eval_episodes=5)
-    model.learn(steps, log_interval=50)
+    model.learn(steps, callback=watch, log_interval=50)
     after, _ = evaluate_policy(model, test, n_eval_episodes=5)
-    print(f"return before {before:.1f}, after {steps} steps {after:.1f}")
+    first, last = np.mean(accuracies[:25]), np.mean(accuracies[-25:])
+    print(f"curl finds an observation's other view among {model.batch_size}: {first:.0%} at first, {last:.0%} at last")
+    print(f"mean return of 5 episodes: {before:.1f} before, {after:.1f} after {steps} steps")
     model.save("runs/sb3_pixels/model")
     env.close()
     test.close()

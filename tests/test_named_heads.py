@@ -65,7 +65,9 @@ def test_what_is_wrong_is_said_in_one_line(heads: Any, line: str) -> None:
 
 
 def test_a_head_takes_views_as_objects_and_follows_the_agents() -> None:
-    given = named.named_heads({"curl": {"view": RandomShift(size=60, pad=2)}}, SHAPES["pixels"])
-    assert given["curl"].view == RandomShift(size=60, pad=2)
-    own, following = (named.named_heads("curl", SHAPES["pixels"], view)["curl"] for view in (None, RandomShift(60)))
-    assert own.view == RandomShift(size=60) and following.view is None
+    def view(heads: Any, augment: RandomShift | None = None) -> Any:
+        head: Any = named.named_heads(heads, SHAPES["pixels"], augment)["curl"]
+        return head.view
+
+    assert view({"curl": {"view": RandomShift(size=60, pad=2)}}) == RandomShift(size=60, pad=2)
+    assert view("curl") == RandomShift(size=60) and view("curl", RandomShift(size=60)) is None

@@ -19,7 +19,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.type_aliases import TensorDict
 
 from rlrep.aux import AuxConfig
 from rlrep.aux.named import Heads, named_heads, named_view
@@ -103,12 +102,12 @@ class AuxMixin(OffPolicyAlgorithm):
             )
 
     def set_parameters(
-        self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: torch.device | str = "auto"
+        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
         """Take parameters, as SB3 does. Raises RuntimeError in one line on those of other heads."""
         params = load_path_or_dict
         if not isinstance(params, dict):
-            _, params, _ = load_from_zip_file(params, device=device, load_data=False)
+            params = load_from_zip_file(params, device=device, load_data=False)[1]
         saved, own = (set(each.get("aux_modules", ())) for each in (params, self.get_parameters()))
         if exact_match and saved != own:  # a ValueError would be taken for an old file by SB3's load()
             raise RuntimeError(

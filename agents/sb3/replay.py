@@ -61,6 +61,8 @@ class AuxBuffer(ReplayBuffer):
     """
 
     last: Drawn | None = None
+    _needs: dict[str, Needs]
+    _rows: "SB3Rows"
     _extras: Extras | None = None
     _view: View | None = None
 
