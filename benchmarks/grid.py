@@ -85,7 +85,9 @@ def run_all(runs: Sequence[Run], work: Path, *, jobs: int) -> list[Run]:
     entries = [Entry(job) for job in by_job]
     launcher = Local(jobs).make(jobs=len(entries), device="auto", folder=work)
     with catch_signals(STOPPING) as stop:
-        scheduler = Scheduler(launcher, stop, Lines(entries), lambda job: by_job[job].finished(work))
+        scheduler = Scheduler(
+            launcher, stop, Lines(entries), lambda job: ("done" if by_job[job].finished(work) else "waiting", "")
+        )
         code = scheduler.run(entries)
     complain(entries)
     if stop.signal_number is not None:

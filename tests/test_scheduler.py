@@ -15,7 +15,7 @@ from rlrep.runtime.errors import UserError
 from rlrep.runtime.launchers.base import RUNNING, Job, Status, at_a_time
 from rlrep.runtime.launchers.lines import Lines, complain
 from rlrep.runtime.launchers.local import Local, Processes, Share, split_machine, visible_gpus
-from rlrep.runtime.launchers.scheduler import Entry, Scheduler, last_line
+from rlrep.runtime.launchers.scheduler import Entry, Scheduler, State, last_line
 from rlrep.runtime.signals import PARENT_VARIABLE, StopRequest
 
 from .runs import ROOT
@@ -107,7 +107,7 @@ def test_a_refused_job_fails_and_the_others_run() -> None:
 def test_a_job_that_ends_well_without_results_failed(tmp_path: Path) -> None:
     entry = shell(tmp_path, "a", "echo nothing to do")
     launcher = Processes([Share((), 1)])
-    assert Scheduler(launcher, StopRequest(), Silent(), lambda job: False).run([entry]) == 1
+    assert Scheduler(launcher, StopRequest(), Silent(), lambda job: ("waiting", "")).run([entry]) == 1
     assert (entry.state, entry.note) == ("failed", "nothing to do")
 
 
@@ -125,7 +125,32 @@ def test_a_job_that_is_killed_again_is_reported_by_the_last_line_of_its_log(tmp_
     ]
     assert run(entries) == 1
     assert [(e.state, e.attempts) for e in entries] == [("failed", 2), ("failed", 2), ("done", 1)]
-    assert entries[0].note == "step 7" and entries[1].note == "killed by SIGSEGV"
+    assert entries[0].note == "killed by SIGKILL, after: step 7" and entries[1].note == "killed by SIGSEGV"
+
+
+def test_two_schedulers_share_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlrep.runtime.launchers.scheduler._ELSEWHERE_SECONDS", 0.1)
+    began = [shell(tmp_path, name, "exit 9") for name in "ab"]
+    left, late, raced = shell(tmp_path, "c", "touch c"), shell(tmp_path, "d", "exit 9"), shell(tmp_path, "e", "exit 1")
+    told: dict[str, list[State]] = {
+        "a": ["elsewhere", "done"],  # the other finishes it
+        "b": ["failed"],
+        "c": ["elsewhere", "waiting", "waiting", "done"],  # the other dies
+        "d": ["done"],  # finished by the other before it was our turn
+        "e": ["waiting", "elsewhere", "done"],  # both start it
+    }
+
+    def standing(job: Job) -> tuple[State, str]:
+        return told[job.name].pop(0), "as told"
+
+    entries = [*began, left, late, raced]
+    for entry in (began[0], left):
+        entry.state = "elsewhere"
+    view = Silent()
+    assert Scheduler(Processes([Share((), 1)]), StopRequest(), view, standing).run(entries) == 1
+    assert [entry.state for entry in entries] == ["done", "failed", "done", "done", "done"]
+    assert [entry.attempts for entry in entries] == [0, 0, 1, 0, 1] and (tmp_path / "c").exists()
+    assert ("e", "elsewhere") in view.seen and ("e", "failed") not in view.seen and not any(told.values())
 
 
 def test_a_job_that_says_what_is_wrong_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

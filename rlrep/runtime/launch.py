@@ -11,7 +11,7 @@ from .errors import ConfigError
 from .launchers import LauncherConfig
 from .launchers.base import Job
 from .launchers.lines import Lines, complain
-from .launchers.scheduler import Entry, Scheduler, View
+from .launchers.scheduler import Entry, Scheduler, Standing, View
 from .overrides import expand
 from .progress import PREFIX_VARIABLE
 from .signals import catch_signals
@@ -56,24 +56,19 @@ def launch(arguments: Arguments, entry: str, compose: Compose) -> int:
         for number, (words, config) in enumerate(zip(jobs, configs, strict=True), 1)
     ]
     code = conduct(entries, configs[0], Lines(entries))
-    complain(entries)
+    complain(entries, code)
     return code
 
 
-def conduct(
-    entries: Sequence[Entry], settings: Settings, view: View, finished: Callable[[Job], bool] = lambda _: True
-) -> int:
+def conduct(entries: Sequence[Entry], settings: Settings, view: View, standing: Standing | None = None) -> int:
     """Run what is waiting where `settings.launcher` says. Returns the exit code; see `Scheduler.run`."""
     waiting = sum(entry.state == "waiting" for entry in entries)
     folder = Path(settings.root) / ".launcher"
     with (
-        catch_signals(STOPPING) as stop,
         closing(settings.launcher.make(jobs=waiting, device=settings.device, folder=folder)) as launcher,
+        catch_signals(STOPPING) as stop,  # after the launcher: Ray sets a handler of its own
     ):
-        code = Scheduler(launcher, stop, view, finished).run(entries)
-    if code > 1:
-        print("stopped; the same command goes on", file=sys.stderr, flush=True)
-    return code
+        return Scheduler(launcher, stop, view, standing).run(entries)
 
 
 def command(entry: str, words: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:

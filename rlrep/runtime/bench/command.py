@@ -1,16 +1,16 @@
 """`python -m rlrep.bench`: what the flags do. Heavy imports wait until a grid needs them."""
 
 import shlex
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cli import Arguments, read_arguments, run_main
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..launchers.scheduler import Entry
-    from .plan import Plan
+    from ..launchers.scheduler import Entry, State
+    from .plan import Plan, Run
     from .state import Board
 
 ENTRY = "rlrep.bench"
@@ -37,7 +37,10 @@ def _run(arguments: Arguments) -> int:
     from .plan import make_plan
     from .suite import read_request
 
-    plan = make_plan(read_request(arguments.words, arguments.folders), arguments.folders)
+    request = read_request(arguments.words, arguments.folders)
+    if sys.stderr.isatty():
+        print(f"composing the runs of {len(request.tasks)} task(s) ...", file=sys.stderr, flush=True)
+    plan = make_plan(request, arguments.folders)
     if arguments.show:
         import yaml
 
@@ -49,7 +52,6 @@ def _run(arguments: Arguments) -> int:
 def _conduct(plan: "Plan", arguments: Arguments) -> int:
     from ..launch import conduct
     from ..launchers.lines import complain
-    from .plan import is_finished
     from .state import Board
     from .table import make_view
 
@@ -59,31 +61,33 @@ def _conduct(plan: "Plan", arguments: Arguments) -> int:
     if arguments.dry_run:
         print("\n".join(_listed(board, arguments)))
         return 0
-    folders = {entry.job: Path(run.out) for run, entry in board.pairs()}
+    runs = {entry.job: run for run, entry in board.pairs()}
     code = 0
-    if any(entry.state == "waiting" for entry in entries):
+    if any(entry.state in ("waiting", "elsewhere") for entry in entries):
         with make_view(board) as view:
-            code = conduct(entries, plan.settings, view, lambda job: is_finished(folders[job]))
-    complain(entries)
+            code = conduct(entries, plan.settings, view, lambda job: _state_of(runs[job]))
+    complain(entries, code)
     print(_ending(board), flush=True)
     return code or int(any(entry.state == "failed" for entry in entries))
 
 
 def _entry(plan: "Plan", index: int, arguments: Arguments) -> "Entry":
-    """Return a run as the scheduler sees it: what is finished, refused or under way elsewhere is not its to start."""
+    """Return a run as the scheduler sees it."""
     from ..launch import command, log_of
     from ..launchers.base import Job
     from ..launchers.scheduler import Entry
-    from .plan import standing
 
     run = plan.runs[index]
+    return Entry(Job(run.name, command(TRAIN, run.words, arguments.folders), log_of(run.out)), *_state_of(run))
+
+
+def _state_of(run: "Run") -> "tuple[State, str]":
+    """Return how a run stands, in the scheduler's words: what is finished, refused or elsewhere is not its to start."""
+    from .plan import standing
+
     kind, reason = standing(run)
-    job = Job(run.name, command(TRAIN, run.words, arguments.folders), log_of(run.out))
-    if kind == "finished":
-        return Entry(job, "done")
-    if kind == "elsewhere":
-        return Entry(job, "elsewhere", reason)
-    return Entry(job, "failed", reason) if kind == "refused" else Entry(job)
+    states: dict[str, State] = {"finished": "done", "elsewhere": "elsewhere", "refused": "failed"}
+    return states.get(kind, "waiting"), reason
 
 
 def headline(board: "Board") -> list[str]:

@@ -25,7 +25,7 @@ class Lines:
         place = f"[{self._number[entry.job]}/{len(self._number)}]"
         if entry.state == "running":
             self._say(f"{place} {entry.job.name}")
-        elif entry.state == "done" and entry.job.log is not None:
+        elif entry.state == "done" and entry.job.log is not None and not entry.note:
             self._say(f"{place} done in {clock(entry.seconds)}: {entry.job.name}")
         elif entry.note:
             self._say(f"{place} {entry.state}: {entry.job.name}: {entry.note}")
@@ -40,9 +40,11 @@ class Lines:
         print(line, flush=True)
 
 
-def complain(entries: Sequence[Entry]) -> None:
-    """Name the jobs that did not end well, and their logs."""
+def complain(entries: Sequence[Entry], code: int = 0) -> None:
+    """Name the jobs that did not end well, and their logs. code: what the scheduler returned."""
     for entry in entries:
         if entry.state in ("failed", "stopped"):
             log = "" if entry.job.log is None else f" ({entry.job.log})"
             print(f"{entry.state}: {entry.job.name}: {entry.note}{log}", file=sys.stderr, flush=True)
+    if code > 1:
+        print("stopped; the same command goes on", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from ..signals import STOPPING, StopRequest
 from .base import Job, Launcher, Status, Task
 
 _SAVE_SECONDS = 600.0
+_ELSEWHERE_SECONDS = 5.0
 _TAIL_BYTES = 4000
 State = Literal["waiting", "running", "done", "failed", "stopped", "elsewhere"]
 
@@ -20,7 +21,7 @@ State = Literal["waiting", "running", "done", "failed", "stopped", "elsewhere"]
 class Entry:
     """A job and what became of it. note: why it failed. attempts: how often it was started.
 
-    elsewhere: another process works on it.
+    elsewhere: another process works on it, and it is ours to start if that leaves it unfinished.
     """
 
     job: Job
@@ -30,6 +31,10 @@ class Entry:
     started: float = 0.0
     seconds: float = 0.0
     task: Task | None = field(default=None, repr=False)
+
+
+Standing = Callable[[Job], tuple[State, str]]
+"""How a job stands by what it has left behind: done, waiting, elsewhere, or failed if it cannot run; and why."""
 
 
 class View(Protocol):
@@ -42,24 +47,25 @@ class View(Protocol):
 class Scheduler:
     """Runs jobs in order, as many at a time as the launcher takes.
 
-    finished: asked of a job whose command ended well, whether its results are there. A job that something killed is
-    started once more, and goes on from its checkpoint; one that says itself what is wrong is not.
+    standing: asked before a job is started and when its command ended; None: the exit code says it all. A job that
+    something killed is started once more, and goes on from its checkpoint; one that says itself what is wrong is not.
     """
 
-    def __init__(
-        self, launcher: Launcher, stop: StopRequest, view: View, finished: Callable[[Job], bool] = lambda _: True
-    ) -> None:
-        self._launcher, self._stop, self._view, self._finished = launcher, stop, view, finished
+    def __init__(self, launcher: Launcher, stop: StopRequest, view: View, standing: Standing | None = None) -> None:
+        self._launcher, self._stop, self._view, self._standing = launcher, stop, view, standing
+        self._asked_elsewhere = time.monotonic()
 
     def run(self, entries: Sequence[Entry]) -> int:
         """Run what is waiting. Returns 0 if all of that is done, 1 if not, 128 + signal if a signal ended it."""
-        mine = [entry for entry in entries if entry.state == "waiting"]
+        unsettled = ("waiting", "running") if self._standing is None else ("waiting", "running", "elsewhere")
+        mine = [entry for entry in entries if entry.state in unsettled]
         try:
-            while any(entry.state in ("waiting", "running") for entry in mine):
+            while any(entry.state in unsettled for entry in mine):
                 for entry in mine:
                     self._look_at(entry)
                 if self._stop.signal_number is not None:
                     return self._end(mine, self._stop.signal_number)
+                self._ask_elsewhere(mine)
                 self._fill(mine)
                 self._view.refresh()
                 time.sleep(self._launcher.poll_seconds)
@@ -71,14 +77,40 @@ class Scheduler:
 
     def _fill(self, entries: Sequence[Entry]) -> None:
         room = self._launcher.width - sum(entry.task is not None for entry in entries)
-        for entry in [entry for entry in entries if entry.state == "waiting" and entry.task is None][: max(0, room)]:
+        for entry in entries:
+            if room < 1:
+                return
+            if entry.state != "waiting" or entry.task is not None or not self._is_ours(entry):
+                continue
             try:
                 entry.task = self._launcher.submit(entry.job)
             except UserError as error:
                 self._change(entry, "failed", one_line(error))
                 continue
+            room -= 1
             entry.attempts += 1
             entry.started = time.monotonic()
+
+    def _is_ours(self, entry: Entry) -> bool:
+        """Whether to start a job: in the meantime another process may have begun or finished it."""
+        if not entry.attempts:  # the simulators of one that was killed hold its lock for a moment
+            self._ask(entry)
+        return entry.state == "waiting"
+
+    def _ask_elsewhere(self, entries: Sequence[Entry]) -> None:
+        """Ask now and then how those that other processes work on are."""
+        if time.monotonic() - self._asked_elsewhere < _ELSEWHERE_SECONDS:
+            return
+        for entry in entries:
+            if entry.state == "elsewhere":
+                self._ask(entry)
+        self._asked_elsewhere = time.monotonic()
+
+    def _ask(self, entry: Entry) -> None:
+        """Note what another process has done about a job."""
+        state, note = self._standing(entry.job) if self._standing else (entry.state, "")
+        if state != entry.state:
+            self._change(entry, state, "by another process" if state == "done" else note)
 
     def _look_at(self, entry: Entry) -> None:
         if entry.task is None:
@@ -94,15 +126,23 @@ class Scheduler:
             self._change(entry, status.state)
 
     def _judge(self, entry: Entry, status: Status) -> None:
-        code = status.exit_code
-        if code == 0 and self._finished(entry.job):
+        code, standing = status.exit_code, self._standing(entry.job)[0] if self._standing else None
+        if code == 0 and standing in (None, "done"):
             self._change(entry, "done")
+        elif code == 1 and standing == "elsewhere" and entry.attempts < 2:
+            self._change(entry, "elsewhere", "another process was faster")
         elif code in [128 + number for number in STOPPING]:
             self._change(entry, "stopped", f"stopped by {signal.Signals(code - 128).name}, saved")
         elif was_killed(code) and entry.attempts < 2 and self._stop.signal_number is None:
             self._change(entry, "waiting", f"{_told(code)}: once more")
         else:
-            self._change(entry, "failed", status.note or last_line(entry.job.log) or _told(code))
+            self._change(entry, "failed", self._why(entry, status))
+
+    def _why(self, entry: Entry, status: Status) -> str:
+        """Say why a job failed: by its own last line or, if something killed it, by what that was."""
+        told = status.note or (_told(status.exit_code) if was_killed(status.exit_code) else "")
+        last = last_line(entry.job.log)
+        return f"{told}, after: {last}" if told and last else told or last or _told(status.exit_code)
 
     def _change(self, entry: Entry, state: State, note: str = "") -> None:
         entry.state, entry.note = state, note
