@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from rlrep.runtime.errors import UserError
 from rlrep.runtime.launchers import Ray, Slurm
 from rlrep.runtime.launchers.base import Job, Launcher, Task
+from rlrep.runtime.launchers.slurm import Cluster
 from rlrep.runtime.train_command import main
 
 SAVES = """
@@ -129,8 +130,23 @@ def test_sigterm_alone_saves_and_leaves_the_queue_to_slurm(tmp_path: Path) -> No
     assert task.status().exit_code is None and list((tmp_path / "submitit").rglob("*_result.pkl")) == []
 
 
+@pytest.fixture
+def background() -> Iterator[None]:
+    """Ignore SIGINT, as what a shell starts in the background does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_job_in_submitits_debugger_ends_as_elsewhere(tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit")
+    launcher = Cluster(submitit.AutoExecutor(tmp_path / "submitit", "debug"), 1, slurm=False)
+    job = in_sessions(tmp_path, 1)
+    assert launcher.submit(job).status().exit_code == 0 and said(job) == ["began", "finished"]
+
+
 @pytest.mark.slow
-def test_ray_runs_jobs_cancels_them_and_says_what_does_not_fit(tmp_path: Path) -> None:
+def test_ray_runs_jobs_cancels_them_and_says_what_does_not_fit(tmp_path: Path, background: None) -> None:
     pytest.importorskip("ray")
     launcher: Launcher = Ray().make(jobs=2, device="cpu", folder=tmp_path)
     try:
@@ -163,6 +179,7 @@ def multirun(*words: str) -> int:
         (("launcher=slurm",), "no Slurm here"),
         (("launcher=ray", "launcher.address=nowhere"), "expected HOST:PORT"),
         (("launcher=ray", "launcher.address=127.0.0.1:{port}"), "no Ray cluster answers at 127.0.0.1:"),
+        (("launcher=ray", "launcher.address=two..dots:80"), "no Ray cluster answers at two..dots:80"),
         (("launcher=flock",), "launcher=flock is not known: did you mean local?"),
         (("launcher.partition=gpu",), "unknown option launcher.partition"),
         (("launcher.jobs=0",), "jobs must be auto or at least 1, not 0"),
@@ -184,6 +201,15 @@ def test_a_launcher_that_cannot_be_reached_is_one_line(
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
     assert list(tmp_path.rglob("config.yaml")) == []
+
+
+def test_what_listens_but_is_no_ray_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr("rlrep.runtime.launchers.ray_cluster._ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"no Ray cluster answers at {address}.*does not answer as Ray does"):
+            Ray(address=address).make(jobs=1, device="cpu", folder=tmp_path)
 
 
 @pytest.mark.parametrize(("name", "module"), [("slurm", "submitit"), ("ray", "ray")])

@@ -5,6 +5,8 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from ..errors import UserError, one_line
 from .base import RUNNING, Job, Status, at_a_time, check_jobs
 from .remote import Command
 
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 60.0
 _QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 """No warning about machines without GPUs, no report of usage to Ray's makers."""
 
@@ -50,7 +52,7 @@ class Ray:
         os.environ |= _QUIET
         try:
             ray.init(
-                self.address,
+                self.address or "local",  # without an address it would join any cluster that this machine is part of
                 include_dashboard=False if self.address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -96,7 +98,8 @@ class RayTasks:
 
 
 def run_command(job: Job, folder: Path) -> int:
-    """Run a job where Ray put us."""
+    """Run a job where Ray put us, in the main thread of a process of Ray's."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it; a background shell's jobs ignore it
     return Command(job, folder)()
 
 
@@ -139,8 +142,19 @@ def _check_reachable(address: str) -> None:
         raise UserError(f"launcher.address={address}: expected HOST:PORT, ray://HOST:PORT, or auto")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:
         raise UserError(f"launcher=ray: {_where(address)} ({one_line(error)})") from error
+    if not address.startswith("ray://"):
+        _check_answers(address)
+
+
+def _check_answers(address: str) -> None:
+    """Raise UserError if what listens there is no Ray, as its dashboard: `ray.init` would wait for it for ever."""
+    command = (sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address)
+    try:
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_ANSWER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"launcher=ray: {_where(address)} (what listens there does not answer as Ray does)") from error
 
 
 def _where(address: str | None) -> str:
