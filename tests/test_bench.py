@@ -21,7 +21,8 @@ from rlrep.runtime.bench.plan import Plan, Run, is_finished, make_plan, standing
 from rlrep.runtime.bench.speed import SpeedConfig, scripts
 from rlrep.runtime.bench.state import Board
 from rlrep.runtime.bench.suite import load_suite, read_request, task_name
-from rlrep.runtime.bench.table import draw
+from rlrep.runtime.bench.table import Table, draw, make_view
+from rlrep.runtime.checkpoint import Checkpoints
 from rlrep.runtime.errors import ConfigError
 from rlrep.runtime.folder import lock_folder, write_config
 from rlrep.runtime.launchers.base import Job
@@ -120,6 +121,15 @@ def test_seeds_are_a_number_or_a_list() -> None:
     assert read_request((*TOY, "seeds=3"), ()).seeds == (0, 1, 2)
     assert read_request((*TOY, "seeds=[4,1]"), ()).seeds == (4, 1)
     assert read_request((*TOY, "seeds=4,1"), ()).seeds == (4, 1)
+    assert read_request((*TOY, "seeds=range(0,3)"), ()).seeds == (0, 1, 2)
+    assert read_request((*TOY, "seeds=range(1)"), ()).seeds == (0,)
+
+
+def test_a_folder_is_read_as_rlrep_train_reads_it() -> None:
+    plan = plan_of(*TOY, "seeds=1", "aux=none", "out='a b/x=1, é'")
+    assert plan.request.root == "a b/x=1, é" and plan.settings.root == "a b/x=1, é"
+    assert {Path(run.out).parts[:2] for run in plan.runs} == {("a b", "x=1, é")}
+    assert plan_of(*TOY, "seeds=1", "aux=none", "out=5").runs[0].out.startswith("5/")
 
 
 def test_a_length_replaces_the_suites_in_either_unit() -> None:
@@ -171,6 +181,9 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         (("suite=toy", "aux.byol.weight=1"), "no arm has that head"),
         (("suite=toy", "preset=fast"), "preset=fast is not known"),
         (("suite=toy", "launcher=flock"), "launcher=flock is not known"),
+        (("suite=toy", "launcher=local,ray"), "launcher=local,ray: give one"),
+        (("suite=toy", "out="), "out= names no folder"),
+        (("suite=toy", "out=[a]"), "out=['a']: expected a text"),
         (("suite=toy", "-m"), "-m is rlrep.train's"),
         (("speed", "curl=/no/such"), "curl=/no/such: there is no such folder"),
         (("speed", "rond=3"), "unknown option rond: did you mean rounds?"),
@@ -199,6 +212,20 @@ def test_how_runs_stand(here: Path) -> None:
     assert kind == "refused" and "precision was bf16, now float32" in reason
     (Path(final.out) / "eval.csv").write_bytes(b"\xff\x00,\n1")
     assert not is_finished(Path(final.out))
+    (Path(final.out) / "eval.csv").write_bytes(b"kind\n" + b"x" * 200_000)
+    assert not is_finished(Path(final.out))
+    (Path(final.out) / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    assert standing(final)[0] == "refused"
+
+
+def test_a_run_whose_last_checkpoint_is_not_its_end_goes_on(here: Path) -> None:
+    """A full disk, or a kill, amid the final evaluation leaves some of its rows."""
+    (run, _) = plan_of(*TOY, "seeds=1", "aux=none").runs
+    folder = leave(run, kind="final")
+    for step, finished in ((30, False), (60, True)):
+        assert standing(run)[0] == ("finished" if step == 30 else "goes on")
+        Checkpoints(folder / "checkpoints").save({}, {}, step=step, finished=finished)
+    assert standing(run)[0] == "finished"
 
 
 def test_a_dry_run_lists_what_would_be_typed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +269,41 @@ def test_the_table_shows_every_run(here: Path) -> None:
     shown = capture.get()
     assert "25%" in shown and all(mark in shown for mark in "✓✗■↗·")
     assert "failed toy_state sac base, seed 1: loss not [finite]" in shown
+    assert shown.index("1 done") < shown.index("failed toy_state") < shown.index("augmentation only")
     assert "1 done, 1 running, 1 failed, 1 stopped, 1 elsewhere, 1 waiting; 0:00:0" in shown
+
+
+def test_a_low_terminal_shows_what_runs(here: Path) -> None:
+    words = ("aux=none", "agents=sac,sb3_sac", "seeds=1", "train.agent_steps=60", "out='[b]'")
+    plan = plan_of("suite=toy", *words)
+    entries = [Entry(Job(run.name, (), None)) for run in plan.runs]
+    entries[0].state = "failed"
+    entries[1].state = "running"
+    console = Console(width=60, file=io.StringIO())
+    for height, rows in ((13, 4), (12, 1)):
+        with console.capture() as capture:
+            console.print(draw(Board(plan, entries), height))
+        shown = capture.get()
+        assert len(shown.splitlines()) <= height and "toy in [b]" in shown
+        assert sum(line.startswith("│ toy") for line in shown.splitlines()) == rows
+        assert ("3 of 4 rows are not shown" in shown) == (rows == 1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "term", "table"), [("utf-8", "xterm", True), ("ascii", "xterm", False), ("utf-8", "dumb", False)]
+)
+def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
+    here: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, term: str, table: bool
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", term)
+    plan = plan_of(*TOY, "seeds=1", "aux=none")
+    entries = [Entry(Job(run.name, (), None)) for run in plan.runs]
+    with make_view(Board(plan, entries)) as view:
+        assert isinstance(view, Table) == table
+        view.changed(entries[0])
 
 
 def bench(folder: Path, *words: str) -> "subprocess.Popen[str]":

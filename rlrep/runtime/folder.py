@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import yaml
 
+from .coerce import coerce
 from .errors import UserError, one_line
 from .files import replace_file
 from .overrides import CommandLine
@@ -30,14 +31,18 @@ def default_out(tree: Mapping[str, Any], line: CommandLine) -> str:
     """Return `ROOT/ENV/PRESET/AGENT-AUGMENT-AUX[-hash of other overrides]/seedN`."""
     chosen = tree["choices"]
     name = "-".join(chosen[group] for group in ("agent", "augment", "aux")) + _suffix(line, _NAMED)
-    return str(Path(tree["root"]) / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
+    return str(_root(tree) / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
 
 
 def default_pretrain_out(tree: Mapping[str, Any], line: CommandLine) -> str:
     """Return `ROOT/pretrain/DATA/PRESET/METHOD-ENCODER[-hash of other overrides]/seedN`."""
     chosen = tree["choices"]
     name = f"{chosen['method']}-{chosen['encoder']}{_suffix(line, _PRETRAIN_NAMED)}"
-    return str(Path(tree["root"]) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
+    return str(_root(tree) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
+
+
+def _root(tree: Mapping[str, Any]) -> Path:
+    return Path(coerce(tree["root"], str, "root"))
 
 
 def _suffix(line: CommandLine, named: frozenset[str]) -> str:
@@ -62,7 +67,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a run folder's `config.yaml`. Raises UserError if there is none."""
     try:
         tree = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{folder} is not a run folder: {one_line(error)}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{folder} is not a run folder: its config.yaml is empty")

@@ -93,7 +93,7 @@ def _arms(
         own = [word for word in more if not word.startswith("aux.") or word.split(".")[1] in _listed(heads)]
         words = [*task, f"agent={agent}", *([] if augment is None else [f"augment={augment}"]), f"aux={heads}", *own]
         words += [] if request.preset == "paper" else [f"preset={request.preset}"]
-        words += [] if request.root == "runs" else [f"root={request.root}"]
+        words += request.place
         composed = compose_run([*words, *launcher_words(request)], folders)
         return _Cell(task_name(task), agent, f"{arm} {extra}".strip(), tuple(words), composed, augmentation)
 
@@ -140,9 +140,15 @@ def standing(run: Run) -> tuple[Kind, str]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the final evaluation of a run is there."""
+    """Whether a run's final evaluation is there, and whole: its checkpoint, if there is one, is marked finished."""
     try:
         with open(folder / "eval.csv", newline="", errors="replace") as file:
-            return any(row.get("kind") == "final" for row in csv.DictReader(file))
-    except OSError:
+            evaluated = any(row.get("kind") == "final" for row in csv.DictReader(file))
+    except (OSError, csv.Error):
         return False
+    if not evaluated:
+        return False
+    from ..checkpoint import Checkpoints  # imports torch
+
+    manifest = Checkpoints(folder / "checkpoints").latest()
+    return manifest is None or manifest.finished

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlrep.settings import build
+from rlrep.settings import build, coerce
 
 from .. import registry
 from ..compose import merge
 from ..errors import ConfigError, hint
-from ..overrides import TRAIN, expand_word, key_of
+from ..overrides import TRAIN, expand_word, key_of, parse
 
 _OWN = ("suite", "tasks", "agents", "aux", "seeds", "out")
 _INSTEAD = {
@@ -35,7 +35,10 @@ class Suite:
 
 @dataclass(frozen=True)
 class Request:
-    """A whole command. tasks, agents, aux: words of each choice. augment: as typed, or None. words: the others."""
+    """A whole command. tasks, agents, aux: words of each choice. augment: as typed, or None. words: the others.
+
+    root: the runs' folder. place: the word that says so to `rlrep.train`, none for its default.
+    """
 
     suite: str
     preset: str
@@ -44,6 +47,7 @@ class Request:
     aux: tuple[str, ...]
     seeds: tuple[int, ...]
     root: str
+    place: tuple[str, ...]
     augment: str | None
     words: tuple[str, ...]
     launcher: tuple[str, ...]
@@ -62,6 +66,8 @@ def read_request(words: Sequence[str], folders: Sequence[Path]) -> Request:
     preset = value_of(given.pop("preset")) if "preset" in given else None
     suite, preset = load_suite(name, preset, folders)
     launcher = tuple(given.pop(key) for key in list(given) if key.split(".")[0] == "launcher")
+    for word in launcher:
+        value_of(word)
     augment = given.pop("augment", None)
     return Request(
         suite=name,
@@ -70,7 +76,8 @@ def read_request(words: Sequence[str], folders: Sequence[Path]) -> Request:
         agents=tuple(_choices(own["agents"])) if "agents" in own else suite.agents,
         aux=tuple(_choices(own["aux"])) if "aux" in own else suite.aux,
         seeds=_seeds(own["seeds"]) if "seeds" in own else tuple(range(suite.seeds)),
-        root=own["out"].partition("=")[2] if "out" in own else "runs",
+        root=_folder(own["out"]) if "out" in own else "runs",
+        place=(f"root={own['out'].partition('=')[2]}",) if "out" in own else (),
         augment=None if augment is None else value_of(augment),
         words=(*_not_replaced(suite.words, given), *given.values()),
         launcher=launcher,
@@ -109,15 +116,25 @@ def task_name(words: Sequence[str]) -> str:
     return "/".join(named)
 
 
+def _folder(word: str) -> str:
+    """Return the folder that `out=` names, without the quotes of the command line's grammar."""
+    (only,) = parse([word]).settings
+    folder: str = coerce(only.value, str, only.path)
+    if not folder:
+        raise ConfigError("out= names no folder")
+    return folder
+
+
 def _choices(word: str) -> list[str]:
     return [choice.partition("=")[2] for choice in expand_word(word)]
 
 
 def _seeds(word: str) -> tuple[int, ...]:
     text = word.partition("=")[2].strip()
-    listed = text.strip("[]").split(",") if text.startswith("[") or "," in text else None
+    swept = _choices(word)  # of 4,1 or range(0,5)
+    listed = text.strip("[]").split(",") if text.startswith("[") else swept
     try:
-        seeds = tuple(range(int(text))) if listed is None else tuple(int(each) for each in listed)
+        seeds = tuple(range(int(text))) if listed == [text] else tuple(map(int, listed))
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
@@ -131,7 +148,7 @@ def _tasks(suite: Suite, word: str | None) -> tuple[tuple[str, ...], ...]:
     for name in asked:
         if name not in every:
             raise ConfigError(f"tasks={name} is not in this suite{hint(name, every)}")
-    return tuple(every[name] for name in asked)
+    return tuple(every[name] for name in dict.fromkeys(asked))
 
 
 def _not_replaced(words: Sequence[str], given: dict[str, str]) -> list[str]:
