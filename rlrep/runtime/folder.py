@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import yaml
 
-from .coerce import coerce
+from rlrep.settings import coerce
+
 from .errors import UserError, one_line
 from .files import replace_file
 from .overrides import CommandLine
