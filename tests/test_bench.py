@@ -173,6 +173,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         (("suite=toy", "agent=sac"), "say agents="),
         (("suite=toy", "tasks=toy"), "tasks=toy is not in this suite: did you mean toy_state?"),
         (("suite=toy", "seeds=0"), "give how many seeds"),
+        (("suite=toy", "seeds=99999999"), "seeds=99999999: at most 1,000 seeds"),
         (("suite=toy", "seeds=[1,1]"), "give how many seeds"),
         (("suite=toy", "seeds=few"), "give how many seeds"),
         (("suite=toy", "aux=crul"), "aux=crul is not known: did you mean curl?"),

@@ -35,6 +35,7 @@ class Outer:
     widths: tuple[int, ...] = (1, 2)
     span: tuple[float, float] = (0.0, 1.0)
     more: Mapping[str, Inner] | None = None
+    jobs: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -70,6 +71,7 @@ def test_values_become_what_the_annotation_says() -> None:
         ({"steps": 1, "span": [1]}, "expected a list of 2"),
         ({"steps": -1}, "steps must not be negative"),
         ({"steps": None}, "steps=null: expected a whole number"),
+        ({"steps": 1, "jobs": "two"}, "jobs=two: expected a whole number or auto"),
     ],
 )
 def test_wrong_values_are_named_in_one_line(node: dict[str, object], message: str) -> None:

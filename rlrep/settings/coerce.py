@@ -155,7 +155,9 @@ def _union(value: object, kinds: tuple[Any, ...], path: str) -> Any:
                 return coerce(value, kind, path)
             except ConfigError as error:
                 failures.append(error)
-    raise failures[-1]
+    scalars = [_SCALARS[kind] for kind in kinds if kind in _SCALARS]
+    names = [_show(option) for kind in kinds if get_origin(kind) is Literal for option in get_args(kind)]
+    raise _wrong(path, value, " or ".join([*scalars, *names])) if scalars and names else failures[-1]
 
 
 def _tuple(value: object, kinds: tuple[Any, ...], path: str) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from ..compose import merge
 from ..errors import ConfigError, hint
 from ..overrides import TRAIN, expand_word, key_of, parse
 
+_MOST_SEEDS = 1_000
 _OWN = ("suite", "tasks", "agents", "aux", "seeds", "out")
 _INSTEAD = {
     "env": "the suite names the tasks; tasks=A,B picks some of them, and --config-dir DIR finds DIR/suite/NAME.yaml",
@@ -130,16 +131,19 @@ def _choices(word: str) -> list[str]:
 
 
 def _seeds(word: str) -> tuple[int, ...]:
+    seeds: Sequence[int]
     text = word.partition("=")[2].strip()
     swept = _choices(word)  # of 4,1 or range(0,5)
     listed = text.strip("[]").split(",") if text.startswith("[") else swept
     try:
-        seeds = tuple(range(int(text))) if listed == [text] else tuple(map(int, listed))
+        seeds = range(int(text)) if listed == [text] else tuple(map(int, listed))
     except ValueError:
         seeds = ()
+    if len(seeds) > _MOST_SEEDS:
+        raise ConfigError(f"{word}: at most {_MOST_SEEDS:,} seeds make a grid")
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ConfigError(f"{word}: give how many seeds, as in seeds=5, or different ones by number, as in seeds=[0,1]")
-    return seeds
+    return tuple(seeds)
 
 
 def _tasks(suite: Suite, word: str | None) -> tuple[tuple[str, ...], ...]:
