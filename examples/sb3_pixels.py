@@ -1,6 +1,6 @@
 """Stable-Baselines3's SAC with two of rlrep's heads, on a gymnasium environment seen as frames: a minute on one core.
 
-    python examples/sb3_pixels.py [STEPS]
+    python examples/sb3_pixels.py [STEPS]  (it begins to learn after 100)
 
 Callbacks, logger, save and load are Stable-Baselines3's own; TensorBoard shows `aux/...` beside `train/...`.
 """
@@ -43,7 +43,7 @@ def main(steps: int = 800) -> None:
         buffer_size=10_000,
         batch_size=64,
         learning_rate=1e-3,
-        policy_kwargs={"features_extractor_kwargs": {"features_dim": 64}, "net_arch": [128, 128]},
+        policy_kwargs={"features_extractor_kwargs": {"features_dim": 256}, "net_arch": [128, 128]},
         tensorboard_log="runs/sb3_pixels",
         verbose=1,
         seed=0,
@@ -58,7 +58,7 @@ def main(steps: int = 800) -> None:
     model.learn(steps, callback=watch, log_interval=50)
     after, _ = evaluate_policy(model, test, n_eval_episodes=5)
     first, last = np.mean(accuracies[:25]), np.mean(accuracies[-25:])
-    print(f"curl finds an observation's other view among {model.batch_size}: {first:.0%} at first, {last:.0%} at last")
+    print(f"curl finds the other view, one of {model.batch_size}: {first:.0%} at first, {last:.0%} at last")
     print(f"mean return of 5 episodes: {before:.1f} before, {after:.1f} after {steps} steps")
     model.save("runs/sb3_pixels/model")
     env.close()
