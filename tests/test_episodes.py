@@ -55,7 +55,7 @@ def places(group: int, span: int) -> list[tuple[int, int]]:
 
 
 def draw(group: int, length: int, **options: bool) -> tuple[Tensor, Tensor]:
-    flags = {"pairs": True, "disjoint": False, "ordered": True, "same": True} | options
+    flags = {"disjoint": False, "ordered": True, "same": True} | options
     return make().windows(torch.full((20000,), group), length, generator(), **flags)
 
 
@@ -82,10 +82,38 @@ def test_transitions_are_uniform_over_their_group() -> None:
     assert not torch.equal(positions[0], positions[3])
 
 
-def test_single_windows_start_anywhere() -> None:
-    positions, valid = draw(7, 4, pairs=False)
-    assert positions.shape == (1, 20000, 4) and valid.all()
-    assert_in_proportion(starts(positions[0]), dict.fromkeys(places(7, 4), 1.0))
+def slow_runs(group: int, count: int, used: tuple[int, ...] = ()) -> dict[tuple[int, ...], float]:
+    """Twin of `Episodes.runs`: every run of positions, with its probability."""
+    if count <= 0:
+        return {(): 1.0}
+    rows = [(first, length) for own, first, length in EPISODES if own == group and length]
+    found: dict[tuple[int, ...], float] = {}
+    for first, length in rows:
+        share = length / sum(length for _, length in rows)
+        room = 1 if used else max(length - count + 1, 1)  # only the first episode may begin later
+        for start in range(room):
+            part = tuple(range(first + start, first + min(start + count, length)))
+            for rest, chance in slow_runs(group, count - len(part), part).items():
+                found[part + rest] = found.get(part + rest, 0.0) + share / room * chance
+    return found
+
+
+@pytest.mark.parametrize(("group", "count"), [(7, 1), (7, 4), (7, 8), (7, 12), (2, 12), (5, 7)])
+def test_runs_stay_in_one_episode_or_go_on_in_others(group: int, count: int) -> None:
+    positions = make().runs(torch.full((20000,), group), count, generator())
+    expected = slow_runs(group, count)
+    rare = {run: chance for run, chance in expected.items() if 20000 * chance < 5}
+    common = {run: chance for run, chance in expected.items() if run not in rare} | {"rare": sum(rare.values()) or 1e-9}
+    drawn = [run if run not in rare else "rare" for run in map(tuple, positions.tolist())]
+    assert positions.shape == (20000, count)
+    assert_in_proportion(drawn, common)
+
+
+def test_runs_of_several_groups() -> None:
+    positions = make().runs(torch.tensor([5, 99, 2, 5]), 5, generator())
+    assert positions[[0, 3]].tolist() == [[60, 61, 60, 61, 60]] * 2 and positions[1].tolist() == [0] * 5
+    assert {EPISODES[episode_of(position)][0] for position in positions[2].tolist()} == {2}
+    assert make([]).runs(torch.tensor([2]), 3, generator()).tolist() == [[0] * 3]
 
 
 def test_pairs_of_one_episode() -> None:
@@ -136,7 +164,7 @@ def test_unordered_windows_of_the_group() -> None:
 
 @pytest.mark.parametrize("disjoint", [False, True])
 def test_groups_without_a_long_enough_episode_are_not_valid(disjoint: bool) -> None:
-    groups, flags = torch.tensor([5, 7, 2, 99, 7]), {"pairs": True, "disjoint": disjoint, "ordered": True, "same": True}
+    groups, flags = torch.tensor([5, 7, 2, 99, 7]), {"disjoint": disjoint, "ordered": True, "same": True}
     positions, valid = make().windows(groups, 4, generator(), **flags)
     assert valid.tolist() == [False, True, True, False, True]
     assert (positions[:, ~valid] == 0).all()

@@ -269,7 +269,7 @@ LONG = "two disjoint windows of 11 transitions are longer than the episodes (20 
     [
         ({"aux": {"pull": Pull(length=11)}}, LONG),
         ({"aux": {"pull": Pull(length=21, disjoint=False)}}, "a window of 21 transitions are longer than the episodes"),
-        ({"config": replace(SMALL, capacity=19)}, "agent.capacity=19 does not hold one episode of 20 steps"),
+        ({"config": replace(SMALL, capacity=39)}, "agent.capacity=39 does not hold an episode of 20 steps of each of the 3 tasks"),
         ({"space": spaces.Discrete(3)}, "needs continuous actions in [-1, 1]"),
         ({"space": spaces.Box(-2, 2, (2,), np.float32)}, "needs continuous actions in [-1, 1]"),
         ({"encoder": MLPEncoderConfig(8, 6)}, "choose encoder=identity"),
@@ -297,6 +297,8 @@ def test_what_just_fits_is_taken() -> None:
             replace(SMALL, **wrong)
 
 
-def test_a_context_that_is_a_window_fits_an_episode() -> None:
-    assert make_pearl(replace(SMALL, context_draw="window", context_size=21)).config.context_size == HORIZON
+def test_a_context_that_is_a_window_is_at_most_what_explores() -> None:
+    wide = replace(SMALL, context_draw="window", context_size=41)
+    assert make_pearl(replace(wide, prior_steps=21)).config.context_size == 2 * HORIZON
+    assert make_pearl(replace(wide, prior_steps=41)).config.context_size == 41
     assert make_pearl(replace(SMALL, context_size=21)).config.context_size == 21

@@ -127,17 +127,25 @@ def test_forgotten_episodes_are_context_no_more_and_still_trained_on(draw: Any) 
     assert stored(replay, 0) == {0, 1, 2, 8, 9} and {key[0] for key in keys(replay.context(tasks(1)).obs)} == {1}
 
 
-def test_windows_lie_in_one_recent_episode_in_a_row() -> None:
+def test_a_window_is_of_one_recent_episode_in_a_row_and_goes_on_in_another_where_that_is_shorter() -> None:
     replay = filled(replace(SPEC, draw="window"))
-    drawn: Counter[tuple[int, int]] = Counter()
+    replay.forget_context(2)
+    replay.add(2, episode(2, 7, 9), context=True)
+    counts: Counter[int] = Counter()
     for _ in range(1500):
-        rows = replay.context(tasks(0, 2)).obs
-        for row, task in zip(rows, (0, 2), strict=True):
-            (start, *_), found = keys(row), keys(row)
-            assert found == [(task, start[1], start[2] + k) for k in range(5)]
-            drawn[start[1:]] += task == 0
-    assert_uniform(+drawn, 8)  # 5 places in the episode of nine, 3 in the one of seven, none in the one of four
-    assert not filled(replace(SPEC, draw="window", context_size=7)).has_context(1)
+        for row, task in zip(replay.context(tasks(0, 2)).obs, (0, 2), strict=True):
+            (_, number, step), *_ = found = keys(row)
+            whole = min((LENGTHS[0][number] if task == 0 else 9) - step, 5)
+            assert found[:whole] == [(task, number, step + k) for k in range(whole)]
+            assert [key[2] for key in found[whole:]] == list(range(5 - whole)) and (task == 0 or number == 7)
+            counts[number] += task == 0
+    assert all(abs(counts[n] / 1500 - length / 20) < 0.05 for n, length in enumerate(LENGTHS[0]))
+
+
+def test_short_episodes_make_a_context_too() -> None:
+    replay = filled(replace(SPEC, draw="window", context_size=20))
+    assert replay.able().tolist() == [0, 1, 2]
+    assert [key[2] for key in keys(replay.context(tasks(1)).obs)] == [*range(6), *range(6), *range(6), 0, 1]
 
 
 def test_the_oldest_episodes_give_way_whole_whatever_their_task() -> None:

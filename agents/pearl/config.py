@@ -43,12 +43,17 @@ class PEARLConfig(PEARLSettings):
             raise ValueError(f"agent=pearl needs continuous actions in [-1, 1], this environment has {action_space}")
         if not isinstance(encoder, IdentityConfig):
             raise ValueError("agent=pearl encodes transitions, and reads states as they are: choose encoder=identity")
-        if self.capacity < horizon:
-            raise ValueError(f"agent.capacity={self.capacity} does not hold one episode of {horizon} steps")
+        needed = min(self.meta_batch, len(tasks))
+        if self.capacity < needed * horizon:
+            raise ValueError(
+                f"agent.capacity={self.capacity} does not hold an episode of {horizon} steps of each of the {needed} "
+                f"tasks of an update"
+            )
         setting = Setting(observation_space, action_space, 1, 1, encoder, augment, aux, device, seed, compile)
         return PEARL(self.for_horizon(horizon), setting, tasks, horizon)
 
     def for_horizon(self, horizon: int) -> "PEARLConfig":
-        """Return the settings for episodes of at most so many agent steps: a context that is a window fits one."""
-        fits = self.context_draw == "transitions" or self.context_size <= horizon
-        return self if fits else replace(self, context_size=horizon)
+        """Return the settings for episodes of at most so many agent steps: see `context_size`."""
+        explored = -(-self.prior_steps // horizon) * horizon
+        fits = self.context_draw == "transitions" or self.context_size <= explored
+        return self if fits else replace(self, context_size=explored)

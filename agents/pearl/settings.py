@@ -27,8 +27,9 @@ class PEARLSettings:
     context: who knows the task: a `set` encoder (product of Gaussians), a `recurrent` one (GRU), an `oracle` that is
         given the task's own numbers, or `none` (SAC on all tasks at once).
     latent_dim: of the task latent. context_hidden_dim, context_layers: of its encoder.
-    context_size: transitions of an update's context per task, `context_draw`n one by one or as a window in a row (then
-        at most an episode long).
+    context_size: transitions of an update's context per task, `context_draw`n one by one, or in a row: a window of one
+        episode, going on in others where that is shorter, and at most what `prior_steps` are in whole episodes (all
+        that a test shows before the belief counts).
     context_next_obs: whether a context shows next observations.
     meta_batch: tasks per update, at most as many as there are. batch_size: transitions of each. capacity: transitions
         of all tasks together.

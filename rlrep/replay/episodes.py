@@ -39,39 +39,53 @@ class Episodes:
         episode, start, found = self._draw(groups, 1, count, generator)
         return torch.where(found[:, None], self._first[episode] + start, 0)
 
+    def runs(self, groups: Tensor, count: int, generator: Generator) -> Tensor:
+        """Return positions `(T, count)` of transitions in a row, of each of groups `(T,)`; 0 where it has none.
+
+        Episodes are drawn in proportion to their lengths: a stretch of the first one if that is long enough, else all
+        of it, and others after it from their beginnings, the last of them cut short.
+        """
+        episode, _, found = self._draw(groups, 1, count, generator)
+        stored = self._length[episode]
+        ends = stored.cumsum(1)
+        places = torch.arange(count, device=ends.device).expand_as(ends).contiguous()
+        number = torch.searchsorted(ends, places, right=True).clamp_max(count - 1)
+        offset = places - (ends - stored).gather(1, number)
+        start = draw_below((stored[:, :1] - count + 1).clamp_min(1), generator)
+        positions = self._first[episode].gather(1, number) + offset + start * (number == 0)
+        return torch.where(found[:, None], positions, 0)
+
     def windows(
         self,
         groups: Tensor,
         length: int,
         generator: Generator,
         *,
-        pairs: bool,
         disjoint: bool,
         ordered: bool,
         same: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Draw windows of `length` = W transitions of episodes of groups `(T,)`.
+        """Draw two windows of `length` = W transitions of episodes of each of groups `(T,)`.
 
         An episode is drawn in proportion to the places where a window (two disjoint ones in a row) can start in it,
         so one with fewer transitions never is.
-        pairs: two windows per group instead of one. same: both from one episode; else each from one of its own.
+        same: both from one episode; else each from one of its own.
         disjoint: the two of one episode share no transition; all such places are equally likely, either order too.
-        ordered: W transitions in a row; else W independent draws from the episode, or, for pairs that need not be of
-            one episode, from all transitions of the group.
-        Returns positions `(2 or 1, T, W)` and `(T,)` bool, whether the group has such an episode (positions are 0 if
+        ordered: W transitions in a row; else W independent draws from the episode, or, where the two need not be of one
+            episode, from all transitions of the group.
+        Returns positions `(2, T, W)` and `(T,)` bool, whether the group has such an episode (positions are 0 if
         not). Raises ValueError on a length below 1, and on disjoint windows that are not ordered or not of one episode.
         """
-        if length < 1 or (disjoint and not (pairs and ordered and same)):
+        if length < 1 or (disjoint and not (ordered and same)):
             raise ValueError(
-                f"Windows need a length of at least 1, got {length}, and disjoint ones are pairs, ordered, of one "
-                f"episode, got pairs={pairs}, ordered={ordered}, same={same}."
+                f"Windows need a length of at least 1, got {length}, and disjoint ones are ordered, of one episode, "
+                f"got ordered={ordered}, same={same}."
             )
-        count = 2 if pairs else 1
         if not (ordered or same):
-            positions = torch.stack([self.transitions(groups, length, generator) for _ in range(count)])
+            positions = torch.stack([self.transitions(groups, length, generator) for _ in range(2)])
             return positions, self.counts(groups) > 0
-        episode, _, found = self._draw(groups, 2 * length if disjoint else length, 1 if same else count, generator)
-        episode = episode.expand(-1, count)
+        episode, _, found = self._draw(groups, 2 * length if disjoint else length, 1 if same else 2, generator)
+        episode = episode.expand(-1, 2)
         offset = self._offsets(self._length[episode], length, generator, disjoint=disjoint, ordered=ordered)
         positions = torch.where(found[:, None, None], self._first[episode][..., None] + offset, 0)
         return positions.transpose(0, 1), found

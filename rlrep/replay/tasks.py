@@ -61,7 +61,8 @@ class Job:
 class TaskSpec:
     """Layout. capacity: transitions of all tasks together; the oldest episodes give way, whatever their task.
 
-    context_size: transitions in the context of a task, drawn one by one or as a window in a row (`draw`); 0 = none.
+    context_size: transitions in the context of a task, drawn one by one or in a row (`draw`: a `window` goes on in
+        another episode where one is shorter); 0 = none.
     reward_scale: factor of the rewards of the RL batch; those of contexts stay as they are.
     """
 
@@ -152,19 +153,15 @@ class TaskReplay:
     def context(self, tasks: Tensor, *, size: int | None = None) -> Transitions:
         """Return `size` (default: the spec's) recent transitions of each task `(T,)`, as `(T, size, ...)`."""
         recent, count = self._latest(), size or self.spec.context_size
-        if self.spec.draw == "transitions":
-            return self._transitions(recent.transitions(tasks, count, self._generator))
-        rows, _ = recent.windows(tasks, count, self._generator, pairs=False, disjoint=False, ordered=True, same=True)
-        return self._transitions(rows[0])
+        draw = recent.transitions if self.spec.draw == "transitions" else recent.runs
+        return self._transitions(draw(tasks, count, self._generator))
 
     def able(self) -> Tensor:
         """Return the tasks `(K,)`, in order, of which everything can be drawn: transitions, and a context if asked
         for."""
         if self._able is None:
-            least = self.spec.context_size if self.spec.draw == "window" else 1
-            table = self._table
-            enough = (table[:, 3] == 1) & (table[:, 2] >= least) if self.spec.context_size else np.s_[:]
-            self._able = torch.from_numpy(np.unique(table[enough, 0])).to(self.device)
+            enough = self._table[:, 3] == 1 if self.spec.context_size else np.s_[:]
+            self._able = torch.from_numpy(np.unique(self._table[enough, 0])).to(self.device)
         return self._able
 
     def has_context(self, task: int) -> bool:
@@ -177,7 +174,6 @@ class TaskReplay:
             tasks,
             spec.length,
             self._generator,
-            pairs=True,
             disjoint=spec.disjoint,
             ordered=spec.ordered,
             same=same,

@@ -56,7 +56,7 @@ class WindowSampler:
             self._episodes = self._tabulate()
         groups = torch.zeros(rows, dtype=torch.int64, device=self._reader.home)
         positions, valid = self._episodes.windows(
-            groups, spec.length, generator, pairs=True, disjoint=spec.disjoint, ordered=spec.ordered, same=True
+            groups, spec.length, generator, disjoint=spec.disjoint, ordered=spec.ordered, same=True
         )
         flat = self._reader.window.rows(positions.remainder(LANE), positions.div(LANE, rounding_mode="floor"))
         first, second = (self._read(part, next_obs=spec.next_obs) for part in flat)

@@ -79,8 +79,8 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
             self._owed = round(self.train.updates_per_step * self._collected)
         else:
             self.parts.reporter.say(
-                f"warning: no updates in iteration {self._iteration}: too few tasks have an episode in the replay "
-                f"that is long enough for a context"
+                f"warning: no updates in iteration {self._iteration}: the replay holds episodes of fewer tasks than an "
+                f"update takes (agent.meta_batch): a larger agent.capacity keeps those of more"
             )
 
     def _update(self) -> None:
