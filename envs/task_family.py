@@ -23,7 +23,8 @@ class TaskFamily(ABC):
     """Options that every family has.
 
     train_tasks, test_tasks: how many tasks to draw, from streams of `task_seed` of their own: a test task is the same
-    whatever the number of training tasks. horizon: agent steps until an episode is truncated.
+    whatever the number of training tasks (not so of `SparsePointRobot`, whose goals are spaced evenly, then dealt out).
+    horizon: agent steps until an episode is truncated.
     num_envs: simulators stepped together. workers: whether in processes of their own; `auto` = no: two cores gain
     nothing by processes for steps of a tenth to half of a millisecond (benchmarks/task_steps.py); many may.
     """

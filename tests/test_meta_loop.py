@@ -129,7 +129,9 @@ def test_a_task_without_a_context_is_told_and_costs_the_updates(tmp_path: Path) 
     rig.agent.is_ready = False
     rig.run()
     told = [line for line in rig.said.lines if "no updates in iteration" in line]
-    assert rig.agent.updates == 0 and len(told) == 3 and "iteration 1: too few tasks have an episode" in told[0]
+    assert (
+        rig.agent.updates == 0 and len(told) == 3 and "iteration 1: the replay holds episodes of fewer tasks" in told[0]
+    )
 
 
 def test_a_head_without_windows_is_told_once(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ def test_arms_that_infer_nothing(agent: str, tmp_path: Path) -> None:
         (("env=cheetah_vell",), "did you mean cheetah_vel?"),
         (
             (*POINT, "train.agent_steps=30"),
-            "train.agent_steps=30 would end before learning begins: the first episodes of 3 tasks take 30 agent steps",
+            "train.agent_steps=30 may end before learning begins: the first episodes of 3 tasks take up to 30 agent",
         ),
-        ((*POINT, "train.init_steps=11"), "train.agent_steps=60 would end before learning begins"),
+        ((*POINT, "train.init_steps=11"), "train.agent_steps=60 may end before learning begins"),
         (
             (*POINT, "train.eval_epsilon=0.1"),
             "train.eval_epsilon is for single tasks: families have train.eval_policy=stochastic",
@@ -75,6 +75,8 @@ def test_arms_that_infer_nothing(agent: str, tmp_path: Path) -> None:
         ((*POINT, "train.overlap=true"), "collecting and learning take turns"),
         ((*POINT, "train.exploration_episodes=3"), "from 1 to adaptation_episodes=2, not 3"),
         ((*POINT, "env.train_tasks=0"), "env.train_tasks must be at least 1"),
+        (("env=toy_state", "train.eval_policy=stochastic"), "train.eval_policy is for families of tasks"),
+        (("env=toy_state", "train.adaptation_episodes=5"), "train.adaptation_episodes is for families of tasks"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

@@ -318,6 +318,12 @@ def test_what_the_sampler_is_asked_for() -> None:
     assert (single.positives, single.disjoint, single.rows) == ("same_trajectory", False, 7)
     with pytest.raises(ValueError, match="rows is for single tasks"):
         replace(published, rows=7).make_context("head", DIM, 200)
+    of_agent: list[dict[str, Any]] = [{"tau": 0.1}, {"hidden_dim": 8}, {"layers": 2}, {"embedding_dim": 4}]
+    for option in of_agent:
+        with pytest.raises(
+            ValueError, match=rf"aux\.head\.{next(iter(option))} is for single tasks: on a family set agent\."
+        ):
+            replace(config, **option).make_context("head", DIM, 200)
     short = config.make_context("head", DIM, 21).needs.windows
     assert short is not None and short.length == 10
 
@@ -331,6 +337,8 @@ def test_misfits_are_refused_in_words() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"objective": "focal", "positives": "per_transition"}, "focal"),
         ({"objective": "focal", "negatives": 2}, "focal"),
+        ({"objective": "focal", "similarity": "cosine"}, "distance of its own"),
+        ({"objective": "focal", "temperature": 0.5}, "distance of its own"),
         ({"negatives": 0}, "negatives"),
         ({"temperature": 0.0}, "temperature"),
         ({"window": 0}, "length"),

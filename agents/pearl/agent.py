@@ -312,7 +312,19 @@ def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: in
             )
         heads[name] = head.make_context(name, config.latent_dim, horizon)
         _check_windows(name, heads[name].needs, horizon)
+        if config.context == "recurrent":
+            _check_order(name, head, heads[name].needs)
     return heads
+
+
+def _check_order(name: str, head: Any, needs: Needs) -> None:
+    """Refuse what a recurrent encoder, whose one Gaussian depends on the order of a window, would make senseless."""
+    if getattr(head, "positives", None) == "per_transition":
+        raise ValueError(
+            f"aux.{name}.positives=per_transition needs a Gaussian per transition: choose agent.context=set"
+        )
+    if needs.windows is not None and not needs.windows.ordered:
+        raise ValueError(f"agent.context=recurrent reads windows in their order: set aux.{name}.ordered=true")
 
 
 def _check_windows(name: str, needs: Needs, horizon: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from rlrep.replay.tasks import Draw
+from rlrep.settings import ranges
 
 from ..learner import Precision
 from ..sac.update import TemperatureLoss
@@ -77,13 +78,14 @@ class PEARLSettings:
     auto: ClassVar[Mapping[str, str]] = {"encoder": "identity"}  # what `auto` stands for with this agent
 
     def __post_init__(self) -> None:
-        least_one = ("latent_dim", "context_size", "meta_batch", "batch_size", "tasks_per_iteration", "prior_steps")
-        for name in least_one:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("posterior_steps", "extra_steps", "kl_weight", "penalty"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        ranges.at_least(self, 1, ("latent_dim", "hidden_dim", "hidden_layers", "context_hidden_dim", "context_layers"))
+        ranges.at_least(
+            self, 1, ("context_size", "meta_batch", "batch_size", "capacity", "tasks_per_iteration", "prior_steps")
+        )
+        ranges.at_least(self, 0, ("posterior_steps", "extra_steps", "kl_weight", "penalty", "lr", "alpha_lr"))
+        ranges.positive(self, ("initial_temperature", "reward_scale"))
+        ranges.share(self, ("discount",))
+        ranges.ascending(self, ("log_std_range",))
 
     @property
     def infers(self) -> bool:

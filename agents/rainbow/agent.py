@@ -16,6 +16,7 @@ from rlrep.nn import EncoderConfig
 from rlrep.nn.graph import CompileMode, compiled
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Priority
+from rlrep.settings import ranges
 from rlrep.views import View
 
 from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
@@ -69,14 +70,13 @@ class RainbowConfig:
     gains_on_pixels: ClassVar[bool] = True  # compiled, its update on frames takes three quarters of the time on a CPU
 
     def __post_init__(self) -> None:
-        for name in ("atoms", "target_every", "epsilon_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        ranges.at_least(self, 1, ("hidden_dim", "batch_size", "capacity", "n_step", "atoms", "target_every"))
+        ranges.at_least(self, 1, ("epsilon_steps", "priority_beta_steps"))
+        ranges.at_least(self, 0, ("lr", "sigma0", "priority_alpha"))
+        ranges.positive(self, ("adam_eps", "max_norm"))
+        ranges.share(self, ("discount", "epsilon_start", "epsilon_final", "priority_beta"))
         if not self.v_min < self.v_max:
             raise ValueError(f"v_min must be below v_max, got {self.v_min} and {self.v_max}")
-        for name in ("epsilon_start", "epsilon_final", "priority_beta"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
 
     @property
     def depends_on_length(self) -> bool:

@@ -17,6 +17,7 @@ from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import CompileMode, compiled
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch
+from rlrep.settings import ranges
 from rlrep.views import View
 
 from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
@@ -36,6 +37,7 @@ class SACConfig:
     log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
     init: `orthogonal` (SAC-AE, CURL) or `torch` (the layers' own default, as Stable-Baselines3).
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
+    Raises ValueError on numbers out of their range.
     """
 
     hidden_dim: int = 1024
@@ -57,6 +59,13 @@ class SACConfig:
     log_std_bound: Literal["squash", "clamp"] = "squash"
     init: Literal["orthogonal", "torch"] = "orthogonal"
     precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        ranges.at_least(self, 1, ("hidden_dim", "batch_size", "capacity", "n_step", "target_every", "actor_every"))
+        ranges.at_least(self, 0, ("lr", "alpha_lr"))
+        ranges.positive(self, ("initial_temperature",))
+        ranges.share(self, ("discount", "alpha_beta1"))
+        ranges.ascending(self, ("log_std_range",))
 
     def make(
         self,

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from rlrep.aux import AuxConfig
 from rlrep.nn import EncoderConfig
 from rlrep.nn.graph import CompileMode
+from rlrep.settings import ranges
 from rlrep.views import View
 
 from ..learner import Precision, Setting
@@ -23,7 +24,7 @@ class SB3Config:
     """What both have in common, under the names that these settings have in rlrep's own agents.
 
     batch_size, capacity: transitions. n_step: of the TD target. encoder_tau, max_norm: see `AuxMixin`.
-    Raises ValueError on another precision than SB3's.
+    Raises ValueError on another precision than SB3's, and on numbers out of their range.
     """
 
     batch_size: int = 256
@@ -39,6 +40,10 @@ class SB3Config:
     compiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        ranges.at_least(self, 1, ("batch_size", "capacity", "n_step"))
+        ranges.at_least(self, 0, ("lr",))
+        ranges.positive(self, ("max_norm",))
+        ranges.share(self, ("discount",))
         if self.precision != "float32":
             raise ValueError(f"Stable-Baselines3 computes in float32, not {self.precision}")
 
@@ -66,6 +71,12 @@ class SB3SACConfig(SB3Config):
     hidden_dim: int = 256
     tau: float = 0.005
     initial_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges.at_least(self, 1, ("hidden_dim",))
+        ranges.positive(self, ("tau", "initial_temperature"))
+        ranges.share(self, ("tau",))
 
     def make(
         self,
@@ -116,6 +127,12 @@ class SB3DQNConfig(SB3Config):
     agent_steps: int | None = None
 
     depends_on_length: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges.at_least(self, 1, ("hidden_dim", "target_every", "agent_steps"))
+        ranges.positive(self, ("q_max_norm", "epsilon_fraction"))
+        ranges.share(self, ("epsilon_final", "epsilon_fraction"))
 
     def for_length(self, agent_steps: int) -> "SB3DQNConfig":
         """Return the settings of a run of so many agent steps."""

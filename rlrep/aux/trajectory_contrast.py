@@ -32,6 +32,13 @@ from .branches import Target, make_projector
 CONTEXT_WINDOW, OBSERVATION_WINDOW = 64, 8
 """Transitions per window where nobody says: for agents that encode transitions, and for those that encode observations,
 whose windows all pass through the observation encoder."""
+OF_THE_AGENT = {
+    "tau": "context_tau",
+    "hidden_dim": "context_hidden_dim",
+    "layers": "context_layers",
+    "embedding_dim": "latent_dim",
+}
+"""The head's options for a transition encoder of its own, and whose they are where the agent has one."""
 TEMPERATURES = {"bilinear": 1.0, "cosine": 0.1, "mahalanobis": 1.0, "wasserstein": 1.0}
 
 
@@ -45,7 +52,7 @@ class TrajectoryContrast:
     positives: both windows of one trajectory (`same_trajectory`), each of any trajectory of the task (`same_task`), or
         as the latter with every transition on its own (`per_transition`): transition n of one window attracts
         transition n of the other and repels the rest of that window too.
-    window: transitions, W; None = 64 or what fits an episode, or 8 where observations are encoded. rows: pairs of
+    window: transitions, W; None = 64 or what fits a whole episode, or 8 where observations are encoded. rows: pairs of
         windows; None = the tasks of the meta-batch, or 16 of a single task.
     ordered: W transitions in a row, or W independent draws. disjoint: the two windows share none; None = where
         they are ordered and of one trajectory.
@@ -75,6 +82,8 @@ class TrajectoryContrast:
     def __post_init__(self) -> None:
         if self.objective == "focal" and (self.positives == "per_transition" or self.negatives is not None):
             raise ValueError("objective=focal takes all pairs of whole windows: neither per_transition nor negatives")
+        if self.objective == "focal" and (self.similarity != "bilinear" or self.temperature is not None):
+            raise ValueError("objective=focal has a distance of its own: neither similarity nor temperature")
         if self.negatives is not None and self.negatives < 1:
             raise ValueError(f"negatives counts the rows that repel, at least 1, not {self.negatives}")
         if self.temperature is not None and not self.temperature > 0:
@@ -96,11 +105,14 @@ class TrajectoryContrast:
     def make_context(self, name: str, latent_dim: int, horizon: int) -> "TrajectoryContrastTask":
         """Build the head for an agent that encodes transitions as Gaussians `(R, W, latent_dim)`.
 
-        horizon: agent steps of an episode, in which the windows that nobody gave a length fit. Raises ValueError if
-        `rows` is set.
+        horizon: agent steps of an episode that nothing ends early, in which the windows that nobody gave a length fit.
+        Raises ValueError if `rows` is set, or an option of the transition encoder, which is the agent's here.
         """
         if self.rows is not None:
             raise ValueError(f"aux.{name}.rows is for single tasks: on a family every task of an update is a row")
+        for option, instead in OF_THE_AGENT.items():
+            if getattr(self, option) != getattr(TrajectoryContrast, option):
+                raise ValueError(f"aux.{name}.{option} is for single tasks: on a family set agent.{instead}")
         spec = self.windows(CONTEXT_WINDOW, next_obs=True)
         if self.window is None:
             spec = replace(spec, length=max(1, min(spec.length, horizon // (2 if spec.disjoint else 1))))

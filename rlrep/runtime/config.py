@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from rlrep.settings import build
+from rlrep.settings import build, ranges
 
 from .launchers import LauncherConfig
 from .protocols import AgentConfig, EnvConfig
@@ -55,20 +55,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         counts = ("eval_episodes", "final_episodes", "eval_batch", "test_episodes", "log_every", "checkpoint_every")
-        for name in ("agent_steps", "env_steps", *counts):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        ranges.at_least(self, 1, ("agent_steps", "env_steps", *counts))
+        ranges.at_least(self, 0, ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes"))
+        ranges.share(self, ("eval_epsilon",))
         if self.adaptation_episodes and not 1 <= self.exploration_episodes <= self.adaptation_episodes:
             raise ValueError(
                 f"exploration_episodes must be from 1 to adaptation_episodes={self.adaptation_episodes}, "
                 f"not {self.exploration_episodes}: the belief would never count"
             )
-        if not 0.0 <= self.eval_epsilon <= 1.0:
-            raise ValueError(f"eval_epsilon must be in [0, 1], it is {self.eval_epsilon}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from . import versions
 from .base_loop import BaseLoop, Evaluates, Parts
 from .checkpoint import Checkpoints, Manifest, load_newest
 from .compile_rule import CompileChoice, choose_compile
-from .config import Length, RunConfig, plan_length
+from .config import Length, RunConfig, TrainConfig, plan_length
 from .curve import Curve
 from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluator, eval_envs, references
@@ -116,8 +116,9 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
     length = plan_length(train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)
     if tasks is not None and length.agent_steps <= train.init_steps:
         raise UserError(
-            f"train.agent_steps={length.agent_steps} would end before learning begins: the first episodes of "
-            f"{len(tasks.train)} tasks take {train.init_steps} agent steps"
+            f"train.agent_steps={length.agent_steps} may end before learning begins: the first episodes of "
+            f"{len(tasks.train)} tasks take up to {train.init_steps} agent steps. Choose more, or a lower "
+            f"env.train_tasks"
         )
     stored, pixels = opened.stored, len(envs.single_observation_space.shape) == 3
     if stored and length.agent_steps < stored["train"]["agent_steps"]:
@@ -136,12 +137,21 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
             gains_on_pixels=bool(getattr(config.agent, "gains_on_pixels", False)),
             compiles=bool(getattr(config.agent, "compiles", True)),
         )
-    if tasks is not None and train.overlap == "true":
-        raise UserError("train.overlap=true is for single tasks: on a family, collecting and learning take turns")
-    if tasks is not None and train.eval_epsilon:
-        raise UserError("train.eval_epsilon is for single tasks: families have train.eval_policy=stochastic")
+    _check_meant(train, family=tasks is not None)
     overlap = train.overlap == "true" or (train.overlap == "auto" and pixels)
     return Plan(device, length, mode, overlap)
+
+
+def _check_meant(train: TrainConfig, *, family: bool) -> None:
+    """Raise UserError on settings for the other kind of environment, which would change nothing here."""
+    if not family:
+        for name in ("adaptation_episodes", "exploration_episodes", "test_episodes", "eval_policy"):
+            if getattr(train, name) != getattr(TrainConfig, name):
+                raise UserError(f"train.{name} is for families of tasks: on a single one it would change nothing")
+    elif train.overlap == "true":
+        raise UserError("train.overlap=true is for single tasks: on a family, collecting and learning take turns")
+    elif train.eval_epsilon:
+        raise UserError("train.eval_epsilon is for single tasks: families have train.eval_policy=stochastic")
 
 
 def initial_steps(config: RunConfig, tasks: int) -> int:
