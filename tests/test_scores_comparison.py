@@ -182,6 +182,19 @@ def test_a_head_with_a_view_of_its_own_needs_the_augmentation_only_arm(tmp_path:
     assert "augmentation-only arm is missing (agent=sac augment=A" in doubts(tmp_path)
 
 
+def test_networks_that_heads_of_stable_baselines3_alone_have_are_said(tmp_path: Path) -> None:
+    for arm in (BASE, CURL):
+        write_run(tmp_path / arm[1], "cheetah-run", arm, 0, SMALL)
+        edit(tmp_path / arm[1], lambda tree: tree["choices"].update(agent="sb3_sac", encoder="sb3"))
+    assert "encoder=sb3" not in doubts(tmp_path), "on frames all have SB3's CNN"
+    for arm in (BASE, CURL):
+        edit(tmp_path / arm[1], lambda tree: tree["env"].update(obs="state"))
+    assert "curl: on states encoder=sb3 puts two layers in front for heads, which base do without" in doubts(tmp_path)
+    for arm in (BASE, CURL):
+        edit(tmp_path / arm[1], lambda tree: tree["choices"].update(encoder="mlp"))
+    assert "encoder=mlp" not in doubts(tmp_path)
+
+
 def test_protocols_and_simulators_that_differ_are_said(tmp_path: Path) -> None:
     root = grid(tmp_path, seeds=1)
     folder = root / "dmc_cheetah_run" / "paper" / "sac-random_shift-curl" / "seed0"

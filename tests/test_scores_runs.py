@@ -220,9 +220,17 @@ def test_senseless_numbers_reach_no_score(run: Path) -> None:
     rows = "1,4,0,1,0,10,5,7,final,t,0\n1,4,0,1,0,1e308,5,1,final,t,0\n1,4,0,1,0,30,5,1,final,t,nan\n"
     (run / "eval.csv").write_text(header + rows)
     found = read_run(run)[0].evaluations
-    assert found.returns.tolist() == [20.0]
-    assert found.adaptation.tolist() == [20.0]
-    assert np.isnan(found.success).all()
+    assert found.returns.tolist() == [30.0]
+    assert found.adaptation.tolist() == [30.0]
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "7", "-1"])
+def test_an_episode_without_a_success_costs_itself_and_not_the_runs_unit(run: Path, cell: str) -> None:
+    rows = f"1,4,0,1,0,10,5,{cell},periodic\n1,4,0,1,1,20,5,1,periodic\n2,8,0,1,0,30,5,0,final\n"
+    (run / "eval.csv").write_text(HEADER + rows)
+    found, faults = read_run(run)
+    assert found.evaluations.success.tolist() == [1.0, 0.0] and found.evaluations.returns.tolist() == [20.0, 30.0]
+    assert ["1 episodes of eval.csv have no success" in line for _, line in faults] == [True]
 
 
 def test_texts_that_no_file_or_screen_can_take_are_cleaned(run: Path) -> None:

@@ -16,7 +16,7 @@ from rlrep.version import __version__
 from .files import replace_file
 
 SIMULATORS = ("mujoco", "dm_control", "gymnasium", "ale-py", "metaworld")
-PACKAGES = ("torch", "numpy", "safetensors", "hydra-core", "omegaconf", "opencv-python-headless")
+PACKAGES = ("torch", "numpy", "safetensors", "hydra-core", "omegaconf", "opencv-python-headless", "stable-baselines3")
 
 
 def collect(device: torch.device) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def task_curves(made: Comparison, task: Task, draws: Draws) -> dict[Arm, dict[st
 def aggregate_curves(made: Comparison, draws: Draws) -> dict[Arm, dict[str, Line]]:
     """Return the sample-efficiency curves over all common tasks, by arm and statistic.
 
-    Tasks of different lengths share the axis as far as the shortest goes.
+    Tasks of different lengths share the axis as far as the shortest goes (see `shortest`).
     """
     limit = min((_longest(made, task) for task in made.common), default=0.0)
     found = {}
@@ -167,6 +167,12 @@ def aggregate_curves(made: Comparison, draws: Draws) -> dict[Arm, dict[str, Line
         listed = [[(run, score(task, run)) for run in made.cell(task, arm)] for task in made.common]
         found[arm] = _lines(listed, draws, (5, index), limit=limit)
     return found
+
+
+def shortest(made: Comparison) -> float | None:
+    """Return the env steps where curves over all common tasks end before those of some task do, None if of none."""
+    lengths = {_longest(made, task) for task in made.common}
+    return min(lengths) if len(lengths) > 1 else None
 
 
 def _longest(made: Comparison, task: Task) -> float:

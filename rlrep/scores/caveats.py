@@ -17,6 +17,7 @@ def find_caveats(made: Comparison) -> list[str]:
     """Return every reason for doubt, the gravest first."""
     checks: tuple[Callable[[Comparison], Iterator[str]], ...] = (
         _missing_controls,
+        _unlike_networks,
         _protocols,
         _simulators,
         _unnormalised,
@@ -65,6 +66,25 @@ def _missing_controls(made: Comparison) -> Iterator[str]:
         yield f"The base arm is missing ({asked}): nothing shows what {_listed(heads)} adds to the agent as it is."
     for asked, heads in unaugmented.items():
         yield f"The augmentation-only arm is missing ({asked}): what {_listed(heads)} gains may be the augmentation's."
+
+
+def _unlike_networks(made: Comparison) -> Iterator[str]:
+    """On states Stable-Baselines3 has no features extractor; `encoder=sb3` has one with heads, which need it, alone."""
+    for agent in sorted({arm.agent for arm in made.arms if arm.agent.startswith("sb3_")}):
+        heads: dict[bool, list[str]] = {True: [], False: []}
+        for arm in (arm for arm in made.arms if arm.agent == agent):
+            runs = [run for task in made.tasks for run in made.cell(task, arm)]
+            if any(run.choice("encoder") == "sb3" and _on_states(run) for run in runs):
+                heads[arm.role == "head"].append(made.names[arm])
+        if all(heads.values()):
+            yield (
+                f"{_listed(heads[True])}: on states encoder=sb3 puts two layers in front for heads, which "
+                f"{_listed(heads[False])} do without. encoder=mlp gives all of them the same."
+            )
+
+
+def _on_states(run: Run) -> bool:
+    return run.options.get("env.obs") == "state" or run.options.get("env._target_", "").endswith("ToyState")
 
 
 def _protocols(made: Comparison) -> Iterator[str]:

@@ -95,8 +95,8 @@ def improvement(results: Results, index: Mapping[Arm, int]) -> Chart:
 
 
 def _row(arms: list[int], label: str, value: Estimate) -> dict[str, Any]:
-    low, high = (None if bound is None else float(f"{bound:.4g}") for bound in (value.low, value.high))
-    return {"arms": arms, "label": label, "v": float(f"{value.value:.4g}"), "lo": low, "hi": high}
+    low, high = (None if bound is None else float(f"{bound:.7g}") for bound in (value.low, value.high))
+    return {"arms": arms, "label": label, "v": float(f"{value.value:.7g}"), "lo": low, "hi": high}
 
 
 def health(results: Results, task: Task, index: Mapping[Arm, int]) -> list[Chart]:

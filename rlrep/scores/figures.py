@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .analysis import Line
+from .analysis import Line, shortest
 from .arms import Arm
 from .comparison import SCALES
 from .files import clear
@@ -58,7 +58,8 @@ def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]
     look = {arm: _look(names.index(name)) for arm, name in found.made.names.items()}
     made, unit = found.made, SCALES[found.made.scale]
     if found.curves:
-        yield "curves", _curves({f"{len(made.common)} tasks": (unit, found.curves)}, found, look)
+        title = f"{len(made.common)} tasks" + (", as far as the shortest goes" if shortest(made) else "")
+        yield "curves", _curves({title: (unit, found.curves)}, found, look)
     yield (
         "tasks",
         _curves({task.name: (task.unit, found.task_curves[task]) for task in made.tasks[:_MOST_TASKS]}, found, look),
@@ -151,7 +152,14 @@ def _band(panel: Any, x: Array, band: Band, look: dict[str, str], name: str) -> 
 def _dots(panel: Any, rows: Sequence[tuple[str, Estimate, dict[str, str]]]) -> None:
     for place, (_, value, look) in enumerate(rows):
         if value.low is not None:
-            panel.plot([value.low, value.high], [place, place], color=look["color"], linewidth=5, alpha=0.4)
+            panel.plot(
+                [value.low, value.high],
+                [place, place],
+                color=look["color"],
+                linewidth=5,
+                alpha=0.4,
+                solid_capstyle="butt",
+            )
         panel.plot([value.value], [place], "o", color=look["color"])
     panel.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)

@@ -160,6 +160,12 @@ def _evaluations(table: Table) -> tuple[Evaluations, list[str]]:
     rows = np.column_stack([found[:, :3], *more])
     rows[~((rows[:, 3] >= 0) & (rows[:, 3] <= 1)), 3] = math.nan
     rows[~(np.abs(rows[:, 4]) < _LARGEST), 4] = 0.0
+    known = rows[:, 3] >= 0
+    if known.any() and not known.all():
+        wrong.append(
+            f"{(~known).sum()} episodes of eval.csv have no success from 0 to 1, as the others, and are left out"
+        )
+        return _summarise(rows[known], np.array(kinds)[known]), wrong
     return _summarise(rows, np.array(kinds)), wrong
 
 

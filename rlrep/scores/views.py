@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import charts
+from .analysis import shortest
 from .arms import Arm, Task, settings_of
 from .charts import Chart
 from .comparison import SCALES, raw
@@ -52,7 +53,7 @@ def comparison(canvas: Canvas, results: Results, films: Sequence[Film]) -> View:
         "versus": _versus(canvas, results, index) if results.pairs else None,
         "adaptation": [canvas.place(chart) for chart in _adaptation(results, index)],
         "health": [_health(canvas, results, task, index) for task in made.tasks if results.health.get(task)],
-        "published": _published(results) if results.published else None,
+        "published": _published(results, index) if results.published else None,
         "publishable": any(task.scale in ("human", "dmc") for task in made.tasks),
         "films": [_film(results, film, index) for film in films],
         "differences": list(_differences(results, index)) if len(made.arms) > 1 else [],
@@ -93,7 +94,9 @@ def _count(number_of: int, noun: str) -> str:
 def _headline(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> View:
     made, unit = results.made, SCALES[results.made.scale]
     if results.curves:
-        curve = charts.curves(f"{len(made.common)} tasks: {unit}", unit, results.curves, index)
+        end = shortest(made)
+        note = f", up to {end:,.0f} env steps, where the shortest task ends" if end else ""
+        curve = charts.curves(f"{len(made.common)} tasks: {unit}{note}", unit, results.curves, index)
     else:
         (task,) = made.common[:1]
         curve = charts.curves(f"{task.name}: {task.unit}", task.unit, results.task_curves[task], index)
@@ -159,7 +162,7 @@ def _health(canvas: Canvas, results: Results, task: Task, index: Mapping[Arm, in
     return {"name": task.name, "charts": [canvas.place(chart) for chart in shown]}
 
 
-def _published(results: Results) -> View:
+def _published(results: Results, index: Mapping[Arm, int]) -> View:
     made = results.made
     tasks = [task for task in made.tasks if task in results.published]
     methods: dict[str, dict[Task, Published]] = {}
@@ -169,7 +172,7 @@ def _published(results: Results) -> View:
     rows = [
         {
             "name": made.names[arm],
-            "ours": True,
+            "arm": index[arm],
             "cells": list(_ours(results, arm, tasks)),
             "source": "these runs, final",
         }
@@ -177,11 +180,18 @@ def _published(results: Results) -> View:
     ]
     for method, found in list(methods.items())[:_MOST_METHODS]:
         first = next(iter(found.values()))
-        source = f"{first.source}; {first.reported}" + (f"; {first.runs} runs" if first.runs else "")
+        counts = sorted({one.runs for one in found.values() if one.runs})
+        runs = f"; {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} runs" if counts else ""
         cells = [_spread(one.mean, one.std) if (one := found.get(task)) else "–" for task in tasks]
-        rows.append({"name": method, "ours": False, "cells": cells, "source": source})
-    steps = results.published[tasks[0]][0].env_steps
-    return {"env_steps": f"{steps:,}", "tasks": [task.name for task in tasks], "rows": rows, "methods": len(methods)}
+        rows.append({"name": method, "arm": None, "cells": cells, "source": f"{first.source}; {first.reported}{runs}"})
+    steps = {task: f"{results.published[task][0].env_steps:,} env steps" for task in tasks}
+    alike = len(set(steps.values())) == 1
+    return {
+        "when": steps[tasks[0]] if alike else "the env steps of each column",
+        "tasks": [task.name if alike else f"{task.name}, {steps[task]}" for task in tasks],
+        "rows": rows,
+        "methods": len(methods),
+    }
 
 
 def _ours(results: Results, arm: Arm, tasks: Sequence[Task]) -> Iterator[str]:
