@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
+from rlrep.scores.analysis import Draws
 from rlrep.scores.charts import to_json
 from rlrep.scores.command import main
+from rlrep.scores.figures import draw
 from rlrep.scores.films import newest
+from rlrep.scores.results import arm_names, compute
 from rlrep.scores.tables import harmless, latex
 
-from .report_runs import BASE, CURL, SMALL, atari, copy_run, edit, family, grid
+from .report_runs import BASE, CURL, SMALL, atari, compared, copy_run, edit, family, grid
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -171,6 +175,27 @@ def test_tasks_of_different_lengths_are_told_apart(tmp_path: Path) -> None:
     assert "up to 100,000 env steps, where the shortest task ends" in text
     assert "Mean returns at the env steps of each column" in text
     assert "<th>cartpole-swingup, 100,000 env steps</th>" in text and "<th>cheetah-run, 500,000 env steps</th>" in text
+
+
+def test_legends_stay_inside_their_figures(tmp_path: Path) -> None:
+    for task in ("cartpole-swingup", "cheetah-run"):
+        for arm in (
+            BASE,
+            CURL,
+            ("none", "a_head_of_a_name_that_is_rather_long"),
+            ("random_shift", "one_more_such_head"),
+        ):
+            write_run(tmp_path / task / "".join(arm), task, arm, 0, SMALL)
+    (made,) = compared(tmp_path)
+    found, seen = compute(made, Draws(resamples=10)), set()
+    with matplotlib.rc_context({"figure.constrained_layout.use": True}):
+        for name, figure in draw(found, arm_names([found])):
+            figure.draw_without_rendering()
+            for legend in figure.legends:
+                box = legend.get_window_extent()
+                assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0, name
+                seen.add(name)
+    assert seen == {"curves", "tasks", "profiles"}
 
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:

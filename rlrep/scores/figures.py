@@ -93,7 +93,7 @@ def _aggregates(found: Results, look: Looks) -> "Figure":
     statistics = found.aggregates["final"]
     figure, axes = _panels(len(statistics), columns=len(statistics), height=0.9 + 0.35 * len(found.made.aggregated))
     for panel, (name, values) in zip(axes, statistics.items(), strict=False):
-        _dots(panel, [(found.made.names[arm], value, look[arm]) for arm, value in values.items()])
+        _dots(panel, [(plain(found.made.names[arm]), value, look[arm]) for arm, value in values.items()])
         panel.set(title=name, xlabel=SCALES[found.made.scale])
     for panel in axes[1:]:
         panel.set_yticklabels([])
@@ -112,7 +112,8 @@ def _profiles(found: Results, look: Looks, unit: str) -> "Figure":
 def _improvement(found: Results, look: Looks) -> "Figure":
     names = found.made.names
     figure, axes = _panels(1, height=0.9 + 0.35 * len(found.pairs))
-    rows = [(f"{names[p.first]} > {names[p.second]}", p.probability, look[p.first]) for p in found.pairs]
+    rows = [(f"{plain(names[p.first])} > {plain(names[p.second])}", p.probability, look[p.first]) for p in found.pairs]
+    figure.set_figwidth(3.3 + 0.08 * max(len(name) for name, *_ in rows))
     _dots(axes[0], rows)
     axes[0].axvline(0.5, color="#6b7280", linewidth=1)
     axes[0].set(xlabel="P(X > Y), final scores", xlim=(-0.02, 1.02))
@@ -161,14 +162,19 @@ def _dots(panel: Any, rows: Sequence[tuple[str, Estimate, dict[str, str]]]) -> N
                 solid_capstyle="butt",
             )
         panel.plot([value.value], [place], "o", color=look["color"])
-    panel.set_yticks(range(len(rows)), [plain(name) for name, *_ in rows])
+    panel.set_yticks(range(len(rows)), [name for name, *_ in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
 
 
 def _legend(figure: "Figure", panel: Any) -> None:
+    """Put the legend below all panels, in as many columns as fit, and make room for its rows."""
     handles, names = panel.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+        width, height = figure.get_size_inches()
+        fit = int(width / (0.6 + 0.07 * max(map(len, names))))
+        columns = min(4, len(names), max(1, fit))
+        figure.set_figheight(height + 0.17 * (math.ceil(len(names) / columns) - 1))
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def _look(number: int) -> dict[str, str]:
