@@ -1,4 +1,4 @@
-"""Auxiliary heads inside an agent's losses, and the metrics that an update hands over."""
+"""Auxiliary heads beside an agent's RL loss: how their gradients meet it, and the metrics an update hands over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlrep.aux import AuxTask, Encoded, Encoders, Metrics
+from rlrep.aux import AuxConfig, AuxTask, Encoded, Encoders, Metrics, Pull
 from rlrep.contrast import effective_rank, feature_std
 from rlrep.replay.batch import Batch
+
+from .balance import LEAST, Balance, total_norm
+from .meeting import Gradients, Meeting, Owned, added, watched
+
+AT_LATENT, AT_ENCODER = "rl at the latent", "rl at the encoder"
 
 
 @dataclass(frozen=True)
@@ -30,39 +35,194 @@ class Scalars:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Gradients of one update.
+
+    joint: in the order of `Heads.joint(owned)`. own: of heads with `pull=own`, by name, each in the order of
+    `Heads.own(owned)`.
+    """
+
+    joint: Gradients
+    own: dict[str, Gradients]
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class HeadLoss:
+    """A head's unweighted loss.
+
+    apart: it meets the RL loss at the encoder's parameters only, because it encoded something by itself or the RL loss
+    does not read the latent; else both read the same latent.
+    """
+
+    value: Tensor
+    apart: bool
+
+
 class Heads:
-    """An agent's heads and the factors of their losses, by name."""
+    """An agent's heads: their losses, and how each one's gradient meets the RL loss's (see `rlrep.aux.Pull`).
 
-    tasks: Mapping[str, AuxTask]
-    weights: Mapping[str, float]
+    configs: by head name. default: the pull of those that name none. balance: running norms, for `pull=balanced`.
+    """
 
-    def add_to(self, loss: Tensor, batch: Batch, latent: Tensor, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the RL loss plus every head's weighted loss on the batch's encoding, and the heads' metrics."""
+    def __init__(self, tasks: Mapping[str, AuxTask], configs: Mapping[str, AuxConfig], default: Pull) -> None:
+        self.tasks = tasks
+        self.weights = {name: config.weight for name, config in configs.items()}
+        self.pulls: dict[str, Pull] = {name: pull_of(config) or default for name, config in configs.items()}
+        self.balance = Balance((AT_LATENT, AT_ENCODER, *self.pulling("balanced")))
+
+    def pulling(self, *pulls: Pull) -> list[str]:
+        """Return the names of the heads that pull in one of these ways."""
+        return [name for name, pull in self.pulls.items() if pull in pulls]
+
+    # Who steps what
+
+    def joint(self, owned: Owned) -> list[Tensor]:
+        """Return the parameters of the optimiser of the RL loss and of the heads that join it."""
+        heads = [parameter for name in self.pulling("sum", "balanced") for parameter in owned.heads[name]]
+        return [*owned.encoder, *owned.rl, *heads]
+
+    def own(self, owned: Owned) -> dict[str, list[Tensor]]:
+        """Return the parameters of each head's own optimiser, by head with `pull=own`."""
+        return {name: [*owned.encoder, *owned.heads[name]] for name in self.pulling("own")}
+
+    # Gradients
+
+    def differentiate(
+        self,
+        rl_loss: Tensor,
+        batch: Batch,
+        latent: Tensor,
+        encoders: Encoders,
+        owned: Owned,
+        *,
+        meet_at_latent: bool = True,
+    ) -> Found:
+        """Differentiate the RL loss and every head's on the batch's encoding.
+
+        One pass leads back through the encoder: gradients are scaled and added at the latent. Only `own` takes a pass
+        more, and heads that encode by themselves. meet_at_latent: whether the RL loss reaches the encoder by `latent`.
+        """
+        losses, metrics = self.losses(batch, latent, encoders, meet_at_latent=meet_at_latent)
+        if not self.pulling("own", "balanced"):
+            total = rl_loss
+            for name, loss in losses.items():
+                total = total + self.weights[name] * loss.value
+            return Found(torch.autograd.grad(total, self.joint(owned)), {}, metrics)
+        meeting = Meeting(latent if meet_at_latent else None, owned.encoder)
+        own = {name: _alone(losses[name], meeting, owned.heads[name]) for name in self.pulling("own")}
+        joint, factors = self._together(rl_loss, losses, meeting, owned)
+        return Found(joint, own, metrics | {f"aux/{name}/factor": factor for name, factor in factors.items()})
+
+    def losses(
+        self, batch: Batch, latent: Tensor, encoders: Encoders, *, meet_at_latent: bool
+    ) -> tuple[dict[str, HeadLoss], Metrics]:
+        """Return every head's loss on a batch's encoding `(B, D)`, and their metrics."""
+        losses: dict[str, HeadLoss] = {}
         metrics: Metrics = {}
         for name, task in self.tasks.items():
-            head_loss, health = task.loss(batch, Encoded(latent), encoders)
-            loss = loss + self.weights[name] * head_loss
-            metrics[f"aux/{name}/loss"] = head_loss.detach()
-            metrics |= {f"aux/{name}/{key}": value for key, value in health.items()}
-        return loss, metrics
+            calls: list[None] = []
+            value, health = task.loss(batch, Encoded(latent), watched(encoders, calls))
+            losses[name] = HeadLoss(value, apart=bool(calls) or not meet_at_latent)
+            metrics[f"aux/{name}/loss"] = value.detach()
+            metrics |= {f"aux/{name}/{key}": number for key, number in health.items()}
+        return losses, metrics
 
-    def diagnose(self, rl_loss: Tensor, batch: Batch, latent: Tensor, encoders: Encoders) -> Metrics:
-        """Return meters of a batch's encoding (a leaf): effective rank, spread, and each head's pull on it.
+    def _together(
+        self, rl_loss: Tensor, losses: Mapping[str, HeadLoss], meeting: Meeting, owned: Owned
+    ) -> tuple[Gradients, Metrics]:
+        """Return the gradient of the RL loss and the heads that join it, and the factors of those that are balanced."""
+        at_latent, at_encoder, others = self._of_rl(rl_loss, losses, meeting, owned.rl)
+        factors: Metrics = {}
+        for name in self.pulling("sum", "balanced"):
+            loss = losses[name]
+            at, by_own = meeting.split(loss.value, owned.heads[name], apart=loss.apart)
+            factor: Tensor | float = self.weights[name]
+            if self.pulls[name] == "balanced":
+                factor = factors[name] = self.factor(name, at, apart=loss.apart)
+            scaled = tuple(factor * gradient for gradient in at)
+            at_latent, at_encoder = (
+                (at_latent, added(at_encoder, scaled)) if loss.apart else (added(at_latent, scaled), at_encoder)
+            )
+            others += tuple(factor * gradient for gradient in by_own)
+        by_encoder = added(at_encoder, meeting.carry(at_latent) if at_latent else ())
+        return (*by_encoder, *others), factors
 
-        `grad_ratio` is the norm of the head's weighted gradient there over the RL loss's: 1 means that both pull as
-        hard.
+    def _of_rl(
+        self, rl_loss: Tensor, losses: Mapping[str, HeadLoss], meeting: Meeting, others: list[Tensor]
+    ) -> tuple[Gradients, Gradients, Gradients]:
+        """Return the RL loss's gradient at the latent or (in its place) by the encoder, and by `others`; watch its
+        norm wherever a head is balanced against it."""
+        apart = {losses[name].apart for name in self.pulling("balanced")}
+        at, by_others = meeting.split(rl_loss, others, apart=meeting.latent is None)
+        if meeting.latent is not None and False in apart:
+            self.balance.observe(AT_LATENT, at)
+        if meeting.latent is not None and True not in apart:
+            return at, (), by_others
+        by_encoder = at if meeting.latent is None else meeting.carry(at)
+        if True in apart:
+            self.balance.observe(AT_ENCODER, by_encoder)
+        return (), by_encoder, by_others
+
+    def factor(self, name: str, gradient: Gradients, *, apart: bool) -> Tensor:
+        """Return what a balanced head's gradient is multiplied by, and take note of its norm."""
+        norm = self.balance.observe(name, gradient)
+        return self.weights[name] * self.balance.ratio(AT_ENCODER if apart else AT_LATENT, name, at_least=norm)
+
+    # Meters
+
+    def ratios(
+        self,
+        rl_loss: Tensor,
+        batch: Batch,
+        latent: Tensor,
+        encoders: Encoders,
+        owned: Owned,
+        *,
+        meet_at_latent: bool = True,
+    ) -> Metrics:
+        """Return the norm of each head's gradient over the RL loss's, as it enters the step; 1 = both pull as hard.
+
+        `grad_ratio`: at the latent, of heads that read it. `grad_ratio_encoder`: by the encoder's parameters. With
+        `pull=own` it is the ratio of the plain losses.
         """
-        reference = _gradient_norm(rl_loss, latent)
-        found = {"rep/effective_rank": effective_rank(latent.detach()), "rep/feature_std": feature_std(latent.detach())}
-        for name, task in self.tasks.items():
-            loss, _ = task.loss(batch, Encoded(latent), encoders)
-            norm = _gradient_norm(self.weights[name] * loss, latent)
-            found[f"aux/{name}/grad_ratio"] = norm / reference.clamp(min=1e-12)
+        losses, _ = self.losses(batch, latent, encoders, meet_at_latent=meet_at_latent)
+        meeting = Meeting(latent if meet_at_latent else None, owned.encoder)
+        found: Metrics = {}
+        rl_at, _ = meeting.split(rl_loss, [], apart=False)
+        rl_encoder = meeting.carry(rl_at) if meet_at_latent else rl_at
+        for name, loss in losses.items():
+            factor, key = self._factor_now(name, apart=loss.apart), f"aux/{name}/grad_ratio"
+            by_encoder, _ = meeting.split(loss.value, [], apart=True)
+            if not loss.apart:
+                at, _ = meeting.split(loss.value, [], apart=False)
+                found[key] = factor * _ratio(at, rl_at)
+            found[f"{key}_encoder"] = factor * _ratio(by_encoder, rl_encoder)
         return found
 
+    def _factor_now(self, name: str, *, apart: bool) -> Tensor | float:
+        if self.pulls[name] != "balanced":
+            return self.weights[name] if self.pulls[name] == "sum" else 1.0
+        return self.weights[name] * self.balance.ratio(AT_ENCODER if apart else AT_LATENT, name)
 
-def _gradient_norm(loss: Tensor, latent: Tensor) -> Tensor:
-    """Norm of d loss / d latent; 0 if the loss does not read this latent (a head with anchors of its own)."""
-    (gradient,) = torch.autograd.grad(loss, latent, allow_unused=True)
-    norm: Tensor = torch.zeros_like(loss) if gradient is None else torch.linalg.vector_norm(gradient)
-    return norm
+
+def spread(latent: Tensor) -> Metrics:
+    """Return effective rank and spread of a batch's latents `(B, D)`."""
+    latent = latent.detach()
+    return {"rep/effective_rank": effective_rank(latent), "rep/feature_std": feature_std(latent)}
+
+
+def pull_of(config: AuxConfig) -> Pull | None:
+    """Return a head's own pull; None = the agent's, as for heads of other packages that have no such option."""
+    pull: Pull | None = getattr(config, "pull", None)
+    return pull
+
+
+def _alone(loss: HeadLoss, meeting: Meeting, others: list[Tensor]) -> Gradients:
+    """Return one head's gradient, by the encoder's parameters and its own."""
+    at, by_others = meeting.split(loss.value, others, apart=loss.apart)
+    return (*(at if loss.apart else meeting.carry(at)), *by_others)
+
+
+def _ratio(first: Gradients, second: Gradients) -> Tensor:
+    return total_norm(first) / total_norm(second).clamp(min=LEAST)

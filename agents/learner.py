@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.aux import AuxConfig, AuxTask, Metrics
+from rlrep.aux import AuxConfig, AuxTask, Metrics, Pull
 from rlrep.nn import Encoder, EncoderConfig
 from rlrep.nn.graph import CompileMode, GraphedStep
 from rlrep.nn.optim import FusedAdam
@@ -24,6 +24,7 @@ from rlrep.replay.generators import restore
 from rlrep.views import View
 
 from .heads import Heads, Scalars
+from .meeting import Gradients, Owned
 
 Inputs = tuple[Batch, Tensor]
 """What an update computes on: a batch under its views, and standard normal noise."""
@@ -118,11 +119,13 @@ R = TypeVar("R", bound=Stored)
 class Learner(ABC, Generic[N, R]):
     """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.runtime.protocols`.
 
-    A subclass acts, samples, draws its noise, and says what one update computes; it sets `_optimisers`.
+    A subclass acts, samples, draws its noise, and says what one update computes; it sets `_owned` and `_optimisers`.
     """
 
     title: str
+    _owned: Owned
     _optimisers: tuple[FusedAdam, ...]
+    _own: dict[str, FusedAdam]
 
     def __init__(
         self,
@@ -131,6 +134,7 @@ class Learner(ABC, Generic[N, R]):
         make_heads: Callable[[N], dict[str, AuxTask]],
         make_replay: Callable[[Mapping[str, Needs]], R],
         *,
+        pull: Pull,
         precision: Precision,
     ) -> None:
         self.device, self.augment, self.updates = setting.device, setting.augment, 0
@@ -141,7 +145,8 @@ class Learner(ABC, Generic[N, R]):
             tasks = make_heads(self.nets)
         self.heads = nn.ModuleDict(tasks).to(self.device)  # type: ignore[arg-type]  # heads are modules
         self.nets.to(self.device)
-        self._heads = Heads(tasks, {name: head.weight for name, head in setting.aux.items()})
+        self._heads = Heads(tasks, setting.aux, pull)
+        self._heads.balance.to(self.device)
         needs = {name: task.needs for name, task in tasks.items()}
         self.views = {name: need.view or self.augment for name, need in needs.items()}
         self.replay = make_replay(needs)
@@ -179,6 +184,17 @@ class Learner(ABC, Generic[N, R]):
     @abstractmethod
     def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
         """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
+
+    def _own_optimisers(self, lr: float, *, eps: float = 1e-8) -> dict[str, FusedAdam]:
+        """Return an Adam for each head with `pull=own`, at its weight times `lr`."""
+        return {
+            name: FusedAdam(parameters, lr * self._heads.weights[name], eps=eps)
+            for name, parameters in self._heads.own(self._owned).items()
+        }
+
+    def _step_own(self, gradients: Mapping[str, Gradients]) -> None:
+        for name, gradient in gradients.items():
+            self._own[name].step(gradient)
 
     # Learning
 
@@ -263,7 +279,8 @@ class Learner(ABC, Generic[N, R]):
             "updates": self.updates,
             "nets": self.nets.state_dict(),
             "heads": self.heads.state_dict(),
-            "optimisers": [optimiser.state() for optimiser in self._optimisers],
+            "balance": self._heads.balance.state_dict(),
+            "optimisers": [optimiser.state() for optimiser in self._all_optimisers()],
             "act_generator": self._act_generator.get_state(),
             "update_generator": self._update_generator.get_state(),
             "replay": self.replay.state(),
@@ -271,13 +288,17 @@ class Learner(ABC, Generic[N, R]):
             "meters": self._diagnose(),
         }
 
+    def _all_optimisers(self) -> list[FusedAdam]:
+        return [*self._optimisers, *self._own.values()]
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore `state()`; the rings are restored before. Raises RuntimeError on parameters of other names or
         shapes."""
         self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
         self.heads.load_state_dict(state["heads"])
-        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+        self._heads.balance.load_state_dict(state["balance"])
+        for optimiser, saved in zip(self._all_optimisers(), state["optimisers"], strict=True):
             optimiser.load_state(saved)
         restore(self._act_generator, state["act_generator"])
         restore(self._update_generator, state["update_generator"])
@@ -286,6 +307,6 @@ class Learner(ABC, Generic[N, R]):
         self._meters_before = state.get("meters", {})
 
 
-def trained(*modules: nn.Module) -> list[nn.Parameter]:
+def trained(*modules: nn.Module) -> list[Tensor]:
     """Return the parameters that an optimiser owns: a frozen body's have none."""
     return [p for module in modules for p in module.parameters() if p.requires_grad]

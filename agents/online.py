@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxTask, Metrics, fitted
+from rlrep.aux import AuxTask, Metrics, Pull, fitted
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Replay, ReplaySpec
 
-from .learner import Learner, Networks, Outcome, Precision, Setting
+from .learner import Learner, Networks, Outcome, Precision, Setting, trained
 
 N = TypeVar("N", bound=Networks)
 
@@ -27,6 +27,7 @@ class OnlineLearner(Learner[N, Replay]):
         spec: ReplaySpec,
         *,
         batch_size: int,
+        pull: Pull,
         precision: Precision,
     ) -> None:
         self._batch_size, self._channels = batch_size, spec.frame_shape[0]
@@ -36,6 +37,7 @@ class OnlineLearner(Learner[N, Replay]):
             make_networks,
             lambda nets: make_heads(setting, nets.encoder),
             lambda needs: replay(needs=needs),
+            pull=pull,
             precision=precision,
         )
 
@@ -89,10 +91,9 @@ class OnlineLearner(Learner[N, Replay]):
 
 def make_heads(setting: Setting, encoder: Encoder) -> dict[str, AuxTask]:
     """Build every head on the latent. Raises ValueError if there is nothing to train, or a head does not fit."""
-    if setting.aux and not list(encoder.parameters()):
-        raise ValueError(
-            f"aux={','.join(setting.aux)} has no encoder to train: choose encoder=mlp instead of encoder=identity"
-        )
+    if setting.aux and not trained(encoder):
+        instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
+        raise ValueError(f"aux={','.join(setting.aux)} has no encoder to train: choose {instead}")
     for name, head in setting.aux.items():
         if not hasattr(head, "make"):
             raise ValueError(f"aux={name} tells tasks apart, so it needs a family of them: use it with agent=pearl")

@@ -252,9 +252,8 @@ def test_what_the_actor_and_the_value_function_read_is_detached() -> None:
     agent = make_pearl(replace(SMALL, value="v"))
     batch = agent._sample()
     noise, latent_noise = agent._split(batch, agent._draw_noise(batch))
-    critic = agent._optimisers[0].parameters
     found = agent._critic_gradients(
-        agent.nets, agent._heads, critic, batch, None, noise[0], latent_noise, agent._weights
+        agent.nets, agent._heads, agent._owned, batch, None, noise[0], latent_noise, agent._weights
     )
     assert not found.latent.requires_grad and not found.features.requires_grad
     assert torch.equal(found.latent[:, :3], batch.obs)

@@ -16,7 +16,9 @@ from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Trajectory, Transitions
 from rlrep.replay.tasks import Job, Stage
 
+from ..heads import pull_of
 from ..learner import Due, Inputs, Learner, Outcome, Setting, trained
+from ..meeting import Owned
 from ..sac.networks import Actor, TwinQ
 from ..sac.update import actor_gradients
 from .networks import ContextEncoder, Networks, RecurrentEncoder, Value
@@ -43,6 +45,7 @@ class PEARL(Learner[Networks, TaskReplay]):
             partial(_make_networks, config, setting, self.action_dim, self.latent_dim),
             lambda nets: _make_heads(config, setting, self.tasks, horizon),
             lambda needs: TaskReplay(_spec(self, setting), device=self.device, seed=setting.seed + 1, needs=needs),
+            pull=config.pull,
             precision=config.precision,
         )
         self._drawn = 2 if self.nets.v is None else 3  # actions that an update draws for each row
@@ -170,7 +173,7 @@ class PEARL(Learner[Networks, TaskReplay]):
             found = self._critic_gradients(
                 nets,
                 self._heads,
-                critic.parameters,
+                self._owned,
                 batch,
                 self._given(batch),
                 noise[0],
@@ -178,6 +181,7 @@ class PEARL(Learner[Networks, TaskReplay]):
                 self._weights,
             )
         critic.step(found.gradients)
+        self._step_own(found.own)
         metrics = [found.metrics]
         acting = actor.parameters + alpha.parameters
         for value in rest:
@@ -217,7 +221,7 @@ class PEARL(Learner[Networks, TaskReplay]):
         if not self.config.infers:
             return {}
         drawn, latent_noise = self._split(batch, noise)
-        return diagnose(self.nets, self._heads, batch, drawn[0], latent_noise, self._weights)
+        return diagnose(self.nets, self._heads, self._owned, batch, drawn[0], latent_noise, self._weights)
 
     def describe(self) -> list[str]:
         """Return start-up lines: parameter counts, the meta-batch, and where the replay lives."""
@@ -232,9 +236,11 @@ class PEARL(Learner[Networks, TaskReplay]):
     def _make_optimisers(self) -> None:
         """One owner per parameter: critic, context encoder and heads; the actor; the temperature; the value."""
         config, nets = self.config, self.nets
-        encoder = [] if nets.context is None else [nets.context]
+        encoder = [] if nets.context is None else trained(nets.context)
+        self._owned = Owned(encoder, trained(nets.q), {name: trained(head) for name, head in self.heads.items()})
+        self._own = self._own_optimisers(config.lr)
         self._optimisers = (
-            FusedAdam(trained(nets.q, self.heads, *encoder), config.lr),
+            FusedAdam(self._heads.joint(self._owned), config.lr),
             FusedAdam(list(nets.actor.parameters()), config.lr),
             FusedAdam([nets.log_alpha], config.alpha_lr),
             *([] if nets.v is None else [FusedAdam(trained(nets.v), config.lr)]),
@@ -302,6 +308,8 @@ def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: in
         raise ValueError(
             "nothing trains the context encoder: set agent.critic_to_context=true, agent.kl_weight above 0, or aux="
         )
+    if setting.aux and not (config.critic_to_context or config.kl_weight):
+        _check_pulls(config, setting)
     if setting.aux and tasks < 2:
         raise ValueError(f"aux={','.join(setting.aux)} tells tasks apart, and there is only one")
     heads = {}
@@ -315,6 +323,16 @@ def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: in
         if config.context == "recurrent":
             _check_order(name, head, heads[name].needs)
     return heads
+
+
+def _check_pulls(config: PEARLSettings, setting: Setting) -> None:
+    """Refuse to balance heads against an RL loss that never reaches the context encoder."""
+    for name, head in setting.aux.items():
+        if (pull_of(head) or config.pull) == "balanced":
+            raise ValueError(
+                f"aux.{name}.pull=balanced has nothing to be balanced against with agent.critic_to_context=false and "
+                f"agent.kl_weight=0: choose own or sum"
+            )
 
 
 def _check_order(name: str, head: Any, needs: Needs) -> None:

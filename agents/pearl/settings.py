@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
+from rlrep.aux import Pull
 from rlrep.replay.tasks import Draw
 from rlrep.settings import ranges
 
@@ -36,6 +37,7 @@ class PEARLSettings:
         of all tasks together.
     kl_weight: of the KL to the prior, its `kl_reduction` over the meta-batch. critic_to_context: whether the critic's
         loss trains the context encoder. context_tau: EMA rate of the encoder that heads take their keys from.
+    pull: of heads that name none, see `rlrep.aux.Pull`; the RL loss is critic's and KL.
     value: `q` (SAC, no value function) or `v` (the original's). alpha_lr: 0 keeps the temperature.
     penalty: factor of the mean squares of the policy's mean and log standard deviation. reward_scale: of the critic.
     tasks_per_iteration: tasks that collect, each prior_steps by latents of the prior, then posterior_steps by latents
@@ -73,6 +75,7 @@ class PEARLSettings:
     prior_steps: int = 400
     posterior_steps: int = 0
     extra_steps: int = 600
+    pull: Pull = "own"
     precision: Precision = "float32"
 
     auto: ClassVar[Mapping[str, str]] = {"encoder": "identity"}  # what `auto` stands for with this agent

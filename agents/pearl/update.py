@@ -4,20 +4,20 @@ Gradient sources, in one place: the critic's loss, the KL to the prior and the h
 first only if `critic_to_context`); actor, temperature and value function see the latent detached.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rlrep.aux import Encoded, Metrics
+from rlrep.aux import Metrics
 from rlrep.contrast import effective_rank
 from rlrep.nn import Gaussians
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay import Batch, Transitions
 
 from ..heads import Heads, Scalars
+from ..meeting import Owned
 from ..sac.update import CriticGradients, td_target
 from .networks import Networks
 
@@ -36,7 +36,7 @@ class Weights:
 def critic_gradients(
     nets: Networks,
     heads: Heads,
-    parameters: list[Tensor],
+    owned: Owned,
     batch: Batch,
     latent: Tensor | None,
     noise: Tensor,
@@ -48,11 +48,11 @@ def critic_gradients(
     latent: `(T, D)` where it is given (an oracle's), else it is inferred. noise: `(T * B, A)` of the next action.
     """
     loss, joined, belief, metrics = encoder_loss(nets, batch, latent, noise, latent_noise, weights)
-    if belief is not None:
-        loss, more = heads.add_to(loss, batch, belief.mean, nets.encoders())
-        metrics |= more
+    read = joined if belief is None else belief.mean
+    found = heads.differentiate(loss, batch, read, nets.encoders(), owned, meet_at_latent=False)
+    metrics |= found.metrics
     joined = joined.detach()
-    return CriticGradients(torch.autograd.grad(loss, parameters), joined, joined, Scalars.stack(metrics))
+    return CriticGradients(found.joint, found.own, joined, joined, Scalars.stack(metrics))
 
 
 def encoder_loss(
@@ -114,30 +114,15 @@ def join(obs: Tensor, latent: Tensor) -> Tensor:
 
 
 def diagnose(
-    nets: Networks, heads: Heads, batch: Batch, noise: Tensor, latent_noise: Tensor, weights: Weights
+    nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor, latent_noise: Tensor, weights: Weights
 ) -> Metrics:
     """Meters of the belief, and each head's pull on the context encoder's parameters relative to critic and KL."""
-    assert nets.context is not None
-    owned = list(nets.context.parameters())
     loss, _, belief, _ = encoder_loss(nets, batch, None, noise, latent_noise, weights)
     assert belief is not None
-    found = {"context/effective_rank": effective_rank(belief.mean.detach())}
-    reference = _norm(loss, owned).clamp(min=1e-12)
-    for name, task in heads.tasks.items():
-        mean = nets.posterior(_context(batch)).mean
-        head_loss, _ = task.loss(batch, Encoded(mean), nets.encoders())
-        found[f"aux/{name}/grad_ratio"] = heads.weights[name] * _norm(head_loss, owned) / reference
-    return found
+    rank = {"context/effective_rank": effective_rank(belief.mean.detach())}
+    return rank | heads.ratios(loss, batch, belief.mean, nets.encoders(), owned, meet_at_latent=False)
 
 
 def _context(batch: Batch) -> Transitions:
     assert batch.context is not None
     return batch.context
-
-
-def _norm(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Norm of d loss / d parameters; 0 if the loss reads none of them."""
-    if not loss.requires_grad:
-        return torch.zeros_like(loss)
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxConfig, Metrics
+from rlrep.aux import AuxConfig, Metrics, Pull
 from rlrep.nn import EncoderConfig
 from rlrep.nn.graph import CompileMode, compiled
 from rlrep.nn.optim import FusedAdam
@@ -20,6 +20,7 @@ from rlrep.settings import ranges
 from rlrep.views import View
 
 from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
+from ..meeting import Owned
 from ..online import OnlineLearner
 from .networks import Networks, QHead
 from .update import diagnose, expected, gradients
@@ -37,6 +38,7 @@ class RainbowConfig:
     v_min, v_max: ends of the support, in (clipped) reward. sigma0: initial noise, see `NoisyLinear`.
     epsilon_start, epsilon_final, epsilon_steps: without noisy layers, the share of random actions in training and the
         agent steps from one to the other, counted from the first action that is not `train.init_steps`'.
+    pull: of heads that name none, see `rlrep.aux.Pull`; an optimiser of their own has lr and adam_eps too.
     priority_alpha, priority_beta: exponents of priorities and importance weights; beta rises to 1 over
         `priority_beta_steps` agent steps (None = the length of the run, see `for_length`).
     """
@@ -65,6 +67,7 @@ class RainbowConfig:
     max_norm: float = 10.0
     target_every: int = 2000
     encoder_tau: float = 0.001
+    pull: Pull = "balanced"
     precision: Precision = "float32"
 
     gains_on_pixels: ClassVar[bool] = True  # compiled, its update on frames takes three quarters of the time on a CPU
@@ -128,9 +131,13 @@ class Rainbow(OnlineLearner[Networks]):
             priority=self._priority if config.prioritised else None,
         )
         networks = partial(_make_networks, config, setting, self.actions)
-        super().__init__(setting, networks, spec, batch_size=config.batch_size, precision=config.precision)
-        owned = trained(self.nets.encoder, self.nets.head, self.heads)
-        self._optimisers = (FusedAdam(owned, config.lr, eps=config.adam_eps),)
+        super().__init__(
+            setting, networks, spec, batch_size=config.batch_size, pull=config.pull, precision=config.precision
+        )
+        heads = {name: trained(head) for name, head in self.heads.items()}
+        self._owned = Owned(trained(self.nets.encoder), trained(self.nets.head), heads)
+        self._own = self._own_optimisers(config.lr, eps=config.adam_eps)
+        self._optimisers = (FusedAdam(self._heads.joint(self._owned), config.lr, eps=config.adam_eps),)
         self._gradients = compiled(gradients, setting.compile)
 
     def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[np.int64]:
@@ -202,9 +209,10 @@ class Rainbow(OnlineLearner[Networks]):
         (optimiser,), nets, config = self._optimisers, self.nets, self.config
         with self._autocast():
             found = self._gradients(
-                nets, self._heads, optimiser.parameters, batch, noise, double=config.double, max_norm=config.max_norm
+                nets, self._heads, self._owned, batch, noise, double=config.double, max_norm=config.max_norm
             )
         optimiser.step(found.gradients, divisor=found.divisor)
+        self._step_own(found.own)
         if nets.key_encoder is not None:
             nets.key_encoder.update()
         if due[0]:
@@ -213,7 +221,7 @@ class Rainbow(OnlineLearner[Networks]):
         return Outcome([found.metrics], found.priorities)
 
     def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        return diagnose(self.nets, self._heads, batch, noise, double=self.config.double)
+        return diagnose(self.nets, self._heads, self._owned, batch, noise, double=self.config.double)
 
 
 def _make_networks(config: RainbowConfig, setting: Setting, actions: int, obs_shape: tuple[int, ...]) -> Networks:

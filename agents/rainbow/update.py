@@ -1,8 +1,8 @@
 """Rainbow's losses as functions of tensors (Hessel et al. 2018, arXiv 1710.02298), with auxiliary heads on the online
 network's encoding.
 
-Gradient sources, in one place: the RL loss, weighted by importance, and the heads' losses, unweighted, train encoder,
-Q head and heads together. Priorities come from the RL loss alone.
+Gradient sources, in one place: the RL loss, weighted by importance, trains the encoder and the Q head; the heads' losses,
+not weighted by it, train the encoder, by their pull, and the heads. Priorities come from the RL loss alone.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,19 @@ from rlrep.aux import Encoders, Metrics
 from rlrep.nn.optim import norm_excess
 from rlrep.replay.batch import Batch
 
-from ..heads import Heads, Scalars
+from .. import meeting
+from ..heads import Heads, Scalars, spread
+from ..meeting import Owned
 from .networks import Layers, Networks
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients in the order of the parameters asked for, what to divide them by, and each row's priority `(B,)`."""
+    """Gradients of the RL loss and the heads that join it, what to divide them by, those of each head with an optimiser
+    of its `own` (see `Found`), and each row's priority `(B,)`."""
 
-    gradients: tuple[Tensor, ...]
+    gradients: meeting.Gradients
+    own: dict[str, meeting.Gradients]
     divisor: Tensor
     priorities: Tensor
     metrics: Scalars
@@ -83,7 +87,7 @@ def rl_losses(logits: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
 def gradients(
     nets: Networks,
     heads: Heads,
-    parameters: list[Tensor],
+    owned: Owned,
     batch: Batch,
     noise: Tensor,
     *,
@@ -103,20 +107,20 @@ def gradients(
         "q/mean": expected(logits.detach(), nets.support).mean(),
         "q/target": (goal * nets.support).sum(1).mean(),
     }
-    loss, more = heads.add_to(loss, batch, latent, encoders(nets))
-    found = torch.autograd.grad(loss, parameters)
-    norm, divisor = norm_excess(found, max_norm)
-    return Gradients(found, divisor, priorities, Scalars.stack(metrics | {"loss/gradient_norm": norm} | more))
+    found = heads.differentiate(loss, batch, latent, encoders(nets), owned)
+    norm, divisor = norm_excess(found.joint, max_norm)
+    metrics |= {"loss/gradient_norm": norm} | found.metrics
+    return Gradients(found.joint, found.own, divisor, priorities, Scalars.stack(metrics))
 
 
-def diagnose(nets: Networks, heads: Heads, batch: Batch, noise: Tensor, *, double: bool) -> Metrics:
+def diagnose(nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor, *, double: bool) -> Metrics:
     """Meters of one batch's encoding, with the heads' pull on it relative to the RL loss's."""
     layers = nets.head.perturbed(noise[0])
     goal = target(nets, layers, batch, noise[1], double=double)
-    latent = nets.encoder(batch.obs).detach().requires_grad_()
+    latent = nets.encoder(batch.obs)
     losses, _ = rl_losses(of_action(nets.head(latent, layers), batch.action), goal)
     loss = (losses if batch.weight is None else losses * batch.weight).mean()
-    return heads.diagnose(loss, batch, latent, encoders(nets))
+    return spread(latent) | heads.ratios(loss, batch, latent, encoders(nets), owned)
 
 
 def encoders(nets: Networks) -> Encoders:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxConfig, Metrics
+from rlrep.aux import AuxConfig, Metrics, Pull
 from rlrep.nn import EncoderConfig, init_orthogonal
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import CompileMode, compiled
@@ -21,6 +21,7 @@ from rlrep.settings import ranges
 from rlrep.views import View
 
 from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
+from ..meeting import Owned
 from ..online import OnlineLearner
 from .networks import Actor, TwinQ
 from .update import Networks, TemperatureLoss, actor_gradients, critic_gradients, diagnose
@@ -35,6 +36,7 @@ class SACConfig:
     actor_every: updates.
     target_entropy: nats; None = minus the action dimension. temperature_loss: see `TemperatureLoss`.
     log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
+    pull: of heads that name none, see `rlrep.aux.Pull`.
     init: `orthogonal` (SAC-AE, CURL) or `torch` (the layers' own default, as Stable-Baselines3).
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
     Raises ValueError on numbers out of their range.
@@ -58,6 +60,7 @@ class SACConfig:
     log_std_range: tuple[float, float] = (-10.0, 2.0)
     log_std_bound: Literal["squash", "clamp"] = "squash"
     init: Literal["orthogonal", "torch"] = "orthogonal"
+    pull: Pull = "balanced"
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
@@ -113,7 +116,9 @@ class SAC(OnlineLearner[Networks]):
             discount=config.discount,
         )
         networks = partial(_make_networks, config, setting.encoder, self.action_dim)
-        super().__init__(setting, networks, spec, batch_size=config.batch_size, precision=config.precision)
+        super().__init__(
+            setting, networks, spec, batch_size=config.batch_size, pull=config.pull, precision=config.precision
+        )
         self._make_optimisers()
         self._critic_gradients = compiled(critic_gradients, setting.compile)
         self._actor_gradients = compiled(actor_gradients, setting.compile)
@@ -147,8 +152,9 @@ class SAC(OnlineLearner[Networks]):
         train_actor, move_targets = due
         critic, actor, alpha = self._optimisers
         with self._autocast():
-            found = self._critic_gradients(self.nets, self._heads, critic.parameters, batch, noise[0])
+            found = self._critic_gradients(self.nets, self._heads, self._owned, batch, noise[0])
         critic.step(found.gradients)
+        self._step_own(found.own)
         metrics = [found.metrics]
         if train_actor:
             acting = actor.parameters + alpha.parameters
@@ -171,13 +177,17 @@ class SAC(OnlineLearner[Networks]):
         return Outcome(metrics)
 
     def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        return diagnose(self.nets, self._heads, batch, noise[0])
+        return diagnose(self.nets, self._heads, self._owned, batch, noise[0])
 
     def _make_optimisers(self) -> None:
-        """One owner per parameter: critic, encoder and heads; the actor; the temperature."""
+        """One owner per parameter: critic, encoder and heads; the actor; the temperature. `pull=own` adds a second one
+        of the encoder."""
         config, nets = self.config, self.nets
+        heads = {name: trained(head) for name, head in self.heads.items()}
+        self._owned = Owned(trained(nets.encoder), trained(nets.q), heads)
+        self._own = self._own_optimisers(config.lr)
         self._optimisers = (
-            FusedAdam(trained(nets.encoder, nets.q, self.heads), config.lr),
+            FusedAdam(self._heads.joint(self._owned), config.lr),
             FusedAdam(list(nets.actor.parameters()), config.lr),
             FusedAdam([nets.log_alpha], config.alpha_lr, beta1=config.alpha_beta1),
         )

@@ -1,8 +1,9 @@
 """SAC's losses as functions of tensors (Haarnoja et al. 2018, arXiv 1812.05905), with auxiliary heads on the critic's
 encoding.
 
-Gradient sources, in one place: the critic's loss and the heads train the encoder, Q and the heads; the actor's loss,
-on the stored and detached encoding, trains the actor alone; the temperature's loss trains the temperature alone.
+Gradient sources, in one place: the critic's loss trains the encoder and Q; the heads, by their pull, the encoder and
+themselves; the actor's loss, on the stored and detached encoding, trains the actor alone; the temperature's loss trains
+the temperature alone.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from rlrep.nn.distributions import sample_squashed
 from rlrep.replay.batch import Batch
 
 from .. import learner
-from ..heads import Heads, Scalars
+from ..heads import Heads, Scalars, spread
+from ..meeting import Gradients, Owned
 from .networks import Actor, TwinQ
 
 TemperatureLoss = Literal["alpha", "log_alpha"]
@@ -42,10 +44,11 @@ class Networks(learner.Networks):
 
 @dataclass(frozen=True)
 class CriticGradients:
-    """Gradients in the order of the parameters asked for, and the detached encoding `features`, `latent` that the
-    actor reuses."""
+    """Gradients of the critic and the heads that join it, and of each head with an optimiser `own`, see `Found`; the
+    detached encoding `features`, `latent` that the actor reuses."""
 
-    gradients: tuple[Tensor, ...]
+    gradients: Gradients
+    own: dict[str, Gradients]
     features: Tensor
     latent: Tensor
     metrics: Scalars
@@ -61,9 +64,7 @@ def td_target(nets: Networks, batch: Batch, noise: Tensor) -> Tensor:
     return batch.reward + batch.discount * (q - nets.log_alpha.exp() * log_prob)
 
 
-def critic_gradients(
-    nets: Networks, heads: Heads, parameters: list[Tensor], batch: Batch, noise: Tensor
-) -> CriticGradients:
+def critic_gradients(nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor) -> CriticGradients:
     """Encode the batch once and differentiate everything that reaches the encoder. noise: standard normal `(B, A)`
     for a'."""
     target = td_target(nets, batch, noise)
@@ -72,10 +73,9 @@ def critic_gradients(
     q = nets.q(latent, batch.action)
     loss = (q - target).square().mean(1).sum()
     metrics = {"loss/critic": loss.detach(), "q/mean": q.detach().mean(), "q/target": target.mean()}
-    loss, more = heads.add_to(loss, batch, latent, Encoders(nets.encoder, nets.target_encoder))
-    return CriticGradients(
-        torch.autograd.grad(loss, parameters), features.detach(), latent.detach(), Scalars.stack(metrics | more)
-    )
+    found = heads.differentiate(loss, batch, latent, Encoders(nets.encoder, nets.target_encoder), owned)
+    metrics |= found.metrics
+    return CriticGradients(found.joint, found.own, features.detach(), latent.detach(), Scalars.stack(metrics))
 
 
 def actor_gradients(
@@ -110,9 +110,10 @@ def actor_gradients(
     return torch.autograd.grad(actor_loss + alpha_loss, parameters), Scalars.stack(metrics)
 
 
-def diagnose(nets: Networks, heads: Heads, batch: Batch, noise: Tensor) -> Metrics:
+def diagnose(nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor) -> Metrics:
     """Meters of one batch's encoding, with the heads' pull on it relative to the critic's."""
     target = td_target(nets, batch, noise)
-    latent = nets.encoder(batch.obs).detach().requires_grad_()
-    q_loss = (nets.q(latent, batch.action) - target).square().mean(1).sum()
-    return heads.diagnose(q_loss, batch, latent, Encoders(nets.encoder, nets.target_encoder))
+    latent = nets.encoder(batch.obs)
+    loss = (nets.q(latent, batch.action) - target).square().mean(1).sum()
+    encoders = Encoders(nets.encoder, nets.target_encoder)
+    return spread(latent) | heads.ratios(loss, batch, latent, encoders, owned)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlrep.aux import AuxConfig
+from rlrep.aux import AuxConfig, Pull
 from rlrep.nn import EncoderConfig
 from rlrep.nn.graph import CompileMode
 from rlrep.settings import ranges
@@ -23,7 +23,7 @@ from .mixin import AuxDQN, AuxSAC
 class SB3Config:
     """What both have in common, under the names that these settings have in rlrep's own agents.
 
-    batch_size, capacity: transitions. n_step: of the TD target. encoder_tau, max_norm: see `AuxMixin`.
+    batch_size, capacity: transitions. n_step: of the TD target. pull, encoder_tau, max_norm: see `AuxMixin`.
     Raises ValueError on another precision than SB3's, and on numbers out of their range.
     """
 
@@ -32,6 +32,7 @@ class SB3Config:
     discount: float = 0.99
     n_step: int = 1
     lr: float = 3e-4
+    pull: Pull = "balanced"
     encoder_tau: float = 0.05
     max_norm: float | None = 10.0
     precision: Precision = "float32"
@@ -55,6 +56,7 @@ class SB3Config:
             "batch_size": self.batch_size,
             "gamma": self.discount,
             "n_steps": self.n_step,
+            "pull": self.pull,
             "encoder_tau": self.encoder_tau,
             "aux_max_norm": self.max_norm,
         }

@@ -2,12 +2,13 @@
 
 SB3 computes its loss, its gradients and (DQN) clips these, all in `train()`, which stays as it is. When the optimiser
 that owns the features extractor is about to step, a hook encodes the batch that the replay buffer has kept once more,
-and adds the gradients of the weighted head losses: one step on the sum of both. Heads' parameters are a group of the
-same optimiser, so that its learning rate, schedule and saved state are theirs too.
+and adds the heads' gradients, as their pull says: one step on the sum of both. Parameters of heads that join are a
+group of the same optimiser, so that its learning rate, schedule and saved state are theirs too; a head with `pull=own`
+has an Adam beside it, at that learning rate times its weight, which steps right after.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -18,20 +19,22 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlrep.aux import AuxConfig, AuxTask, Encoders, Metrics, fitted
+from rlrep.aux import AuxConfig, AuxTask, Encoders, Metrics, Pull, fitted
 from rlrep.contrast import MomentumTarget
 from rlrep.nn.optim import norm_excess
 from rlrep.replay import Batch
 from rlrep.views import View
 
-from ..heads import Heads
+from ..heads import AT_ENCODER, HeadLoss, Heads
+from ..meeting import Gradients, Meeting, Owned
 from .replay import AuxBuffer, Drawn, Draws, single
 
 
 class AuxModules(nn.Module):
     """What the heads learn or track, saved with the algorithm.
 
-    network: whose features extractor they train. configs: by head name. encoder_tau: EMA rate of their target encoder.
+    network: whose features extractor they train. configs: by head name. pull: of those that name none.
+    encoder_tau: EMA rate of their target encoder.
     Raises ValueError on a features extractor without parameters, and on heads that do not fit.
     """
 
@@ -41,6 +44,7 @@ class AuxModules(nn.Module):
         configs: Mapping[str, AuxConfig],
         action_space: spaces.Space[Any],
         *,
+        pull: Pull,
         encoder_tau: float,
         obs_shape: tuple[int, ...],
     ) -> None:
@@ -61,25 +65,31 @@ class AuxModules(nn.Module):
         }
         self.heads = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules
         self.target = MomentumTarget(extractor, encoder_tau)
+        self.joining = Heads({name: cast(AuxTask, head) for name, head in self.heads.items()}, configs, pull)
+        self.balance = self.joining.balance
+        heads = {name: _trained(head) for name, head in self.heads.items()}
+        self.owned = Owned(_trained(extractor), [], heads)
+        # By name as attributes, so that SB3 saves and loads them as it does its own optimisers.
+        for name, parameters in self.joining.own(self.owned).items():
+            setattr(self, f"adam_{name}", torch.optim.Adam(parameters))
 
     @property
-    def tasks(self) -> dict[str, AuxTask]:
-        """The heads by name."""
-        return {name: cast(AuxTask, head) for name, head in self.heads.items()}
+    def own(self) -> dict[str, Optimizer]:
+        """The optimisers of the heads that have one, by head name."""
+        return {name: getattr(self, f"adam_{name}") for name in self.joining.pulling("own")}
 
 
 class Joint:
     """Adds the heads' gradients to every step of the optimiser that owns the extractor.
 
     buffer: returns the replay buffer in use. gamma: SB3's discount. views: of each head's extra observations, None =
-    as the RL batch's. max_norm: the heads' joint gradient is scaled down to it, None = never.
+    as the RL batch's. max_norm: the joint gradient of heads with `pull=sum` is scaled down to it, None = never.
     """
 
     def __init__(
         self,
         network: BaseModel,
         modules: AuxModules,
-        weights: Mapping[str, float],
         optimizer: Optimizer,
         buffer: Callable[[], AuxBuffer],
         draws: Draws,
@@ -90,11 +100,10 @@ class Joint:
     ) -> None:
         self._network, self._modules, self._buffer, self._draws = network, modules, buffer, draws
         self._views, self._gamma, self._max_norm = views, gamma, max_norm
-        self._heads = Heads(modules.tasks, weights)
-        own = [p for p in modules.heads.parameters() if p.requires_grad]
-        if own:
-            optimizer.add_param_group({"params": own})
-        self._parameters = [p for p in extractor_of(network).parameters() if p.requires_grad] + own
+        self._heads, self._owned = modules.joining, modules.owned
+        if joining := self._heads.joint(Owned([], [], self._owned.heads)):
+            optimizer.add_param_group({"params": joining})
+        self._own: dict[str, Gradients] = {}
         self._encoders = Encoders(self._encode, partial(self._encode, extractor=modules.target))
         self._sums: dict[str, Tensor] = {}
         self._count = 0
@@ -107,25 +116,64 @@ class Joint:
         self._sums, self._count = {}, 0
         return means
 
-    def loss(self, drawn: Drawn) -> tuple[Tensor, Metrics]:
-        """Return the sum of the weighted head losses on a sample, and their metrics."""
+    def losses(self, drawn: Drawn) -> tuple[dict[str, HeadLoss], Metrics]:
+        """Return the heads' losses on a sample, unweighted, and their metrics."""
         batch = self._batch(drawn)
-        latent = self._encode(batch.obs)
-        return self._heads.add_to(latent.new_zeros(()), batch, latent, self._encoders)
+        return self._heads.losses(batch, self._encode(batch.obs), self._encoders, meet_at_latent=False)
 
     def _before_step(self, optimizer: Optimizer, args: Any, options: Any) -> None:
         drawn = self._buffer().last
         assert drawn is not None, "the optimiser steps on a batch"
-        loss, metrics = self.loss(drawn)
-        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        pairs = [(p, g) for p, g in zip(self._parameters, gradients, strict=True) if g is not None]
+        losses, metrics = self.losses(drawn)
+        rl = tuple(torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._owned.encoder)
+        self._own = {name: self._gradient(name, losses) for name in self._heads.pulling("own")}
+        metrics |= self._add_balanced(losses, rl) | self._add_summed(losses)
+        self._keep(metrics)
+
+    def _gradient(self, name: str, losses: Mapping[str, HeadLoss]) -> Gradients:
+        """Return a head's gradient, by the extractor's parameters and its own."""
+        parameters = self._owned.heads[name]
+        return sum(Meeting(None, self._owned.encoder).split(losses[name].value, parameters, apart=True), ())
+
+    def _add_balanced(self, losses: Mapping[str, HeadLoss], rl: Gradients) -> Metrics:
+        """Add the gradients of balanced heads to SB3's; return their factors, and the norms' ratios before them."""
+        names, metrics = self._heads.pulling("balanced"), {}
+        if names:
+            self._heads.balance.observe(AT_ENCODER, rl)
+        for name in names:
+            gradient = self._gradient(name, losses)
+            factor = self._heads.factor(name, gradient[: len(rl)], apart=True)
+            _add([*self._owned.encoder, *self._owned.heads[name]], [factor * part for part in gradient])
+            metrics[f"aux/{name}/factor"] = factor
+        return metrics
+
+    def _add_summed(self, losses: Mapping[str, HeadLoss]) -> Metrics:
+        """Add the gradient of the sum of the weighted losses of heads with `pull=sum` to SB3's; return its norm."""
+        names = self._heads.pulling("sum")
+        if not names:
+            return {}
+        heads = [parameter for name in names for parameter in self._owned.heads[name]]
+        parameters = [*self._owned.encoder, *heads]
+        loss = torch.zeros((), device=parameters[0].device)
+        for name in names:
+            loss = loss + self._heads.weights[name] * losses[name].value
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        pairs = [(p, g) for p, g in zip(parameters, found, strict=True) if g is not None]
         norm, divisor = norm_excess([g for _, g in pairs], self._max_norm or math.inf)
-        for parameter, gradient in pairs:
-            gradient = gradient / divisor if self._max_norm else gradient
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        self._keep(metrics | {"aux/gradient_norm": norm})
+        _add([p for p, _ in pairs], [g / divisor if self._max_norm else g for _, g in pairs])
+        return {"aux/gradient_norm": norm}
+
+    def _step_own(self, lr: float) -> None:
+        for name, optimizer in self._modules.own.items():
+            (group,) = optimizer.param_groups
+            group["lr"] = lr * self._heads.weights[name]
+            for parameter, gradient in zip(group["params"], self._own[name], strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            optimizer.zero_grad()
 
     def _after_step(self, optimizer: Optimizer, args: Any, options: Any) -> None:
+        self._step_own(optimizer.param_groups[0]["lr"])
         for task in self._heads.tasks.values():
             task.after_update()
         self._modules.target.update()
@@ -156,6 +204,15 @@ class Joint:
     def _viewed(self, name: str, obs: Tensor) -> Tensor:
         view = self._views[name]
         return obs if view is None else view(obs, self._draws.device)
+
+
+def _trained(module: nn.Module) -> list[Tensor]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _add(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def extractor_of(network: BaseModel) -> BaseFeaturesExtractor:

@@ -9,7 +9,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from gymnasium import spaces
@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
-from rlrep.aux import AuxConfig
+from rlrep.aux import AuxConfig, Pull
 from rlrep.aux.named import Heads, named_heads, named_view
 from rlrep.replay import Needs
 from rlrep.views import View
@@ -40,9 +40,10 @@ class AuxMixin(OffPolicyAlgorithm):
         packages register under the entry-point group `rlrep.aux`), or by name their options or a config of their own.
     augment: name of an augmentation, or a `View`, of the sampled observations; it must keep their shape. Policies act
         on observations as they are. This alone (`aux=()`) is the augmentation-only arm of an ablation.
+    pull: how the gradients of heads that name none meet the algorithm's, see `rlrep.aux.Pull`; both meet at the
+        extractor's parameters, after SB3's own clipping where there is one.
     encoder_tau: EMA rate of the heads' momentum copy of the features extractor, per step.
-    aux_max_norm: the heads' joint gradient is scaled down to this norm; None = never. SB3's own clipping, where there
-        is one, has seen its own gradients only.
+    aux_max_norm: the joint gradient of heads with `pull=sum` is scaled down to this norm; None = never.
     Everything else goes to the algorithm as it is. Without heads and augmentation it is the algorithm as it is. A
     features extractor without parameters (`MlpPolicy`'s) is replaced by a small MLP, and a warning says so.
     Raises ValueError on unknown names and options, on heads that do not fit, on observations that are no Box, on a
@@ -59,11 +60,14 @@ class AuxMixin(OffPolicyAlgorithm):
         *args: Any,
         aux: Heads = (),
         augment: str | View | None = None,
+        pull: Pull = "balanced",
         encoder_tau: float | None = None,
         aux_max_norm: float | None = 10.0,
         **kwargs: Any,
     ) -> None:
-        self.aux, self.augment = aux, augment
+        self.aux, self.augment, self.pull = aux, augment, pull
+        if pull not in get_args(Pull):
+            raise ValueError(f"pull={pull!r}: expected one of {', '.join(get_args(Pull))}")
         self.encoder_tau = self.default_encoder_tau if encoder_tau is None else encoder_tau
         self.aux_max_norm = aux_max_norm
         if not (aux_max_norm is None or (isinstance(aux_max_norm, (int, float)) and aux_max_norm > 0)):
@@ -209,7 +213,12 @@ class AuxMixin(OffPolicyAlgorithm):
         with torch.random.fork_rng():  # SB3 draws from the global stream
             torch.manual_seed(self._draws.host.initial_seed())
             self.aux_modules = AuxModules(
-                network, self._configs, flat_actions(self.action_space), encoder_tau=self.encoder_tau, obs_shape=shape
+                network,
+                self._configs,
+                flat_actions(self.action_space),
+                pull=self.pull,
+                encoder_tau=self.encoder_tau,
+                obs_shape=shape,
             ).to(self.device)
         views = {name: need.view or self._view for name, need in self._needs.items()}
         for name, view in views.items():
@@ -218,7 +227,6 @@ class AuxMixin(OffPolicyAlgorithm):
         self._joint = Joint(
             network,
             self.aux_modules,
-            {name: config.weight for name, config in self._configs.items()},
             owner(self.policy, network),
             self._buffer,
             self._draws,
@@ -234,7 +242,7 @@ class AuxMixin(OffPolicyAlgorithm):
 
     @property
     def _needs(self) -> dict[str, Needs]:
-        return {name: task.needs for name, task in self.aux_modules.tasks.items()} if self._configs else {}
+        return {name: task.needs for name, task in self.aux_modules.joining.tasks.items()} if self._configs else {}
 
     @property
     def _view(self) -> View | None:
@@ -253,7 +261,10 @@ class AuxMixin(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules, variables = super()._get_torch_save_params()
-        return [*modules, *(["aux_modules"] if self._configs else [])], variables
+        if not self._configs:
+            return modules, variables
+        own = [f"aux_modules.adam_{name}" for name in self.aux_modules.own]
+        return [*modules, "aux_modules", *own], variables
 
 
 class AuxSAC(AuxMixin, SAC):

@@ -14,15 +14,13 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.wrappers import RescaleAction, TimeLimit
 from torch import Tensor, nn
 
-from rlrep.aux import Encoded, Encoders, Metrics
+from rlrep.aux import Encoded, Encoders, HeadConfig, Metrics
 from rlrep.replay import Batch, Needs
 
 
 @dataclass(frozen=True)
-class InverseModel:
+class InverseModel(HeadConfig):
     """Settings of `aux=inverse_model` (Pathak et al. 2017, arXiv 1705.05363): which action led from here to there?"""
-
-    weight: float = 1.0
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InverseModelTask":
         return InverseModelTask(latent_dim, spaces.flatdim(action_space))

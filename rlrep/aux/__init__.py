@@ -1,7 +1,7 @@
 """Auxiliary tasks for RL: each names what it needs in a batch and returns a loss on the agent's latents."""
 
 from .autoencoder import Autoencoder
-from .base import AuxConfig, AuxTask, Encoded, Encoders, Metrics, fitted
+from .base import AuxConfig, AuxTask, Encoded, Encoders, HeadConfig, Metrics, Pull, fitted
 from .instance_contrast import InstanceContrast
 from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast
@@ -16,8 +16,10 @@ __all__ = [
     "AuxTask",
     "Encoded",
     "Encoders",
+    "HeadConfig",
     "InstanceContrast",
     "Metrics",
+    "Pull",
     "RedundancyReduction",
     "ReturnContrast",
     "SelfDistillation",

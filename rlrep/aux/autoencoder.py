@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from rlrep.replay.batch import Batch, Needs
 
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders, HeadConfig, Metrics
 from .branches import make_projector
 
 KERNEL = 3
 
 
 @dataclass(frozen=True)
-class Autoencoder:
+class Autoencoder(HeadConfig):
     """Settings of `aux=autoencoder`.
 
     latent_decay, decoder_decay: factors of half the squared norm of the latent (mean over rows) and of the decoder's
@@ -28,7 +28,6 @@ class Autoencoder:
     obs_shape: of what the encoder reads; None = told by the agent.
     """
 
-    weight: float = 1.0
     latent_decay: float = 1e-6
     decoder_decay: float = 1e-7
     strides: tuple[int, ...] = (2, 1, 1, 1)
@@ -38,6 +37,7 @@ class Autoencoder:
     obs_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.bits <= 8 or not self.strides:
             raise ValueError(f"bits must be 1 to 8 and strides not empty, got {self.bits} and {self.strides}")
 

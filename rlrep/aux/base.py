@@ -2,16 +2,44 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.nn.gaussians import Gaussians
 from rlrep.replay.batch import Batch, Needs, Transitions
+from rlrep.settings import ranges
 
 Metrics = dict[str, Tensor]
 """Detached scalar tensors by name; read back only when logged."""
+
+
+Pull = Literal["balanced", "own", "sum"]
+"""How a head's gradient meets the RL loss's in the encoder.
+
+balanced: scaled to `weight` times the norm of the RL loss's gradient where the two meet, so that a weight means the
+    same in every agent, at every time, in every unit of reward.
+own: through an Adam of its own for encoder and head, at `weight` times the agent's learning rate (CURL on DM Control,
+    SAC-AE, TCL).
+sum: `weight` times the loss is added to the RL loss (CURL's Rainbow).
+"""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What the settings of every head begin with.
+
+    weight: of the head beside the RL loss, in the sense of its pull.
+    pull: see `Pull`; None = the agent's default.
+    Raises ValueError on a negative weight.
+    """
+
+    weight: float = 1.0
+    pull: Pull | None = None
+
+    def __post_init__(self) -> None:
+        ranges.at_least(self, 0, ("weight",))
 
 
 @dataclass(frozen=True)
@@ -37,7 +65,7 @@ class Encoders:
 
 
 class AuxTask(Protocol):
-    """A head: an `nn.Module` whose parameters the agent adds to the encoder's optimiser.
+    """A head: an `nn.Module` whose parameters the agent trains with the encoder's, as its `Pull` says.
 
     `batch.extra` holds this head's own fields under its name, as asked for by `needs`.
     """
@@ -61,7 +89,7 @@ class AuxConfig(Protocol):
 
     @property
     def weight(self) -> float:
-        """Factor of this head's loss beside the RL loss."""
+        """How much this head counts beside the RL loss, see `HeadConfig`."""
         ...
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> AuxTask:
@@ -78,7 +106,7 @@ class ContextAuxConfig(Protocol):
 
     @property
     def weight(self) -> float:
-        """Factor of this head's loss beside the RL loss."""
+        """How much this head counts beside the RL loss, see `HeadConfig`."""
         ...
 
     def make_context(self, name: str, latent_dim: int, horizon: int) -> AuxTask:

@@ -24,7 +24,6 @@ class InstanceContrast(ContrastConfig):
     view: augmentation of the keys (None = the agent's own).
     """
 
-    weight: float = 1.0
     views: int = 2
     view: View | None = None
 

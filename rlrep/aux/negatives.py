@@ -8,6 +8,8 @@ from torch import Tensor
 
 from rlrep.replay.batch import UNKNOWN, Extra, ReturnLabels, Time
 
+from .base import HeadConfig
+
 
 class Origin(NamedTuple):
     """Where B samples come from, as far as somebody asked. bin: return bins `(B,)`. time: their episodes and steps."""
@@ -22,7 +24,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NegativeMask:
+class NegativeMask(HeadConfig):
     """False negatives to leave out, as options of a head.
 
     mask_same_return: samples known to share the return bin. mask_within: samples of one episode at most so many agent
@@ -36,6 +38,7 @@ class NegativeMask:
     discount: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mask_within is not None and self.mask_within < 0:
             raise ValueError(f"mask_within counts agent steps, 0 or more, not {self.mask_within}.")
 

@@ -12,12 +12,12 @@ from rlrep.contrast import barlow_twins, feature_correlation, feature_std, vicre
 from rlrep.replay.batch import Batch, Needs
 from rlrep.views.base import View
 
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders, HeadConfig, Metrics
 from .branches import Branches, Target, make_projector
 
 
 @dataclass(frozen=True)
-class RedundancyReduction:
+class RedundancyReduction(HeadConfig):
     """Settings of `aux=barlow_twins` and `aux=vicreg`.
 
     off_diagonal: weight of the redundancy (`barlow_twins`). invariance, variance, covariance: weights (`vicreg`).
@@ -26,7 +26,6 @@ class RedundancyReduction:
     view: augmentation of the other view (None = the agent's own).
     """
 
-    weight: float = 1.0
     objective: Literal["barlow_twins", "vicreg"] = "barlow_twins"
     off_diagonal: float = 0.0051
     invariance: float = 25.0

@@ -31,7 +31,6 @@ class ReturnContrast(NegativeMask):
     """
 
     mask_same_return: bool = True
-    weight: float = 1.0
     mode: Literal["reward_event", "return_threshold", "return_bin"] = "return_threshold"
     threshold: float = 5.0
     max_length: int | None = None

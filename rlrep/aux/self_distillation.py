@@ -13,12 +13,12 @@ from rlrep.contrast import DirectPredictor, feature_std, negative_cosine
 from rlrep.replay.batch import Batch, Needs
 from rlrep.views.base import View
 
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders, HeadConfig, Metrics
 from .branches import Branches, Target, make_projector
 
 
 @dataclass(frozen=True)
-class SelfDistillation:
+class SelfDistillation(HeadConfig):
     """Settings of `aux=byol` and `aux=directpred`.
 
     predictor: `mlp` (BYOL), `direct` (set from the projections' correlation: DirectPred, or DirectCopy with power=1),
@@ -29,7 +29,6 @@ class SelfDistillation:
     view: augmentation of the other view (None = the agent's own).
     """
 
-    weight: float = 1.0
     predictor: Literal["mlp", "direct", "none"] = "mlp"
     target: Target = "ema"
     tau: float = 0.05

@@ -13,12 +13,12 @@ from rlrep.replay.batch import Batch, Needs
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders, HeadConfig, Metrics
 from .branches import Branches, Target, make_projector
 
 
 @dataclass(frozen=True)
-class SelfPrediction:
+class SelfPrediction(HeadConfig):
     """Settings of `aux=self_prediction`.
 
     steps: agent steps predicted. transition_dim: hidden width of the transition model.
@@ -28,7 +28,6 @@ class SelfPrediction:
     view: augmentation of the later observations (None = the agent's own).
     """
 
-    weight: float = 1.0
     steps: int = 5
     transition_dim: int = 256
     hidden_dim: int = 256
@@ -38,6 +37,7 @@ class SelfPrediction:
     view: View | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
 

@@ -23,7 +23,6 @@ class TemporalContrast(ContrastConfig):
     view: augmentation of the later observations (None = the agent's own).
     """
 
-    weight: float = 1.0
     offset: int = 1
     predictor_dim: int | None = 512
     view: View | None = None

@@ -26,7 +26,7 @@ from rlrep.replay.batch import Batch, Needs, Transitions, Windows, WindowSpec
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders, HeadConfig, Metrics
 from .branches import Target, make_projector
 
 CONTEXT_WINDOW, OBSERVATION_WINDOW = 64, 8
@@ -43,7 +43,7 @@ TEMPERATURES = {"bilinear": 1.0, "cosine": 0.1, "mahalanobis": 1.0, "wasserstein
 
 
 @dataclass(frozen=True)
-class TrajectoryContrast:
+class TrajectoryContrast(HeadConfig):
     """Settings of `aux=trajectory_contrast`.
 
     objective: `info_nce` over rows, or `focal`, which pulls rows of one group together and pushes others apart.
@@ -62,7 +62,6 @@ class TrajectoryContrast:
     view: augmentation of the windows' observations (None = the agent's own).
     """
 
-    weight: float = 1.0
     objective: Literal["info_nce", "focal"] = "info_nce"
     similarity: Literal["bilinear", "cosine", "mahalanobis", "wasserstein"] = "bilinear"
     temperature: float | None = None
@@ -80,6 +79,7 @@ class TrajectoryContrast:
     view: View | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.objective == "focal" and (self.positives == "per_transition" or self.negatives is not None):
             raise ValueError("objective=focal takes all pairs of whole windows: neither per_transition nor negatives")
         if self.objective == "focal" and (self.similarity != "bilinear" or self.temperature is not None):

@@ -4,10 +4,11 @@
 whole update.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class FusedAdam:
@@ -20,7 +21,7 @@ class FusedAdam:
 
     def __init__(
         self,
-        parameters: list[nn.Parameter],
+        parameters: Sequence[Tensor],
         lr: float,
         *,
         beta1: float = 0.9,

@@ -1,0 +1,79 @@
+"""Where the gradients of an RL loss and of heads meet on their way into the encoder, and whose parameters are whose."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from rlrep.aux import Encoders
+from rlrep.nn import Gaussians
+from rlrep.replay import Transitions
+
+Gradients = tuple[Tensor, ...]
+Read = TypeVar("Read", Tensor, Transitions)
+Made = TypeVar("Made", Tensor, Gaussians)
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Parameters by who trains them.
+
+    encoder: the RL loss and the heads. rl: the RL loss alone. heads: each head alone, by name.
+    """
+
+    encoder: list[Tensor]
+    rl: list[Tensor]
+    heads: Mapping[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The latent that the RL loss and heads read, None where they read nothing alike; and the encoder's parameters."""
+
+    latent: Tensor | None
+    encoder: list[Tensor]
+
+    def split(self, loss: Tensor, others: list[Tensor], *, apart: bool) -> tuple[Gradients, Gradients]:
+        """Differentiate a loss at the latent (apart: by the encoder's parameters), and by `others`."""
+        at = self.encoder if apart or self.latent is None else [self.latent]
+        wanted = [*at, *others]
+        found = (
+            torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True) if loss.requires_grad else wanted
+        )
+        # What a loss does not read has no gradient: None there, or a loss that is a constant.
+        filled = [
+            torch.zeros_like(w) if gradient is None or gradient is w else gradient
+            for gradient, w in zip(found, wanted, strict=True)
+        ]
+        return tuple(filled[: len(at)]), tuple(filled[len(at) :])
+
+    def carry(self, at_latent: Gradients) -> Gradients:
+        """Send a gradient at the latent through the encoder, to its parameters."""
+        assert self.latent is not None
+        return torch.autograd.grad(self.latent, self.encoder, at_latent, retain_graph=True)
+
+
+def added(first: Gradients, second: Gradients) -> Gradients:
+    """Return the sum of two gradients, of which either may be empty."""
+    if not (first and second):
+        return first or second
+    return tuple(a + b for a, b in zip(first, second, strict=True))
+
+
+def watched(encoders: Encoders, calls: list[None]) -> Encoders:
+    """Return encoders that add to `calls` whenever an online one runs with gradient."""
+
+    def noting(encode: Callable[[Read], Made]) -> Callable[[Read], Made]:
+        def encoding(read: Read) -> Made:
+            if torch.is_grad_enabled():
+                calls.append(None)
+            return encode(read)
+
+        return encoding
+
+    context = encoders.online_context
+    return Encoders(
+        noting(encoders.online), encoders.target, None if context is None else noting(context), encoders.target_context
+    )
