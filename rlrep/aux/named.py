@@ -103,6 +103,7 @@ def _read(group: str, name: str) -> dict[str, Any]:
     """Read a file on top of those of its group that its `defaults` name."""
     node: dict[str, Any] = yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text())
     bases = [base for base in node.pop("defaults", []) if base != "_self_"]
+    node.pop("when", None)  # of presets, which only a command line has
     return {key: value for part in (*(_read(group, base) for base in bases), node) for key, value in part.items()}
 
 

@@ -63,7 +63,7 @@ class TrajectoryContrast(HeadConfig):
     """
 
     objective: Literal["info_nce", "focal"] = "info_nce"
-    similarity: Literal["bilinear", "cosine", "mahalanobis", "wasserstein"] = "bilinear"
+    similarity: Literal["bilinear", "cosine", "mahalanobis", "wasserstein"] = "mahalanobis"
     temperature: float | None = None
     positives: Literal["same_trajectory", "same_task", "per_transition"] = "same_trajectory"
     window: int | None = None
@@ -82,7 +82,7 @@ class TrajectoryContrast(HeadConfig):
         super().__post_init__()
         if self.objective == "focal" and (self.positives == "per_transition" or self.negatives is not None):
             raise ValueError("objective=focal takes all pairs of whole windows: neither per_transition nor negatives")
-        if self.objective == "focal" and (self.similarity != "bilinear" or self.temperature is not None):
+        if self.objective == "focal" and (self.similarity != "mahalanobis" or self.temperature is not None):
             raise ValueError("objective=focal has a distance of its own: neither similarity nor temperature")
         if self.negatives is not None and self.negatives < 1:
             raise ValueError(f"negatives counts the rows that repel, at least 1, not {self.negatives}")

@@ -56,6 +56,7 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     last = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders)
     node = last.node
     node = merge(node, node.pop("when").get(obs, {}))
+    node["aux"] = {name: merge(head, last.whens[name].get(preset, {})) for name, head in node["aux"].items()}
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
     view = auto_view(str(choices["augment"]), obs)
@@ -78,11 +79,13 @@ class _Pass:
     """One composition: the tree (components complete with their defaults) and the choice made in each group.
 
     views: of heads that have one, by head, as their files name it.
+    whens: what each head's file says of single presets, `when: {paper: {pull: own}}`.
     """
 
     node: dict[str, Any]
     choices: Choices
     views: dict[str, Any]
+    whens: dict[str, dict[str, Any]]
 
 
 def _check_pair(first: _Pass) -> None:
@@ -105,8 +108,9 @@ def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
     node, found = compose_tree("config", words)
     _add_outside(node, outside)
     chosen = {**{group: _made(group, v) for group, v in found.items()}, **choices}
+    whens = {name: head.pop("when", None) or {} for name, head in (node.get("aux") or {}).items()}
     views = _views(node)  # before their names become settings
-    return _Pass(_complete(node, folders), chosen, views)
+    return _Pass(_complete(node, folders), chosen, views, whens)
 
 
 def _views(node: Mapping[str, Any]) -> dict[str, Any]:

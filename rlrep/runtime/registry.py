@@ -99,5 +99,6 @@ def component_node(group: str, name: str) -> dict[str, Any]:
         return dict(registered_node(group, name))
     content = read_yaml(group, name)
     bases = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    content.pop("when", None)  # of presets, which only a command line has
     own = content.get(group, {}) if group in content else content
     return {**{key: value for base in bases for key, value in component_node(group, base).items()}, **own}
