@@ -19,9 +19,10 @@ import numpy as np
 
 from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
 from rlrep.runtime.meta.picture import by_adaptation
+from rlrep.scores.statistics import FEWEST_RUNS
 
 from .grid import Run
-from .learning import COLOURS, Study, main
+from .learning import COLOURS, Study, main, spread, spread_head
 
 QUIET = ("video=false", "logger.tensorboard=false")
 PEARL: dict[str, tuple[str, ...]] = {"PEARL": ("aux=none",), "PEARL + TCL": ("aux=trajectory_contrast",)}
@@ -199,42 +200,43 @@ def task_accuracy(run: Run, work: Path) -> float | None:
 
 
 def tabulate(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, object]:
-    """Return the README's table: first and last episode, and how many standard errors (over seeds) lie between."""
-    columns = [
-        "family",
-        "arm",
-        "seeds",
-        "agent steps",
-        "first episode",
-        "last",
-        "last - first ± SE",
-        "success",
-        "probe",
-    ]
+    """Return the README's table: first and last episode, and what lies between, by seeds or with its standard error."""
+    gained = spread_head("last - first", [len(entry["seeds"]) for arms in found.values() for entry in arms.values()])
+    columns = ["family", "arm", "seeds", "agent steps", "first episode", "last", gained, "success", "probe"]
     rows = []
     for family, arms in found.items():
         for arm, entry in arms.items():
             returns = np.array(entry["returns"])
             gain = returns[:, -1] - returns[:, 0]
-            error = f" ± {gain.std(ddof=1) / len(gain) ** 0.5:.1f}" if len(gain) > 1 else ""
             success = f"{np.mean([curve[-1] for curve in entry['success']]):.0%}" if entry["success"] else ""
             known = [value for value in entry["task_accuracy"] if value is not None]
             first, last = (f"{returns[:, k].mean():.1f}" for k in (0, -1))
-            cells = [family, arm, str(len(gain)), f"{entry['steps']:,}", first, last, f"{gain.mean():.1f}{error}"]
+            cells = [
+                family,
+                arm,
+                str(len(gain)),
+                f"{entry['steps']:,}",
+                first,
+                last,
+                f"{gain.mean():.1f}{spread(gain.tolist(), 1)}",
+            ]
             rows.append([*cells, success, f"{np.mean(known):.0%}" if known else ""])
     return {"columns": columns, "rows": rows}
 
 
 def draw(found: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
-    """Draw one panel per family: mean over seeds with its standard error, by episodes of adaptation."""
+    """Draw one panel per family: mean over seeds by episodes of adaptation, its standard error or single seeds thin."""
     figure, panels = panels_for(found)
     for axes, (family, arms) in zip(panels, found.items(), strict=True):
         for colour, (arm, entry) in zip(COLOURS, arms.items(), strict=False):
             returns = np.array(entry["returns"])
-            error = returns.std(0, ddof=min(1, len(returns) - 1)) / np.sqrt(len(returns))
-            axes.errorbar(
-                range(returns.shape[1]), returns.mean(0), error, color=colour, marker="o", capsize=3, label=arm
-            )
+            episodes = range(returns.shape[1])
+            if len(returns) >= FEWEST_RUNS:
+                error = returns.std(0, ddof=1) / np.sqrt(len(returns))
+                axes.errorbar(episodes, returns.mean(0), error, color=colour, capsize=3)
+            else:
+                axes.plot(episodes, returns.T, color=colour, linewidth=0.7, alpha=0.4)
+            axes.plot(episodes, returns.mean(0), color=colour, marker="o", label=arm)
         axes.set(title=family, xlabel="episodes of the task before", ylabel="return", xticks=range(returns.shape[1]))
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)

@@ -75,7 +75,7 @@ def plan(options: argparse.Namespace) -> Study:
         runs += sweep_runs(options.sweep_seeds, options.sweep_env_steps, words)
     return Study(
         name="learn_pixels" if options.suite == "cpu" else f"learn_pixels_{options.suite}",
-        question="Does pixel SAC learn cartpole_swingup, and which arm, weight and threshold does best?",
+        question="Does pixel SAC learn cartpole_swingup, and where does each arm, weight and threshold end?",
         runs=tuple(runs),
         limits=f"{seeds} seeds per arm, {options.sweep_seeds} per point of the sweep, one task, a small network: "
         "enough to see learning, not enough to rank the arms. `--suite paper` is the grid that could.",

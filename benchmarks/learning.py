@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from rlrep.scores.published import Published
-from rlrep.scores.statistics import estimate, interquartile_mean
+from rlrep.scores.statistics import FEWEST_RUNS, estimate, interquartile_mean
 
 from . import machine
 from .grid import Evaluation, Run, read_evaluations, run_all, show
 
 RESULTS = machine.ROOT / "benchmarks" / "results"
 BOOTSTRAPS = 10_000
-COLUMNS = ("task", "arm", "seeds", "env / agent steps", "final return ± SE", "IQM [95 % CI]", "best")
 COLOURS = ("#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626", "#0891b2", "#be185d", "#4d7c0f", "#475569", "#a16207")
 
 
@@ -117,14 +116,14 @@ def report(study: Study, curves: Curves, *, jobs: int) -> dict[str, object]:
 
 
 def compare(tasks: Mapping[str, Mapping[str, Any]], arm: str, reference: str) -> dict[str, object]:
-    """Return, by task, how far the arm's final mean is from the reference's, beside both standard errors."""
+    """Return, by task of enough runs, how far the arm's final mean is from the reference's, and standard errors."""
     return {
         task: {
             "arm_minus_reference": round(arms[arm]["final"]["mean"] - arms[reference]["final"]["mean"], 1),
             "standard_errors": [arms[arm]["final"]["standard_error"], arms[reference]["final"]["standard_error"]],
         }
         for task, arms in tasks.items()
-        if arm in arms and reference in arms
+        if all(name in arms and len(arms[name]["seeds"]) >= FEWEST_RUNS for name in (arm, reference))
     }
 
 
@@ -134,27 +133,40 @@ def tabulate(tasks: Mapping[str, Mapping[str, Any]], published: Sequence[Publish
     for task, arms in tasks.items():
         for arm, found in arms.items():
             final, best = found["final"], found["best"]
-            error = "" if final["standard_error"] is None else f" ± {final['standard_error']:.0f}"
             interval = "" if final["iqm_95"] is None else " [{:.0f}, {:.0f}]".format(*final["iqm_95"])
             steps = f"{found['env_steps']:,} / {found['agent_steps']:,}"
-            seeds = len(found["seeds"])
+            cells = [task, arm, str(len(found["seeds"])), steps]
             rows.append(
                 [
-                    task,
-                    arm,
-                    str(seeds),
-                    steps,
-                    f"{final['mean']:.0f}{error}",
+                    *cells,
+                    f"{final['mean']:.0f}{spread(final['per_seed'], 0)}",
                     f"{final['iqm']:.0f}{interval}",
                     f"{best['mean']:.0f}",
                 ]
             )
         for entry in published:
             if entry.task == task:
-                value = f"{entry.mean:.0f}" + ("" if entry.std is None else f" (std {entry.std:.0f})")
+                told = entry.std is not None and (entry.runs or 0) >= FEWEST_RUNS
+                value = f"{entry.mean:.0f}" + (f" (std {entry.std:.0f})" if told else "")
                 name = f"published: {entry.method}, {entry.source}"
-                rows.append([task, name, "", f"{entry.env_steps:,}", value, "", ""])
-    return {"columns": list(COLUMNS), "rows": rows}
+                rows.append([task, name, str(entry.runs or ""), f"{entry.env_steps:,}", value, "", ""])
+    counts = [len(found["seeds"]) for arms in tasks.values() for found in arms.values()]
+    final = spread_head("final return", counts)
+    iqm = "IQM [95 % CI]" if max(counts) >= FEWEST_RUNS else "IQM"
+    return {"columns": ["task", "arm", "seeds", "env / agent steps", final, iqm, "best of training"], "rows": rows}
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Return what stands behind a mean of runs: its standard error from `FEWEST_RUNS` on, below the runs themselves."""
+    if len(values) >= FEWEST_RUNS:
+        return f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}"
+    return f" ({', '.join(f'{value:.{digits}f}' for value in values)})" if len(values) > 1 else ""
+
+
+def spread_head(name: str, counts: Sequence[int]) -> str:
+    """Return the head of a column of means, each with its `spread`. counts: the runs of its cells."""
+    shown = {"± SE": max(counts) >= FEWEST_RUNS, "(runs)": any(1 < count < FEWEST_RUNS for count in counts)}
+    return f"{name} {' or '.join(key for key, told in shown.items() if told)}".rstrip()
 
 
 def describe_arm(run: Run, seeds: Mapping[int, Sequence[Evaluation]]) -> dict[str, object]:
@@ -180,12 +192,13 @@ def describe_arm(run: Run, seeds: Mapping[int, Sequence[Evaluation]]) -> dict[st
 
 
 def summarise(per_seed: Sequence[float]) -> dict[str, object]:
-    """Return mean, standard error, IQM and its 95 % percentile-bootstrap interval over seeds (None for one seed).
+    """Return mean, standard error, IQM and its 95 % percentile-bootstrap interval over seeds.
 
-    With n seeds the interval has at most n**n distinct values: for two or three it says little, and the tables say so.
+    Below `FEWEST_RUNS` seeds there is neither error nor interval (None): they would say more than so few know.
     """
-    found = estimate(interquartile_mean, [per_seed], resamples=BOOTSTRAPS, generator=np.random.default_rng(0))
-    several = len(per_seed) > 1
+    draws = np.random.default_rng(0)
+    found = estimate(interquartile_mean, [per_seed], resamples=BOOTSTRAPS, generator=draws, fewest=FEWEST_RUNS)
+    several = len(per_seed) >= FEWEST_RUNS
     return {
         "per_seed": [round(float(value), 1) for value in per_seed],
         "mean": round(float(np.mean(per_seed)), 1),
@@ -203,7 +216,7 @@ def align(seeds: Mapping[int, Sequence[Evaluation]]) -> tuple[list[int], list[li
 
 
 def draw(study: Study, curves: Curves, path: Path) -> None:
-    """Draw one panel per task: each arm's mean over seeds with its standard error, single seeds thin."""
+    """Draw one panel per task: each arm's mean over seeds, of enough its standard error, single seeds thin."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -214,10 +227,12 @@ def draw(study: Study, curves: Curves, path: Path) -> None:
         for colour, (arm, seeds) in zip(_cycle(len(arms)), arms.items(), strict=True):
             steps, rows = align(seeds)
             returns = np.array(rows)
-            mean, error = returns.mean(0), returns.std(0, ddof=min(1, len(rows) - 1)) / np.sqrt(len(rows))
+            mean = returns.mean(0)
             panel.plot(steps, returns.T, color=colour, linewidth=0.7, alpha=0.4)
             panel.plot(steps, mean, color=colour, linewidth=2, label=f"{arm} ({len(rows)} seed{'s' * (len(rows) > 1)})")
-            panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+            if len(rows) >= FEWEST_RUNS:
+                error = returns.std(0, ddof=1) / np.sqrt(len(rows))
+                panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
         for style, entry in zip(("--", ":", "-."), [e for e in study.published if e.task == task], strict=False):
             label = f"{entry.method}, {entry.source}"
             panel.axhline(entry.mean, color="#6b7280", linewidth=1, linestyle=style, label=label)

@@ -133,13 +133,17 @@ def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> di
             outcome = read_outcome(run.folder(work))
             found.setdefault(run.task, {}).setdefault(run.arm, {})[run.seed] = outcome
     first = {(run.task, run.arm): run for run in reversed(runs)}
+    seeds = [len(outcomes) for arms in found.values() for outcomes in arms.values()]
     return {
         "question": "What do linear and nearest-neighbour probes read from the features that each method learns?",
         "limits": LIMITS[suite],
         "machine": machine.describe(),
         "jobs_at_a_time": jobs,
         "runs": {"asked": len(runs), "finished": sum(len(s) for arms in found.values() for s in arms.values())},
-        "table": {"columns": columns(suite), "rows": [r for data in found for r in table(suite, data, found[data])]},
+        "table": {
+            "columns": columns(suite, seeds),
+            "rows": [r for data in found for r in table(suite, data, found[data])],
+        },
         "lines": lines(suite, found),
         "tasks": {
             data: {arm: describe(first[data, arm], seeds, curve=suite == "collapse") for arm, seeds in arms.items()}
@@ -200,10 +204,10 @@ def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str
     }
 
 
-def columns(suite: str) -> list[str]:
-    """Return the table's head."""
+def columns(suite: str, seeds: Sequence[int]) -> list[str]:
+    """Return the table's head. seeds: of its rows, how many."""
     if suite == "frames":
-        return ["frames", "features", "seeds", "probe", "mean ± SE", "minus untrained"]
+        return ["frames", "features", "seeds", "probe", learning.spread_head("mean", seeds), "minus untrained"]
     last = ["effective rank", "uniformity"]
     return ["features", "kNN", "linear", "1 label per class", "10 labels", *last]
 
@@ -242,9 +246,8 @@ def frames_table(data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[l
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return mean ± standard error."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return f"{statistics.fmean(values):.3f}" + ("" if error is None else f" ± {error:.3f}")
+    """Return the mean of seeds and what stands behind it."""
+    return f"{statistics.fmean(values):.3f}{learning.spread(values, 3)}"
 
 
 def main() -> int:

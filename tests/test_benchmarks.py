@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import learn_pixels, learn_state, pretraining, tables
 from benchmarks.grid import Run, read_evaluations, run_all
-from benchmarks.learning import Study, parser, summarise, write
+from benchmarks.learning import Study, parser, spread, spread_head, summarise, write
 from rlrep.agents.sac import SACConfig
 from rlrep.agents.sb3 import SB3SACConfig
 from rlrep.runtime.compose import compose_run
@@ -31,11 +31,21 @@ def fake_run(work: Path, run: Run, *, level: float, finished: bool = True) -> No
 
 
 def test_summary_of_seeds() -> None:
-    found = summarise([1.0, 2.0, 3.0])
-    assert found["mean"] == 2.0
-    assert found["standard_error"] == pytest.approx(1 / np.sqrt(3), abs=0.05)
-    assert found["iqm_95"] == [1.0, 3.0]
-    assert summarise([4.0])["standard_error"] is None
+    found = summarise([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found["mean"] == found["iqm"] == 3.0
+    assert found["standard_error"] == pytest.approx(np.sqrt(2.5 / 5), abs=0.05)
+    bounds: Any = found["iqm_95"]
+    assert 1.0 <= bounds[0] < 3.0 < bounds[1] <= 5.0
+    few = summarise([1.0, 2.0, 3.0, 4.0])
+    assert (few["standard_error"], few["iqm_95"], few["per_seed"]) == (None, None, [1.0, 2.0, 3.0, 4.0])
+
+
+def test_a_mean_has_an_error_or_the_runs_behind_it() -> None:
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0], 1) == " ± 0.7"
+    assert spread([1.0, 2.0, 3.0, 4.0], 1) == " (1.0, 2.0, 3.0, 4.0)"
+    assert spread([1.0], 1) == ""
+    heads = [spread_head("gain", counts) for counts in ([5, 6], [2, 3], [1], [1, 4, 5])]
+    assert heads == ["gain ± SE", "gain (runs)", "gain", "gain ± SE or (runs)"]
 
 
 def test_evaluations_are_read_by_step(tmp_path: Path) -> None:
@@ -65,6 +75,8 @@ def test_result_holds_finished_runs_only(tmp_path: Path) -> None:
     assert report["tasks"]["task"]["b"]["seeds"] == [0]
     assert report["runs"] == {"asked": 4, "finished": 3}
     assert [row[:3] for row in report["table"]["rows"]][-1] == ["task", "published: Paper, Table 1", ""]
+    assert [row[4] for row in report["table"]["rows"]] == ["30 (20, 40)", "60", "50"], "of how many runs no one says"
+    assert report["table"]["columns"][4:] == ["final return (runs)", "IQM", "best of training"]
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -170,7 +182,7 @@ def test_gains_on_frames_are_over_seeds(tmp_path: Path) -> None:
     for run, gain in zip(runs, (0.1, 0.3), strict=True):
         fake_pretraining(tmp_path, run, gain=gain)
     rows = pretraining.report("frames", runs, tmp_path, 1)["table"]["rows"]  # type: ignore[index]
-    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", "0.575 ± 0.100", "0.200 ± 0.100"]
+    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", "0.575 (0.475, 0.675)", "0.200 (0.100, 0.300)"]
 
 
 def test_a_line_of_a_page_is_filled(tmp_path: Path) -> None:

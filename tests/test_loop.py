@@ -341,10 +341,10 @@ def test_the_final_evaluation_is_told_beside_the_best_one(tmp_path: Path) -> Non
     ).run()
     told = [line for line in rig.said.lines if "evaluation at" in line]
     assert [line.split(": ", 1)[1] for line in told] == [
-        "return 3.0 ± 0.0 over 3 episodes, human-normalised 0.500",
-        "return 5.0 ± 0.0 over 3 episodes, human-normalised 1.000",
-        "return 4.0 ± 0.0 over 3 episodes, human-normalised 0.750",
-        "return 1.0 ± 0.0 over 5 episodes, human-normalised 0.000 (best over training: 5.0 at 48 env steps)",
+        "return 3.0 (sd 0.0) over 3 episodes, human-normalised 0.500",
+        "return 5.0 (sd 0.0) over 3 episodes, human-normalised 1.000",
+        "return 4.0 (sd 0.0) over 3 episodes, human-normalised 0.750",
+        "return 1.0 (sd 0.0) over 5 episodes, human-normalised 0.000 (best over training: 5.0 at 48 env steps)",
     ]
     assert [row["kind"] for row in rig.evaluations()] == ["periodic"] * 9 + ["final"] * 5
 

@@ -180,9 +180,9 @@ def test_adaptation_is_averaged_over_tasks() -> None:
     rows: Rows = [
         {"task": task, "adaptation": known, "return": value} for (task, known), each in values.items() for value in each
     ]
-    known, mean, error = by_adaptation(rows, "return")
+    known, mean, each = by_adaptation(rows, "return")
     assert known.tolist() == [0, 1] and mean.tolist() == [3.0, 5.0]
-    assert error.tolist() == pytest.approx([np.std([2, 4], ddof=1) / np.sqrt(2), 0])
+    assert each.tolist() == [[2.0, 4.0], [5.0, 5.0]]
 
 
 @pytest.mark.parametrize("vector", [(0.5,), (0.5, 1.0)])

@@ -15,6 +15,7 @@ from rlrep.runtime.cli import read_arguments
 from rlrep.runtime.compose import compose_run
 from rlrep.runtime.overrides import expand
 from rlrep.runtime.pretraining.compose import compose_pretraining
+from rlrep.scores.statistics import FEWEST_RUNS
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -78,3 +79,44 @@ def test_tables_say_what_the_results_say() -> None:
     pages = {page: page.read_text() for page in tables.PAGES}
     assert {page: tables.filled(page) for page in pages} == pages
     assert tables.unplaced("".join(pages.values()), tables.RESULTS) == []
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def page_tables(text: str) -> list[list[list[str]]]:
+    """Return a page's tables: their heads first, then their rows."""
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [[cells(line) for line in block.splitlines() if not line.startswith("| ---")] for block in blocks]
+
+
+def runs_of(head: list[str], row: list[str]) -> int:
+    """Return how many runs a row says that it is of; 0 if it does not say."""
+    said = [cell for name, cell in zip(head, row, strict=True) if name in ("seeds", "runs")]
+    return int(said[0].replace(",", "") or 0) if said else 0
+
+
+SPREAD = re.compile(r"±|\bstd\b|\bCI\b|\[-?[\d.]+, -?[\d.]+\]")
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.stem)
+def test_no_table_has_an_interval_of_few_runs(page: Path) -> None:
+    for head, *body in page_tables(page.read_text()):
+        runs = [runs_of(head, row) for row in body]
+        for count, row in zip(runs, body, strict=True):
+            assert count >= FEWEST_RUNS or not SPREAD.search(" ".join(row)), row
+        assert max(runs) >= FEWEST_RUNS or not SPREAD.search(" ".join(head)), head
+
+
+def test_tables_that_could_have_intervals_are_found() -> None:
+    heads = [head for page in tables.PAGES for head, *_ in page_tables(page.read_text()) if "seeds" in head]
+    assert len(heads) >= 8 and any(SPREAD.search(" ".join(head)) for head in heads)
+
+
+def test_no_text_has_an_interval_of_few_runs() -> None:
+    """Of the pages' own words, tables aside: intervals stand in tables that say of how many runs they are."""
+    for page in tables.PAGES:
+        words = "\n".join(line for line in page.read_text().splitlines() if not line.startswith(("|", "    ")))
+        assert not re.search(r"± ?\d|P\([^)]*>[^)]*\) is|\bbeats?\b|standard errors?", words), page
+        assert page.parent.name == "methods" or not re.search(r"\d \[-?[\d.]+, -?[\d.]+\]", words), page

@@ -3,12 +3,11 @@
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib
 import pytest
@@ -22,12 +21,12 @@ from rlrep.scores.films import newest
 from rlrep.scores.results import arm_names, compute
 from rlrep.scores.tables import harmless, latex
 
+from .report_page import chromium, count, drawn, opened
 from .report_runs import BASE, CURL, SMALL, atari, compared, copy_run, edit, family, grid
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</script><img src=x onerror=alert(1)>$_{\\input{x}}'\""
 MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(1000)
 
@@ -36,7 +35,7 @@ MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(1000)
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a report on single tasks, a family, an unknown game and damaged runs."""
     root = tmp_path_factory.mktemp("report")
-    grid(root / "runs")
+    grid(root / "runs", seeds=5)
     for seed in range(2):
         for arm in (BASE, ("none", "trajectory_contrast")):
             family(root / "runs" / "family" / arm[1] / str(seed), arm, seed)
@@ -67,12 +66,12 @@ def test_everything_is_written(reported: Path) -> None:
 
 def test_tables_hold_what_the_runs_say(reported: Path) -> None:
     runs = rows(reported / "tables" / "runs.csv")
-    assert len(runs) == 16 + 4 + 1
+    assert len(runs) == 40 + 4 + 1
     assert {row["finished"] for row in runs} == {"True"}
     family_rows = [row for row in runs if row["task"] == "cheetah_vel" and row["seed"] == "1"]
     assert [row["final"] for row in family_rows] == ["21", "21"]
     evaluations = rows(reported / "tables" / "evaluations.csv")
-    assert len(evaluations) == 16 * 5 + 4 * 2 + 4
+    assert len(evaluations) == 40 * 5 + 4 * 2 + 4
     statistics = {row["statistic"] for row in rows(reported / "tables" / "aggregates.csv")}
     assert statistics == {"IQM", "mean", "median", "optimality gap"}
     assert {row["score"] for row in rows(reported / "tables" / "tasks.csv")} == {"final", "best"}
@@ -284,45 +283,14 @@ def test_help_is_quick_and_report_needs_no_torch() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed (it is in the extra dev)"
-    )
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def page(browser: "Browser", reported: Path) -> Iterator["Page"]:
-    """Open the report without a network; afterwards nothing may have been complained of or asked for."""
-    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
-    opened = context.new_page()
-    said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on(
-        "request", lambda request: said.extend([] if request.url.startswith(("file:", "data:")) else [request.url])
-    )
-    opened.goto((reported / "report.html").as_uri())
-    yield opened
-    context.close()
-    assert said == []
-
-
-def count(page: "Page", selector: str) -> int:
-    return page.locator(selector).count()
-
-
-def drawn(page: "Page") -> Any:
-    """Return how many charts are visible, and how many of these have a line or a dot with an extent."""
-    return page.evaluate(
-        """() => { const shown = [...document.querySelectorAll("figure[data-chart]")].filter((f) => f.offsetParent);
-        const marks = (f) => [...f.querySelectorAll("svg .line, svg .dot")].some((m) => m.getBBox().width > 0);
-        return [shown.length, shown.filter(marks).length]; }"""
-    )
+    with opened(browser, reported) as shown:
+        yield shown
 
 
 def test_every_chart_draws(page: "Page") -> None:
@@ -429,12 +397,12 @@ def test_hostile_names_do_nothing_in_a_browser(browser: "Browser", tmp_path: Pat
         edit(folder, lambda tree: tree["choices"].update(agent=HOSTILE, preset=HOSTILE))
         edit(folder, lambda tree: tree["env"].update(task=HOSTILE))
     assert main([str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]) == 0
-    opened, said = browser.new_page(), list[str]()
-    opened.on("dialog", lambda dialog: said.append(dialog.message))
-    opened.on("console", lambda message: said.append(message.text))
-    opened.goto((tmp_path / "out" / "report.html").as_uri())
-    assert count(opened, "img") == 0
-    assert HOSTILE in opened.locator("h2").inner_text()
-    assert drawn(opened)[0] == drawn(opened)[1]
-    opened.close()
+    shown, said = browser.new_page(), list[str]()
+    shown.on("dialog", lambda dialog: said.append(dialog.message))
+    shown.on("console", lambda message: said.append(message.text))
+    shown.goto((tmp_path / "out" / "report.html").as_uri())
+    assert count(shown, "img") == 0
+    assert HOSTILE in shown.locator("h2").inner_text()
+    assert drawn(shown)[0] == drawn(shown)[1]
+    shown.close()
     assert said == []

@@ -239,9 +239,10 @@ def wait(envs: VectorEnv) -> Step:
 
 def _told(summary: Mapping[str, float], episodes: int, best: tuple[float, float] | None) -> str:
     """Say what an evaluation found; beside the final one's result, never in its place, the best periodic one's."""
-    line = f"return {summary['eval/return_mean']:.1f} ± {summary['eval/return_std']:.1f} over {episodes} episodes"
+    mean, deviation = summary["eval/return_mean"], summary["eval/return_std"]
+    line = f"return {mean:.1f} (sd {deviation:.1f}) over {episodes} episodes"
     if "eval/human_normalised" in summary:
         line += f", human-normalised {summary['eval/human_normalised']:.3f}"
-    if best and best[1] > summary["eval/return_mean"]:
+    if best and best[1] > mean:
         line += f" (best over training: {best[1]:.1f} at {best[0]:.0f} env steps)"
     return line

@@ -1,8 +1,8 @@
 """The numbers of a comparison: aggregates over tasks, profiles, pairs of arms, curves, health beside the returns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from . import statistics
 from .arms import Arm, Task
 from .comparison import Comparison, raw, score
 from .runs import Run, read_health
-from .statistics import STATISTICS, Band, Estimate, estimate, flatten
+from .statistics import FEWEST_RUNS, STATISTICS, Band, Counts, Estimate, Statistic, allows_interval, estimate, flatten
 
 Array = NDArray[np.float64]
 KINDS = ("final", "best")
@@ -25,7 +25,7 @@ _MOST_PAIRS = 15
 
 @dataclass(frozen=True)
 class Draws:
-    """How intervals are drawn. The same seed gives the same report."""
+    """How intervals are drawn, where there are runs enough for them. The same seed gives the same report."""
 
     seed: int = 0
     resamples: int = 2000
@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Pair:
-    """How likely a run of `first` beats one of `second` on a task."""
+    """How likely a run of `first` scores above one of `second` on a task."""
 
     first: Arm
     second: Arm
@@ -72,6 +72,7 @@ def aggregates(made: Comparison, draws: Draws) -> dict[str, dict[str, dict[Arm, 
                     _by_task(made, arm, kind),
                     resamples=draws.resamples,
                     generator=draws.generator(0, index),
+                    fewest=FEWEST_RUNS,
                 )
                 for index, arm in enumerate(made.aggregated)
             }
@@ -97,6 +98,7 @@ def per_task(made: Comparison, draws: Draws) -> dict[Task, dict[Arm, dict[str, E
                         [endings(task, runs, kind, raw)],
                         resamples=draws.resamples,
                         generator=draws.generator(1, row, column),
+                        fewest=FEWEST_RUNS,
                     )
                     for kind in KINDS
                 }
@@ -115,7 +117,7 @@ def profiles(made: Comparison, draws: Draws) -> tuple[Array, dict[Arm, Band]]:
     for index, (arm, (scores, sizes)) in enumerate(pooled.items()):
         value = statistics.performance_profile(scores, statistics.equal_weights(sizes), thresholds)
         band = Band(value, *(np.full_like(value, np.nan) for _ in range(2)))
-        if sizes.max() > 1:
+        if allows_interval(sizes):
             weights = statistics.resample(sizes, _CURVE_RESAMPLES, draws.generator(2, index))
             band = Band(value, *statistics.interval(statistics.performance_profile(scores, weights, thresholds)))
         found[arm] = band
@@ -123,14 +125,19 @@ def profiles(made: Comparison, draws: Draws) -> tuple[Array, dict[Arm, Band]]:
 
 
 def pairs(made: Comparison, draws: Draws) -> list[Pair]:
-    """Return how likely each arm improves on each before it; with many arms, only on those without a head."""
-    chosen = [(second, first) for first, second in combinations(made.aggregated, 2)]
+    """Return how likely each arm improves on each before it; with many arms, only on those without a head.
+
+    An arm with fewer than `FEWEST_RUNS` runs of a task is in no pair: a probability would rank it.
+    """
+    settled = [arm for arm in made.aggregated if made.fewest(arm) >= FEWEST_RUNS]
+    chosen = [(second, first) for first, second in combinations(settled, 2)]
     if len(chosen) > _MOST_PAIRS:
         chosen = [(first, second) for first, second in chosen if second.role != "head"]
     drawn = {}
     for index, arm in enumerate(made.aggregated):
-        scores, sizes = flatten(_by_task(made, arm))
-        drawn[arm] = scores, sizes, statistics.resample(sizes, draws.resamples, draws.generator(3, index))
+        if arm in settled:
+            scores, sizes = flatten(_by_task(made, arm))
+            drawn[arm] = scores, sizes, statistics.resample(sizes, draws.resamples, draws.generator(3, index))
     return [Pair(first, second, _improvement(drawn[first], drawn[second])) for first, second in chosen]
 
 
@@ -140,8 +147,6 @@ def _improvement(
     (x, x_sizes, x_drawn), (y, y_sizes, y_drawn) = first, second
     weights = statistics.equal_weights(x_sizes), statistics.equal_weights(y_sizes)
     value = float(statistics.probability_of_improvement((x, weights[0], x_sizes), (y, weights[1], y_sizes)))
-    if max(x_sizes.max(), y_sizes.max()) < 2:
-        return Estimate(value)
     drawn = statistics.probability_of_improvement((x, x_drawn, x_sizes), (y, y_drawn, y_sizes))
     low, high = statistics.interval(drawn)
     return Estimate(value, float(low), float(high))
@@ -185,20 +190,57 @@ def _lines(
     runs = [run for listed in tasks for run, _ in listed]
     steps = grid([run.evaluations.env_steps for run in runs], limit)
     rows = np.stack([along(steps, run.evaluations.env_steps, values) for listed in tasks for run, values in listed], 1)
-    sizes = np.array([len(listed) for listed in tasks])
     shares = {
         round(float(run.evaluations.agent_steps[-1] / max(1.0, run.evaluations.env_steps[-1])), 4) for run in runs
     }
-    resamples = min(draws.resamples, _CURVE_RESAMPLES)
+    seeds = [[run.seed for run, _ in listed] for listed in tasks]
     return {
         name: Line(
             steps,
-            statistics.curve(STATISTICS[name], rows, sizes, resamples=resamples, generator=draws.generator(*place)),
+            _curve(STATISTICS[name], rows, seeds, draws, place),
             shares.copy().pop() if len(shares) == 1 else None,
             len(runs),
         )
         for name in CURVES
     }
+
+
+def _curve(
+    statistic: Statistic, rows: Array, seeds: Sequence[Sequence[str]], draws: Draws, place: tuple[int, ...]
+) -> Band:
+    """Return the curve of `rows (P, N)` and, where there is no interval, those of single seeds, listed by task."""
+    band = statistics.curve(
+        statistic,
+        rows,
+        np.array([len(listed) for listed in seeds]),
+        resamples=min(draws.resamples, _CURVE_RESAMPLES),
+        generator=draws.generator(*place),
+        fewest=FEWEST_RUNS,
+    )
+    return replace(band, runs=_single(statistic, rows, seeds, _bare(band)))
+
+
+def _bare(band: Band) -> Counts:
+    """Return the points where a band has a value without an interval."""
+    return np.flatnonzero(np.isnan(band.low) & ~np.isnan(band.value)).astype(np.int64)
+
+
+def _single(statistic: Statistic, rows: Array, seeds: Sequence[Sequence[str]], points: Counts) -> Array | None:
+    """Return the curves `(P, S)` of single seeds at some points: the statistic over the tasks of a seed's runs.
+
+    A seed that not every task has is left out. None if there are no two curves.
+    """
+    columns: dict[str, list[int]] = {}
+    for column, seed in enumerate(seed for listed in seeds for seed in listed):
+        columns.setdefault(seed, []).append(column)
+    whole = [places for places in columns.values() if len(places) == len(seeds)]
+    sizes = np.ones(len(seeds), np.int64)
+    found = np.full((len(rows), len(whole)), np.nan)
+    for (number, places), point in product(enumerate(whole), points):
+        if not np.isnan(rows[point, places]).any():
+            found[point, number] = statistic(rows[point, places], statistics.equal_weights(sizes), sizes)
+    kept = found[:, ~np.isnan(found).all(0)]
+    return kept if kept.shape[1] > 1 else None
 
 
 def grid(steps: Sequence[Array], limit: float) -> Array:
@@ -219,17 +261,11 @@ def adaptation(made: Comparison, task: Task, draws: Draws) -> dict[Arm, Band]:
     """Return, by arm, the mean over runs of returns after 0, 1, ... episodes of adaptation; empty for single tasks."""
     found = {}
     for index, arm in enumerate(made.arms):
-        curves = [run.evaluations.adaptation for run in made.counted(task, arm) if len(run.evaluations.adaptation) > 1]
-        shortest = min(map(len, curves), default=0)
-        if curves:
-            rows = np.stack([curve[:shortest] for curve in curves], 1)
-            found[arm] = statistics.curve(
-                statistics.mean,
-                rows,
-                np.array([len(curves)]),
-                resamples=_CURVE_RESAMPLES,
-                generator=draws.generator(6, index),
-            )
+        runs = [run for run in made.counted(task, arm) if len(run.evaluations.adaptation) > 1]
+        shortest = min((len(run.evaluations.adaptation) for run in runs), default=0)
+        if runs:
+            rows = np.stack([run.evaluations.adaptation[:shortest] for run in runs], 1)
+            found[arm] = _curve(statistics.mean, rows, [[run.seed for run in runs]], draws, (6, index))
     return found
 
 
@@ -237,7 +273,7 @@ Health = dict[Task, dict[str, dict[Arm, tuple[Array, Band]]]]
 
 
 def health(made: Comparison) -> Health:
-    """Return, by task, metric and arm, steps `(P,)` and the mean over runs with its least and greatest.
+    """Return, by task, metric and arm, steps `(P,)` and the mean over runs with its least and greatest, or single runs.
 
     `aux/NAME/accuracy` of every head is one metric, `accuracy`, so that heads stand side by side.
     """
@@ -262,12 +298,15 @@ def _shared(key: str, run: Run) -> str:
 
 
 def _spread(rows: Array) -> Band:
+    """Return the mean of `rows (S, P)`, with the least and the greatest where there are runs enough for a band."""
     present = ~np.isnan(rows)
     count = present.sum(0)
     total = np.where(present, rows, 0.0).sum(0)
     mean = np.divide(total, count, out=np.full(rows.shape[1], np.nan), where=count > 0)
-    low = np.where(count > 0, np.where(present, rows, np.inf).min(0), np.nan)
-    return Band(mean, low, np.where(count > 0, np.where(present, rows, -np.inf).max(0), np.nan))
+    low = np.where(count >= FEWEST_RUNS, np.where(present, rows, np.inf).min(0), np.nan)
+    band = Band(mean, low, np.where(count >= FEWEST_RUNS, np.where(present, rows, -np.inf).max(0), np.nan))
+    seeds = [[str(number) for number in range(len(rows))]]
+    return replace(band, runs=_single(statistics.mean, rows.T, seeds, _bare(band)))
 
 
 def counts(made: Comparison) -> Mapping[Arm, int]:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from .arms import EVALUATION, NO_AUGMENT, Arm
 from .comparison import Comparison
 from .runs import Run
+from .statistics import FEWEST_RUNS
 
-FEW = 5
-"""Fewer seeds than this are said to be few (Agarwal et al. 2021 ask for intervals even with three to five)."""
 _NOT_PROTOCOL = {"env.num_envs", "env.workers", "env.size", "env.backend", "env.training", "env._target_"}
 _SHOWN = 6
 
@@ -153,14 +152,14 @@ def _few_seeds(made: Comparison) -> Iterator[str]:
     few: dict[str, int] = {}
     for arm in made.arms:
         sizes = [len(made.counted(task, arm)) for task in made.tasks if made.cell(task, arm)]
-        if sizes and min(sizes) < FEW:
+        if sizes and min(sizes) < FEWEST_RUNS:
             few[made.names[arm]] = min(sizes)
     if few:
         shown = ", ".join(f"{name} {count}" for name, count in list(few.items())[:_SHOWN])
         more = ", ..." if len(few) > _SHOWN else ""
         yield (
-            f"Too few seeds to settle anything (fewer than {FEW} per task: {shown}{more}): bootstrap intervals over so "
-            "few runs are too narrow, and single runs decide the order."
+            f"Too few seeds for intervals or a ranking (fewer than {FEWEST_RUNS} per task: {shown}{more}): single runs "
+            "are shown instead, since bootstrap intervals over so few are too narrow."
         )
 
 

@@ -66,13 +66,16 @@ def bands(
     return {"type": "lines", "title": title, "x": x, "y": unit, "steps": False, "zero": steps, "series": series}
 
 
-def _line(x: Array, band: Band) -> dict[str, list[float | None]]:
-    whole = [float(f"{value:.7g}") for value in x]
-    return {"x": list(whole), "y": plain(band.value), "lo": plain(band.low), "hi": plain(band.high)}
+def _line(x: Array, band: Band) -> dict[str, Any]:
+    """Return a curve; `lo` and `hi` only where it has an interval, `runs` only where it has none."""
+    found: dict[str, Any] = {"x": [float(f"{value:.7g}") for value in x], "y": plain(band.value)}
+    if not np.isnan(band.low).all():
+        found |= {"lo": plain(band.low), "hi": plain(band.high)}
+    return found if band.runs is None else found | {"runs": [plain(run) for run in band.runs.T]}
 
 
 def statistic(results: Results, name: str, index: Mapping[Arm, int]) -> Chart:
-    """Return the intervals of one statistic by arm, final and best to choose between."""
+    """Return one statistic by arm, with its interval or single runs, final and best to choose between."""
     names = results.made.names
     rows = {
         kind: [_row([index[arm]], names[arm], value) for arm, value in found[name].items()]
@@ -95,8 +98,11 @@ def improvement(results: Results, index: Mapping[Arm, int]) -> Chart:
 
 
 def _row(arms: list[int], label: str, value: Estimate) -> dict[str, Any]:
-    low, high = (None if bound is None else float(f"{bound:.7g}") for bound in (value.low, value.high))
-    return {"arms": arms, "label": label, "v": float(f"{value.value:.7g}"), "lo": low, "hi": high}
+    """Return a row of dots; `lo` and `hi` only where it has an interval, `runs` only where it has none."""
+    found: dict[str, Any] = {"arms": arms, "label": label, "v": float(f"{value.value:.7g}")}
+    if value.low is not None and value.high is not None:
+        found |= {"lo": float(f"{value.low:.7g}"), "hi": float(f"{value.high:.7g}")}
+    return found | ({"runs": plain(value.runs)} if value.runs else {})
 
 
 def health(results: Results, task: Task, index: Mapping[Arm, int]) -> list[Chart]:

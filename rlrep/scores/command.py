@@ -28,7 +28,7 @@ options
   title=...           heading of the page
   metric=auto         what is scored: auto (success rate where there is one, else the human-normalised score or the
                       Control Suite's return / 1000, else the return), return, or success
-  seed=0              of the bootstrap: the same seed gives the same intervals
+  seed=0              of the bootstrap: the same seed gives the same intervals (shown from five runs of every task on)
   resamples=2000      of the bootstrap; curves and profiles take at most 500 of them
   figures=true        write figures/*.png and *.pdf
   video_megabytes=8   videos inside the page up to this much in all; the others are linked; 0 = link all

@@ -57,6 +57,10 @@ class Comparison:
         """Return those whose last evaluation is a score: the finished ones, or all while none is finished."""
         return [run for run in self.cell(task, arm) if run.evaluations.final or self.counts_unfinished]
 
+    def fewest(self, arm: Arm) -> int:
+        """Return the least number of an arm's scores on one of the common tasks."""
+        return min((len(self.counted(task, arm)) for task in self.common), default=0)
+
 
 def score(task: Task, run: Run) -> Array:
     """Return a run's evaluations `(E,)` on the suite's scale."""

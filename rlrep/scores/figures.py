@@ -66,8 +66,9 @@ def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]
     )
     if made.aggregated:
         yield "aggregates", _aggregates(found, look)
-    if found.pairs:
+    if len(made.aggregated) > 1:
         yield "profiles", _profiles(found, look, unit)
+    if found.pairs:
         yield "improvement", _improvement(found, look)
     if found.adaptation:
         yield "adaptation", _adaptation(found, look)
@@ -76,7 +77,7 @@ def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]
 def _curves(
     panels: Mapping[str, tuple[str, Mapping[Arm, Mapping[str, Line]]]], found: Results, look: Looks
 ) -> "Figure":
-    """Draw IQM with its interval, one panel each."""
+    """Draw IQM with its interval or single seeds, one panel each."""
     from matplotlib.ticker import EngFormatter
 
     figure, axes = _panels(len(panels))
@@ -146,7 +147,10 @@ def _panels(count: int, *, columns: int = _COLUMNS, height: float = 2.6) -> "tup
 
 
 def _band(panel: Any, x: Array, band: Band, look: dict[str, str], name: str) -> None:
-    panel.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
+    if not np.isnan(band.low).all():
+        panel.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
+    if band.runs is not None:
+        panel.plot(x, band.runs, color=look["color"], alpha=0.45, linewidth=0.7)
     panel.plot(x, band.value, linewidth=1.8, label=plain(name), **look)
 
 
@@ -161,6 +165,7 @@ def _dots(panel: Any, rows: Sequence[tuple[str, Estimate, dict[str, str]]]) -> N
                 alpha=0.4,
                 solid_capstyle="butt",
             )
+        panel.plot(value.runs, [place] * len(value.runs), "o", color=look["color"], markersize=3, alpha=0.4)
         panel.plot([value.value], [place], "o", color=look["color"])
     panel.set_yticks(range(len(rows)), [name for name, *_ in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)

@@ -12,6 +12,7 @@ from .files import clean
 from .films import Film
 from .results import Results, arm_names
 from .runs import Fault
+from .statistics import FEWEST_RUNS
 
 _MOST_FAULTS = 200
 
@@ -44,6 +45,7 @@ def render(
             names=canvas.names,
             data=charts.to_json(canvas.names, canvas.charts),
             footer=footer,
+            fewest=FEWEST_RUNS,
             style=style,
             script=script,
             style_digest=_digest(style),

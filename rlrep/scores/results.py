@@ -1,6 +1,6 @@
 """Everything that is computed of a comparison, once, for all of the report's forms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from .arms import Arm, Task
 from .caveats import find_caveats
 from .comparison import Comparison
 from .published import Published, at_steps, atari100k, dmc
-from .statistics import Band, Estimate
+from .statistics import FEWEST_RUNS, Band, Estimate
 
 Array = NDArray[np.float64]
 
@@ -34,6 +34,17 @@ class Results:
     health: Health
     published: Mapping[Task, Sequence[Published]]
 
+    @property
+    def spread(self) -> str:
+        """What stands behind the numbers of its tables, in words."""
+        found = [value for arms in self.per_task.values() for kinds in arms.values() for value in kinds.values()]
+        found += [value for named in self.aggregates["final"].values() for value in named.values()]
+        settled = sum(value.low is not None for value in found)
+        if settled == len(found):
+            return "[95 % interval]"
+        single = f"(single runs: no interval below {FEWEST_RUNS} runs of a task)"
+        return f"[95 % interval] or {single}" if settled else single
+
 
 def compute(made: Comparison, draws: Draws) -> Results:
     """Compute everything."""
@@ -53,6 +64,18 @@ def compute(made: Comparison, draws: Draws) -> Results:
         health=analysis.health(made),
         published={task: found for task in made.tasks if (found := find_published(made, task))},
     )
+
+
+def written(found: Estimate, number: Callable[[float], str]) -> str:
+    """Return an estimate and its interval, or single runs."""
+    if found.low is not None and found.high is not None:
+        return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+    return number(found.value) + (f" ({', '.join(map(number, found.runs))})" if found.runs else "")
+
+
+def ranged(count: int, found: Estimate, number: Callable[[float], str]) -> str:
+    """Return how many runs there are and, where these stand for an interval, from where to where they reach."""
+    return f"{count} ({number(min(found.runs))} to {number(max(found.runs))})" if found.runs else str(count)
 
 
 def arm_names(results: Sequence[Results]) -> list[str]:

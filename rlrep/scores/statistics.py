@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 CONFIDENCE = 0.95
+FEWEST_RUNS = 5
+"""Runs of an arm on every task from which on an interval, a ± or a ranking is printed; below, its single runs are.
+
+A bootstrap of fewer says more than they know: the 95 % interval of an IQM of normal scores holds the truth in 50 % of
+simulated cases with one task of two runs, in 83 % with three of three, in 90 % with three of five (it is in the tests).
+"""
 
 
 class Statistic(Protocol):
@@ -27,11 +33,15 @@ class Statistic(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A point estimate and its percentile-bootstrap interval, which is None where no task has two runs."""
+    """A point estimate and its percentile-bootstrap interval, which is None where there are too few runs for one.
+
+    runs: the statistic of each run alone, where there is no interval and more than one run.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    runs: tuple[float, ...] = ()
 
 
 def flatten(tasks: Sequence[Sequence[float] | Array]) -> tuple[Array, Counts]:
@@ -116,32 +126,63 @@ def interval(resampled: Array, confidence: float = CONFIDENCE) -> tuple[Array, A
 
 
 def estimate(
-    statistic: Statistic, tasks: Sequence[Sequence[float] | Array], *, resamples: int, generator: np.random.Generator
+    statistic: Statistic,
+    tasks: Sequence[Sequence[float] | Array],
+    *,
+    resamples: int,
+    generator: np.random.Generator,
+    fewest: int = 1,
 ) -> Estimate:
-    """Return a statistic of runs listed by task, with its 95 % interval. Raises ValueError if a task has no run."""
+    """Return a statistic of runs listed by task, with its 95 % interval. Raises ValueError if a task has no run.
+
+    fewest: runs of every task below which there is no interval, but single runs.
+    """
     scores, sizes = flatten(tasks)
     value = float(statistic(scores, equal_weights(sizes), sizes))
-    if sizes.max() < 2:
-        return Estimate(value)
+    if not allows_interval(sizes, fewest):
+        return Estimate(value, runs=alone(statistic, scores))
     low, high = interval(statistic(scores, resample(sizes, resamples, generator), sizes))
     return Estimate(value, float(low), float(high))
 
 
+def allows_interval(sizes: Counts, fewest: int = FEWEST_RUNS) -> bool:
+    """Whether runs of these numbers per task `(T,)` get an interval: some task has two, and every task `fewest`."""
+    return bool(sizes.max() > 1 and sizes.min() >= fewest)
+
+
+def alone(statistic: Statistic, scores: Array) -> tuple[float, ...]:
+    """Return the statistic of each of several runs as if there were no other; none for a run that is the only one."""
+    one = np.ones(1)
+    found = tuple(float(statistic(np.array([score]), one, np.array([1]))) for score in scores)
+    return found if len(found) > 1 else ()
+
+
 @dataclass(frozen=True)
 class Band:
-    """A curve `value (P,)` and its interval `low, high (P,)`; NaN where a task has no run (interval: no two)."""
+    """A curve `value (P,)` and its interval `low, high (P,)`; NaN where a task has no run (interval: too few).
+
+    runs: curves of single runs `(P, S)`, NaN where there is an interval; None if there is none to show.
+    """
 
     value: Array
     low: Array
     high: Array
+    runs: Array | None = None
 
 
 def curve(
-    statistic: Statistic, scores: Array, sizes: Counts, *, resamples: int, generator: np.random.Generator
+    statistic: Statistic,
+    scores: Array,
+    sizes: Counts,
+    *,
+    resamples: int,
+    generator: np.random.Generator,
+    fewest: int = 1,
 ) -> Band:
     """Return a sample-efficiency curve of `scores (P, N)`: the statistic at each of P steps, with its 95 % interval.
 
     A NaN is a run that has not come that far: at that step the others of its task count, and none is made up.
+    fewest: runs of every task that an interval needs at a step.
     """
     band = Band(*(np.full(len(scores), np.nan) for _ in range(3)))
     here = ~np.isnan(scores)
@@ -150,7 +191,7 @@ def curve(
         left = np.array([int(present[part].sum()) for part in _slices(sizes)])
         if left.min() == 0:
             continue
-        weights = resample(left, resamples, generator) if left.max() > 1 else None
+        weights = resample(left, resamples, generator) if allows_interval(left, fewest) else None
         for point in np.flatnonzero(inverse.reshape(-1) == number):
             row = scores[point, present]
             band.value[point] = statistic(row, equal_weights(left), left)

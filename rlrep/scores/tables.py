@@ -3,13 +3,14 @@
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from .analysis import endings
+from .analysis import counts, endings
 from .arms import Arm, Task
 from .comparison import SCALES, raw, score
 from .files import clear
-from .results import Results
+from .results import Results, ranged, written
 from .statistics import Estimate
 
 Row = Mapping[str, object]
@@ -31,7 +32,7 @@ def write_tables(folder: Path, results: Sequence[Results]) -> None:
         ("runs", run_rows),
         ("evaluations", evaluation_rows),
     ):
-        _write(folder / f"{name}.csv", [row for found in results for row in rows(found)])
+        _write(folder / f"{name}.csv", _bounded([row for found in results for row in rows(found)]))
     for number, found in enumerate(results, start=1):
         (folder / f"aggregates-{number}.tex").write_text(aggregates_latex(found), "utf-8")
         (folder / f"tasks-{number}.tex").write_text(tasks_latex(found), "utf-8")
@@ -132,17 +133,17 @@ def evaluation_rows(found: Results) -> Iterator[Row]:
 def aggregates_latex(found: Results) -> str:
     """Return a booktabs table of the aggregates of final scores."""
     made = found.made
-    statistics = found.aggregates["final"]
+    statistics, runs = found.aggregates["final"], counts(made)
     head = ["Arm", "Runs", *(name if name == "IQM" else name.capitalize() for name in statistics)]
     rows = [
         [
             latex(made.names[arm]),
-            str(sum(len(made.counted(task, arm)) for task in made.common)),
-            *(_cell(arms[arm]) for arms in statistics.values()),
+            ranged(runs[arm], statistics["IQM"][arm], _short),
+            *(_cell(replace(arms[arm], runs=())) for arms in statistics.values()),
         ]
         for arm in made.aggregated
     ]
-    return _tabular(f"{made.title}, {SCALES[made.scale]} over {len(made.common)} tasks, final", head, rows)
+    return _tabular(f"{made.title}, {SCALES[made.scale]} over {len(made.common)} tasks, final", found, head, rows)
 
 
 def tasks_latex(found: Results) -> str:
@@ -150,7 +151,7 @@ def tasks_latex(found: Results) -> str:
     made = found.made
     head = ["Task", *(latex(name) for name in made.names.values())]
     rows = [[latex(task.name), *(_task_cell(found, task, arm) for arm in made.arms)] for task in made.tasks]
-    return _tabular(f"{made.title}, mean over runs, final", head, rows)
+    return _tabular(f"{made.title}, mean over runs, final", found, head, rows)
 
 
 def latex(text: str) -> str:
@@ -158,8 +159,8 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text if letter.isprintable())
 
 
-def _tabular(comment: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"% {latex(comment)}; 95 % bootstrap intervals"]
+def _tabular(comment: str, found: Results, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"% {latex(comment)} {latex(found.spread)}"]
     lines += [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
     lines += [" & ".join(row) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
@@ -171,14 +172,23 @@ def _task_cell(found: Results, task: Task, arm: Arm) -> str:
 
 
 def _cell(value: Estimate) -> str:
-    if value.low is None or value.high is None:
-        return f"{value.value:.4g}"
-    return f"{value.value:.4g} [{value.low:.4g}, {value.high:.4g}]"
+    return written(value, _short)
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _numbers(value: Estimate) -> dict[str, str]:
     bounds = {"value": value.value, "low": value.low, "high": value.high}
     return {name: "" if bound is None else f"{bound:.6g}" for name, bound in bounds.items()}
+
+
+def _bounded(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, without the columns of intervals if no row has one."""
+    if any(row.get("low") for row in rows):
+        return list(rows)
+    return [{name: value for name, value in row.items() if name not in ("low", "high")} for row in rows]
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

@@ -1,20 +1,20 @@
 """What the page's template shows of one comparison, as plain texts, numbers and charts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from . import charts
-from .analysis import shortest
+from .analysis import counts, shortest
 from .arms import Arm, Task, settings_of
 from .charts import Chart
 from .comparison import SCALES, raw
 from .films import Film
 from .published import Published
-from .results import Results
-from .statistics import Estimate
+from .results import Results, ranged, written
+from .statistics import FEWEST_RUNS, Estimate
 
 View = dict[str, Any]
 _MOST_METHODS = 60
@@ -50,7 +50,8 @@ def comparison(canvas: Canvas, results: Results, films: Sequence[Film]) -> View:
         "headline": _headline(canvas, results, index) if made.aggregated else None,
         "tasks": [_task(results, task, index) for task in made.tasks],
         "task_charts": [_task_chart(canvas, results, task, index) for task in made.tasks if results.curves],
-        "versus": _versus(canvas, results, index) if results.pairs else None,
+        "spread": results.spread,
+        "versus": _versus(canvas, results, index) if len(made.aggregated) > 1 else None,
         "adaptation": [canvas.place(chart) for chart in _adaptation(results, index)],
         "health": [_health(canvas, results, task, index) for task in made.tasks if results.health.get(task)],
         "published": _published(results, index) if results.published else None,
@@ -100,13 +101,13 @@ def _headline(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> Vie
     else:
         (task,) = made.common[:1]
         curve = charts.curves(f"{task.name}: {task.unit}", task.unit, results.task_curves[task], index)
-    names = list(results.aggregates["final"])
+    names, runs = list(results.aggregates["final"]), counts(made)
     rows = [
         {
             "name": made.names[arm],
             "arm": index[arm],
-            "runs": sum(len(made.counted(task, arm)) for task in made.common),
-            "cells": [{kind: _value(found[name][arm]) for kind, found in results.aggregates.items()} for name in names],
+            "runs": {kind: ranged(runs[arm], found["IQM"][arm], number) for kind, found in results.aggregates.items()},
+            "cells": [{kind: _alone(found[name][arm]) for kind, found in results.aggregates.items()} for name in names],
         }
         for arm in made.aggregated
     ]
@@ -115,8 +116,11 @@ def _headline(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> Vie
 
 
 def _value(found: Estimate) -> str:
-    interval = "" if found.low is None or found.high is None else f" [{number(found.low)}, {number(found.high)}]"
-    return number(found.value) + interval
+    return written(found, number)
+
+
+def _alone(found: Estimate) -> str:
+    return _value(replace(found, runs=()))
 
 
 def _task(results: Results, task: Task, index: Mapping[Arm, int]) -> View:
@@ -136,14 +140,17 @@ def _task_chart(canvas: Canvas, results: Results, task: Task, index: Mapping[Arm
 
 
 def _versus(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> View:
-    unit = SCALES[results.made.scale]
+    made, unit = results.made, SCALES[results.made.scale]
     found = {arm: (results.thresholds, band) for arm, band in results.profiles.items()}
     profile = charts.bands(
         "Performance profile, final scores", f"{unit} τ", "share of runs above τ", found, index, steps=False
     )
     more = [name for name in results.aggregates["final"] if name != "IQM"]
+    shown = [{**profile, "range": [0, 1.02]}] + ([charts.improvement(results, index)] if results.pairs else [])
+    apart = [made.names[arm] for arm in made.aggregated if made.fewest(arm) < FEWEST_RUNS]
     return {
-        "charts": [canvas.place({**profile, "range": [0, 1.02]}), canvas.place(charts.improvement(results, index))],
+        "charts": [canvas.place(chart) for chart in shown],
+        "apart": ", ".join(apart),
         "more": ", ".join(more),
         "more_charts": [canvas.place(charts.statistic(results, name, index)) for name in more],
     }
@@ -182,7 +189,7 @@ def _published(results: Results, index: Mapping[Arm, int]) -> View:
         first = next(iter(found.values()))
         counts = sorted({one.runs for one in found.values() if one.runs})
         runs = f"; {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} runs" if counts else ""
-        cells = [_spread(one.mean, one.std) if (one := found.get(task)) else "–" for task in tasks]
+        cells = [_printed(one) if (one := found.get(task)) else "–" for task in tasks]
         rows.append({"name": method, "arm": None, "cells": cells, "source": f"{first.source}; {first.reported}{runs}"})
     steps = {task: f"{results.published[task][0].env_steps:,} env steps" for task in tasks}
     alike = len(set(steps.values())) == 1
@@ -197,12 +204,18 @@ def _published(results: Results, index: Mapping[Arm, int]) -> View:
 def _ours(results: Results, arm: Arm, tasks: Sequence[Task]) -> Iterator[str]:
     for task in tasks:
         values = [float(raw(task, run)[-1]) for run in results.made.counted(task, arm)]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        yield _spread(float(np.mean(values)), spread) if values else "–"
+        if len(values) >= FEWEST_RUNS:
+            yield f"{number(float(np.mean(values)))} ± {number(float(np.std(values, ddof=1)))}"
+        elif values:
+            yield _value(Estimate(float(np.mean(values)), runs=tuple(values) if len(values) > 1 else ()))
+        else:
+            yield "–"
 
 
-def _spread(mean: float, deviation: float | None) -> str:
-    return number(mean) + (f" ± {number(deviation)}" if deviation is not None else "")
+def _printed(entry: Published) -> str:
+    """Return a published mean, with its standard deviation where that is known to be over runs enough."""
+    spread = entry.std is not None and (entry.runs or 0) >= FEWEST_RUNS
+    return number(entry.mean) + (f" ± {number(entry.std)}" if spread and entry.std is not None else "")
 
 
 def _film(results: Results, film: Film, index: Mapping[Arm, int]) -> View:

@@ -31,18 +31,16 @@ class Pictures:
 
 
 def by_adaptation(rows: Rows, key: str) -> tuple[Array, Array, Array]:
-    """Return episodes of adaptation `(K,)`, and the mean over tasks of `key` there with its standard error, `(K,)`."""
+    """Return episodes of adaptation `(K,)`, and `key` there: the mean over tasks `(K,)` and each task's `(K, T)`."""
     known = np.unique([int(str(row["adaptation"])) for row in rows])
-    means, errors = [], []
+    each = []
     for count in known:
         tasks: dict[str, list[float]] = {}
         for row in rows:
             if int(str(row["adaptation"])) == count:
                 tasks.setdefault(str(row["task"]), []).append(float(str(row[key])))
-        each = np.array([np.mean(values) for values in tasks.values()])
-        means.append(each.mean())
-        errors.append(each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else 0.0)
-    return known, np.array(means), np.array(errors)
+        each.append([np.mean(tasks[name]) for name in sorted(tasks)])
+    return known, np.mean(each, axis=1), np.array(each)
 
 
 def draw_adaptation(rows: Rows, path: Path, title: str) -> None:
@@ -50,8 +48,9 @@ def draw_adaptation(rows: Rows, path: Path, title: str) -> None:
     keys = ["return"] + (["success"] if rows[0]["success"] is not None else [])
     figure, panels = _figure(len(keys))
     for axes, key in zip(panels, keys, strict=True):
-        known, mean, error = by_adaptation(rows, key)
-        axes.errorbar(known, mean, error, color=_BLUE, marker="o", capsize=3, label="mean over tasks ± SE")
+        known, mean, each = by_adaptation(rows, key)
+        axes.plot(known, each, color=_BLUE, linewidth=0.7, alpha=0.3)
+        axes.plot(known, mean, color=_BLUE, marker="o", label="mean over tasks; thin: single tasks")
         axes.set(xlabel="episodes of the task before", ylabel=key, xticks=known)
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_title(title, fontsize=9, loc="left")

@@ -71,7 +71,7 @@ function pathOf(points, x, y) {
   return path;
 }
 
-function bandOf(line, x, y) {
+function bandOf(line, x, y) { // only of a line that has an interval: one of few runs has `runs` instead
   let path = "", start = 0;
   const known = (k) => k < line.x.length && line.lo[k] !== null && line.hi[k] !== null;
   while (start < line.x.length) {
@@ -119,7 +119,7 @@ function drawLines(figure, chart) {
   const svg = frame(figure, HEIGHT, chart.title), lines = shownLines(chart), bottom = HEIGHT - BOTTOM;
   const xs = figure.zoom || extent(lines.flatMap((line) => line.x), chart.zero);
   const within = (line) => (_, k) => !figure.zoom || (line.x[k] >= xs[0] && line.x[k] <= xs[1]);
-  const ys = chart.range || extent(lines.flatMap((line) => [line.y, line.lo, line.hi].flatMap((values) => values.filter(within(line)))), false);
+  const ys = chart.range || extent(lines.flatMap((line) => [line.y, line.lo || [], line.hi || [], ...(line.runs || [])].flatMap((values) => values.filter(within(line)))), false);
   if (chart.zero && !figure.zoom) xs[1] = Math.max(...lines.flatMap((line) => line.x), 0) || 1;
   const x = (value) => LEFT + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - LEFT - RIGHT);
   const y = (value) => bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (bottom - TOP);
@@ -130,7 +130,10 @@ function drawLines(figure, chart) {
   }
   const inside = make("g", figure.zoom ? { "clip-path": `url(#clip${figure.dataset.chart})` } : {}, svg);
   make("rect", { x: LEFT, y: TOP - 4, width: WIDTH - LEFT - RIGHT, height: bottom - TOP + 4 }, make("clipPath", { id: `clip${figure.dataset.chart}` }, svg));
-  for (const line of lines) make("path", { class: `band ${tint(line.arm)}`, "data-arm": line.arm, d: bandOf(line, x, y) }, inside);
+  for (const line of lines) if (line.lo) make("path", { class: `band ${tint(line.arm)}`, "data-arm": line.arm, d: bandOf(line, x, y) }, inside);
+  for (const line of lines) for (const run of line.runs || []) {
+    make("path", { class: `run ${tint(line.arm)}`, "data-arm": line.arm, d: pathOf(line.x.map((step, k) => [step, run[k]]), x, y) }, inside);
+  }
   for (const line of lines) {
     const points = line.x.map((step, k) => [step, line.y[k]]);
     make("path", { class: `line ${tint(line.arm)}`, "data-arm": line.arm, d: pathOf(points, x, y) }, inside);
@@ -196,11 +199,16 @@ function readout(figure, svg, lines, x, chart, xs) {
     for (const line of lines) {
       const k = line.x.indexOf(near);
       if (k < 0 || line.y[k] === null) continue;
-      const interval = line.lo[k] === null ? "" : ` [${short(line.lo[k])}, ${short(line.hi[k])}]`;
-      box.append(say(`${data.arms[line.arm]} ${short(line.y[k])}${interval}`, `key ${tint(line.arm)}`));
+      box.append(say(`${data.arms[line.arm]} ${short(line.y[k])}${spreadAt(line, k)}`, `key ${tint(line.arm)}`));
     }
   });
   svg.addEventListener("pointerleave", () => { box.replaceChildren(); rule.setAttribute("x1", -9); rule.setAttribute("x2", -9); });
+}
+
+function spreadAt(line, k) {
+  if (line.lo && line.lo[k] !== null) return ` [${short(line.lo[k])}, ${short(line.hi[k])}]`;
+  const runs = (line.runs || []).map((run) => run[k]).filter((value) => value !== null);
+  return runs.length ? ` (${runs.map(short).join(", ")})` : "";
 }
 
 function say(text, kind) {
@@ -215,7 +223,7 @@ function drawRows(figure, chart) {
   const room = (WIDTH - 150) / 6.5, whole = (row) => (row.over ? `${row.label} ${row.over}` : row.label);
   const folded = rows.some((row) => row.over && whole(row).length > room), step = folded ? 50 : 36;
   const height = 40 + step * rows.length, svg = frame(figure, height, chart.title), bottom = height - 30, left = 14;
-  const xs = chart.range || extent(rows.flatMap((row) => [row.v, row.lo, row.hi]), false);
+  const xs = chart.range || extent(rows.flatMap((row) => [row.v, row.lo ?? null, row.hi ?? null, ...(row.runs || [])]), false);
   const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - left - RIGHT - 6);
   for (const [tick, text] of ticks(xs[0], xs[1], 5)) {
     make("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 2, y2: bottom }, svg);
@@ -224,13 +232,14 @@ function drawRows(figure, chart) {
   if (chart.middle !== undefined) make("line", { class: "mark", x1: x(chart.middle), x2: x(chart.middle), y1: 2, y2: bottom }, svg);
   make("text", { class: "label", x: WIDTH / 2, y: height - 3, "text-anchor": "middle" }, svg, chart.x);
   rows.forEach((row, k) => {
-    const y = 25 + step * k + (folded ? 14 : 0), arm = row.arms[0], value = short(row.v) + (row.lo === null ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
+    const y = 25 + step * k + (folded ? 14 : 0), arm = row.arms[0], value = short(row.v) + (row.lo === undefined ? "" : ` [${short(row.lo)}, ${short(row.hi)}]`);
     const group = make("g", { "data-arm": arm }, svg);
     make("title", {}, group, whole(row));
     if (folded) make("text", { class: "name", x: left, y: y - 23 }, group, clip(row.label, (WIDTH - left - RIGHT) / 6.5));
     make("text", { class: "name", x: left, y: y - 9 }, group, clip(folded ? row.over : whole(row), room));
     make("text", { class: "name value", x: WIDTH - RIGHT, y: y - 9, "text-anchor": "end" }, group, value);
-    if (row.lo !== null) make("line", { class: `bar ${tint(arm)}`, x1: x(row.lo), x2: x(row.hi), y1: y, y2: y }, group);
+    if (row.lo !== undefined) make("line", { class: `bar ${tint(arm)}`, x1: x(row.lo), x2: x(row.hi), y1: y, y2: y }, group);
+    for (const run of row.runs || []) make("circle", { class: `run ${tint(arm)}`, cx: x(run), cy: y, r: 3 }, group);
     make("circle", { class: `dot ${tint(arm)}`, cx: x(row.v), cy: y, r: 5 }, group);
   });
 }
