@@ -26,8 +26,8 @@ class Balance(nn.Module):
     def observe(self, name: str, gradient: Sequence[Tensor]) -> Tensor:
         """Take a gradient's norm into its running one. Returns the norm, no axes."""
         place, norm = self._place[name], total_norm(gradient)
-        self.norms[place].lerp_(norm, SHARE)
-        self.mass[place].lerp_(torch.ones_like(norm), SHARE)
+        self.norms[place].lerp_(norm.to(self.norms.dtype), SHARE)
+        self.mass[place].lerp_(torch.ones_like(self.mass[place]), SHARE)
         return norm
 
     def running(self, name: str) -> Tensor:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.learn_pull [--dry-run] [--suite state|atari] [--seeds N] [KEY=VALUE ...]
 
-`state`: three tasks, three heads, six forms. `atari`: Rainbow on one game, two heads, four forms, on a quarter of
+`state`: four tasks, three heads, six forms. `atari`: Rainbow on one game, two heads, four forms, on a quarter of
 Atari-100k. The defaults of `pull` and `weight` are what this supports (docs/results.md says how far).
 """
 
@@ -21,10 +21,11 @@ STATE: Words = (
     *("env.obs=state", "preset=cpu", "agent.batch_size=128", "compile=default", "train.final_episodes=10"),
     *("video=false", "logger.tensorboard=false", "device=cpu"),
 )
-TASKS: Mapping[str, Words] = {  # 8,000 agent steps each
+TASKS: Mapping[str, Words] = {
+    "cartpole-swingup": ("env=dmc_cartpole", "train.env_steps=64000", "train.eval_every=8000"),
     "cheetah-run": ("env=dmc_cheetah", "train.env_steps=32000", "train.eval_every=4000"),
-    "ball_in_cup-catch": ("env=dmc_cup", "train.env_steps=32000", "train.eval_every=4000"),
-    "walker-walk": ("env=dmc_walker", "train.env_steps=16000", "train.eval_every=2000"),
+    "ball_in_cup-catch": ("env=dmc_cup", "train.env_steps=48000", "train.eval_every=6000"),
+    "walker-walk": ("env=dmc_walker", "train.env_steps=64000", "train.eval_every=8000"),
 }
 ATARI: Words = ("preset=cpu", "video=false", "logger.tensorboard=false", "device=cpu")
 GAMES: Mapping[str, Words] = {"krull": ("env=atari_krull",)}
@@ -73,21 +74,22 @@ def _arms(heads: tuple[str, ...], forms: tuple[str, ...]) -> dict[str, Words]:
 
 
 def by_form(runs: tuple[Run, ...], work: Path) -> dict[str, object]:
-    """Return, by form, the share of the base arm's final return on the same task and seed, over tasks and heads."""
-    final = {(r.task, r.arm, r.seed): _final(r, work) for r in runs if r.finished(work)}
+    """Return, by form, the mean return over a run's evaluations as a share of the base arm's on the same task and seed,
+    over tasks and heads."""
+    found = {(r.task, r.arm, r.seed): _through_training(r, work) for r in runs if r.finished(work)}
     shares: dict[str, list[float]] = {}
-    for (task, arm, seed), value in final.items():
-        base = final.get((task, "base", seed))
+    for (task, arm, seed), value in found.items():
+        base = found.get((task, "base", seed))
         if arm != "base" and base:
             shares.setdefault(arm.split(maxsplit=1)[1], []).append(value / base)
     return {
-        form: {"runs": len(found), "median": round(float(np.median(found)), 3), "mean": round(float(np.mean(found)), 3)}
-        for form, found in sorted(shares.items())
+        form: {"shares": [round(value, 3) for value in values], "median": round(float(np.median(values)), 3)}
+        for form, values in sorted(shares.items())
     }
 
 
-def _final(run: Run, work: Path) -> float:
-    return read_evaluations(run.folder(work) / "eval.csv")[-1].mean_return
+def _through_training(run: Run, work: Path) -> float:
+    return float(np.mean([e.mean_return for e in read_evaluations(run.folder(work) / "eval.csv")]))
 
 
 def meters(runs: tuple[Run, ...], work: Path) -> dict[str, object]:
