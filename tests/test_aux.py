@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rlrep.aux import Encoded, Encoders, InstanceContrast, ReturnContrast
 from rlrep.aux.actions import action_dim, join_action
 from rlrep.aux.health import in_batch_health, label_quality
-from rlrep.aux.negatives import same_bin
+from rlrep.aux.negatives import same_known
 from rlrep.replay import Batch, Extra, Pairs
 
 ROWS, WIDTH = 6, 5
@@ -151,7 +151,7 @@ def test_health_counts() -> None:
     known = [(i, j) for i in (0, 1, 3) for j in range(4) if i != j]
     false = [(i, j) for i, j in known if pairs.anchor_bin[i] == pairs.positive_bin[j]]
     assert quality["false_negative_rate"] == pytest.approx(len(false) / len(known))
-    assert not same_bin(pairs.anchor_bin, pairs.positive_bin)[2].any()
+    assert not same_known(pairs.anchor_bin, pairs.positive_bin)[2].any()
     eye = torch.eye(4)
     health = in_batch_health(eye, eye, eye)
     assert health["accuracy"] == 1 and health["positive_similarity"] == 1 and health["negative_similarity"] == 0
