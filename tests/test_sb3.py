@@ -243,7 +243,9 @@ class Following:
     def __init__(self, buffer: AuxReplayBuffer) -> None:
         self.buffer, self.obs = buffer, np.zeros((2, 4), np.float32)
 
-    def add(self, action: Any, reward: Any, terminated: Any, truncated: Any, frames: Any, resets: Any, died: Any) -> None:
+    def add(
+        self, action: Any, reward: Any, terminated: Any, truncated: Any, frames: Any, resets: Any, died: Any
+    ) -> None:
         done = terminated | truncated | died
         cut_off = done & ~terminated
         infos = [{"TimeLimit.truncated": bool(cut), "died": bool(d)} for cut, d in zip(cut_off, died, strict=True)]

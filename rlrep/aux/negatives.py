@@ -79,7 +79,7 @@ class NegativeMask:
 
 
 def has_negative(negative: Tensor) -> Tensor:
-    """Return `(A,)` bool: the anchor has one among the others; negative: `(A, A)` bool, its diagonal does not matter."""
+    """Return `(A,)` bool: the anchor has one among the others. negative: `(A, A)` bool, whose diagonal is ignored."""
     return (negative & ~torch.eye(len(negative), dtype=torch.bool, device=negative.device)).any(1)
 
 

@@ -178,8 +178,12 @@ def sup_con(
         pull = (logits * positive).sum(1) / count.clamp_min(1)
     else:
         pull = log_sum(logits, positive) - count.clamp_min(1).log()
-    weight = count > 0 if row_weight is None else (count > 0) * row_weight.repeat(len(count) // len(features))
-    return weighted_mean(log_sum(logits, positive | negative) - pull, weight)
+    losses = log_sum(logits, positive | negative) - pull
+    if row_weight is None:
+        return weighted_mean(losses, count > 0)
+    if row_weight.shape != features.shape[:1]:
+        raise ValueError(f"row_weight must be {tuple(features.shape[:1])}, got {tuple(row_weight.shape)}.")
+    return weighted_mean(losses, (count > 0) * row_weight.repeat(len(losses) // len(features)))
 
 
 def suncet(
