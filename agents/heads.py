@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from rlrep.aux import AuxConfig, AuxTask, Encoded, Encoders, Metrics, Pull
+from rlrep.aux import AuxTask, Encoded, Encoders, Metrics, Pull
 from rlrep.contrast import effective_rank, feature_std
 from rlrep.replay.batch import Batch
 
@@ -59,13 +60,20 @@ class HeadLoss:
     apart: bool
 
 
+class Weighted(Protocol):
+    """What is read of a head's config here, beside its pull if it has one."""
+
+    @property
+    def weight(self) -> float: ...
+
+
 class Heads:
     """An agent's heads: their losses, and how each one's gradient meets the RL loss's (see `rlrep.aux.Pull`).
 
     configs: by head name. default: the pull of those that name none. balance: running norms, for `pull=balanced`.
     """
 
-    def __init__(self, tasks: Mapping[str, AuxTask], configs: Mapping[str, AuxConfig], default: Pull) -> None:
+    def __init__(self, tasks: Mapping[str, AuxTask], configs: Mapping[str, Weighted], default: Pull) -> None:
         self.tasks = tasks
         self.weights = {name: config.weight for name, config in configs.items()}
         self.pulls: dict[str, Pull] = {name: pull_of(config) or default for name, config in configs.items()}
@@ -212,7 +220,7 @@ def spread(latent: Tensor) -> Metrics:
     return {"rep/effective_rank": effective_rank(latent), "rep/feature_std": feature_std(latent)}
 
 
-def pull_of(config: AuxConfig) -> Pull | None:
+def pull_of(config: Weighted) -> Pull | None:
     """Return a head's own pull; None = the agent's, as for heads of other packages that have no such option."""
     pull: Pull | None = getattr(config, "pull", None)
     return pull

@@ -1,9 +1,22 @@
-"""How good the labels of return contrast are while an agent learns: from the metrics of finished runs."""
+"""How good the labels of return contrast are: while an agent learns, from the metrics of finished runs, and before.
 
+python -m benchmarks.label_quality    # is a return a matter of the state, or of the clock? Random play, a minute
+"""
+
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlrep.envs.dmc import DMC
+from rlrep.replay.returns import discounted_returns
+
+from . import machine
 from .grid import Run
 from .learning import COLOURS
 
@@ -13,6 +26,18 @@ QUALITY = {
     "segment_length": "agent steps in a segment",
 }
 HEAD = "aux/return_contrast"
+TASKS = {
+    "cartpole_swingup": DMC("cartpole", "swingup", obs="state", action_repeat=8),
+    "cheetah_run": DMC("cheetah", "run", obs="state", action_repeat=4),
+}
+RETURNS: dict[str, tuple[float, int | None]] = {
+    "undiscounted, to the end": (1.0, None),
+    "discount 0.9, to the end": (0.9, None),
+    "discount 0.9, 10 steps": (0.9, 10),
+    "discount 0.9, 20 steps": (0.9, 20),
+}
+NEIGHBOURS = 10
+Array = NDArray[np.float64]
 
 
 def read_quality(run: Run, work: Path) -> dict[str, list[float]]:
@@ -47,3 +72,101 @@ def draw(found: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)
+
+
+class Play(NamedTuple):
+    """E episodes of T agent steps, all ended by the time limit. state: `(E, T, D)`. reward: `(E, T)`."""
+
+    state: Array
+    reward: Array
+
+
+def play(task: DMC, episodes: int) -> Play:
+    """Play with random actions, each held for so many steps as the episode's number says (1 to 10), from seed 0."""
+    env, rng = task.make(0), np.random.default_rng(0)
+    states, rewards = [], []
+    for episode in range(episodes):
+        obs, over = env.reset(seed=episode)[0], False
+        seen: list[Array] = []
+        earned: list[float] = []
+        while not over:
+            if len(seen) % (episode % 10 + 1) == 0:
+                action = rng.uniform(-1.0, 1.0, env.action_space.shape).astype(np.float32)
+            seen.append(np.array(obs, np.float64))
+            obs, reward, terminated, over, _ = env.step(action)
+            assert not terminated
+            earned.append(float(reward))
+        states.append(seen)
+        rewards.append(earned)
+    env.close()
+    return Play(np.array(states), np.array(rewards))
+
+
+def explained(value: Array, predicted: Array) -> float:
+    """Return the share of the variance of values `(n,)` that predictions `(n,)` explain (below 0: worse than none)."""
+    return 1.0 - float(((value - predicted) ** 2).mean() / value.var())
+
+
+def by_step(value: Array) -> Array:
+    """Predict values `(E, T)` by the mean of the other episodes at the same step."""
+    mean: Array = (value.sum(0) - value) / (len(value) - 1)
+    return mean
+
+
+def by_state(state: Array, value: Array) -> Array:
+    """Predict values `(E, T)` by the mean of the most similar states `(E, T, D)` of other episodes."""
+    scaled = (state - state.mean((0, 1))) / (state.std((0, 1)) + 1e-9)
+    found = np.zeros_like(value)
+    for episode, own in enumerate(scaled):
+        others, values = (np.delete(part, episode, 0).reshape(-1, *part.shape[2:]) for part in (scaled, value))
+        distance = (others**2).sum(1) - 2.0 * own @ others.T  # less the own square, the same for all
+        found[episode] = values[np.argpartition(distance, NEIGHBOURS, 1)[:, :NEIGHBOURS]].mean(1)
+    return found
+
+
+def returns_of(reward: Array, discount: float, horizon: int | None) -> Array:
+    """Return the known returns `(E, T')` of rewards `(E, T)` in episodes that a time limit ended."""
+    found = np.stack([discounted_returns(torch.from_numpy(row), discount, horizon).numpy() for row in reward])
+    return found if horizon is None else found[:, : reward.shape[1] - horizon + 1]
+
+
+def clock(played: Play) -> dict[str, dict[str, float]]:
+    """Return what explains every kind of return: the number of the step, the state."""
+    found = {}
+    for name, (discount, horizon) in RETURNS.items():
+        value = returns_of(played.reward, discount, horizon)
+        state = played.state[:, : value.shape[1]]
+        predictions = {"step": by_step(value), "state": by_state(state, value)}
+        found[name] = {key: round(explained(value, guess), 4) for key, guess in predictions.items()}
+    return found
+
+
+def report(episodes: int) -> dict[str, Any]:
+    """Measure every task."""
+    tasks = {name: clock(play(task, episodes)) for name, task in TASKS.items()}
+    rows = [
+        [task, name, f"{max(0.0, share['step']):.1%}", f"{max(0.0, share['state']):.1%}"]
+        for task, kinds in tasks.items()
+        for name, share in kinds.items()
+    ]
+    return {
+        "machine": machine.describe(),
+        "table": {"columns": ["task", "return", "variance explained by the step number", "by the state"], "rows": rows},
+        "tasks": tasks,
+        "limits": f"Random play, {episodes} episodes; predicted from the other episodes, by the mean at the same step "
+        f"and of the {NEIGHBOURS} nearest states. A trained policy's returns may differ.",
+    }
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=40)
+    parser.add_argument("--json", type=Path, default=machine.ROOT / "benchmarks" / "results" / "label_clock.json")
+    options = parser.parse_args()
+    options.json.write_text(json.dumps(report(options.episodes), indent=1) + "\n")
+    print(f"wrote {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -92,7 +92,7 @@ def _through_training(run: Run, work: Path) -> float:
     return float(np.mean([e.mean_return for e in read_evaluations(run.folder(work) / "eval.csv")]))
 
 
-def meters(runs: tuple[Run, ...], work: Path) -> dict[str, object]:
+def meters(runs: tuple[Run, ...], work: Path) -> Mapping[str, object]:
     """Return every finished head's meters at the end of training, by task, arm and seed."""
     found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for run in runs:

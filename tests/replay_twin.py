@@ -27,6 +27,10 @@ class Episode:
     dropped: bool = False
 
     @property
+    def stop(self) -> int:
+        return self.first_step + len(self.rewards)
+
+    @property
     def ended(self) -> bool:
         return self.terminated or self.truncated or self.dropped
 
@@ -118,13 +122,26 @@ class Twin:
         # The frames before the final one are those of the observation acted on, so the next stack may reach back.
         return Expected(self.stack(episode, index), self.stack(episode, last + 1), total, discount)
 
-    def returns(self, discount: float) -> dict[tuple[int, int], float]:
-        """Return-to-go of every transition of a finished, undropped episode."""
+    def returns(self, labels: ReturnLabels) -> dict[tuple[int, int], float]:
+        """Return of every transition of a finished, undropped episode, if all that it is made of was seen."""
         found = {}
         for (step, env), (episode, index) in self.where.items():
-            if episode.ended and not episode.dropped:
-                rest = episode.rewards[index:]
-                found[step, env] = sum(discount**k * reward for k, reward in enumerate(rest))
+            rest = episode.rewards[index : None if labels.horizon is None else index + labels.horizon]
+            whole = labels.horizon is None or len(rest) == labels.horizon or episode.terminated
+            if episode.ended and not episode.dropped and whole:
+                found[step, env] = sum(labels.discount**k * reward for k, reward in enumerate(rest))
+        return found
+
+    def thresholds(self, labels: ReturnLabels) -> list[float]:
+        """What closes a segment at every step: given, or by the absolute rewards of the last episodes before it."""
+        if labels.threshold is not None:
+            return [labels.threshold] * self.head
+        whole = [e for e in self.episodes if e.rewards and e.ended and not e.dropped and any(e.rewards)]
+        whole.sort(key=lambda episode: (episode.stop, episode.env))
+        found = []
+        for step in range(self.head):
+            earned = [sum(map(abs, e.rewards)) for e in whole if e.stop <= step][-max(20, self.spec.num_envs) :]
+            found.append(sum(earned) / len(earned) / labels.segments if earned else np.inf)
         return found
 
     def segments(self, labels: ReturnLabels) -> list[list[tuple[int, int]]]:
@@ -134,19 +151,21 @@ class Twin:
         for episode in self.episodes:
             if episode.dropped:
                 continue
-            for part in _cut(episode, labels):
+            for part in _cut(episode, labels, self.thresholds(labels)):
                 stored = [key for key in part if key[0] >= low]
                 found += [stored] if stored else []
         return found
 
 
-def _cut(episode: Episode, labels: ReturnLabels) -> list[list[tuple[int, int]]]:
+def _cut(episode: Episode, labels: ReturnLabels, thresholds: list[float]) -> list[list[tuple[int, int]]]:
     parts: list[list[tuple[int, int]]] = [[]]
     total = 0.0
     for index, reward in enumerate(episode.rewards):
-        parts[-1].append((episode.first_step + index, episode.env))
+        step = episode.first_step + index
+        parts[-1].append((step, episode.env))
         total += abs(reward)
-        full = reward != 0 if labels.mode == "reward_event" else total >= labels.threshold
+        alone = labels.threshold is None and len(parts[-1]) == 1
+        full = reward != 0 if labels.mode == "reward_event" else total >= thresholds[step] and not alone
         if full or len(parts[-1]) == labels.max_length:
             parts.append([])
             total = 0.0

@@ -1,6 +1,7 @@
 """Heads: against plain re-statements, gradient sources, label masks, actions of both kinds."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +12,27 @@ from torch import Tensor, nn
 from rlrep.aux import Encoded, Encoders, InstanceContrast, ReturnContrast
 from rlrep.aux.actions import action_dim, join_action
 from rlrep.aux.health import in_batch_health, label_quality
-from rlrep.aux.negatives import same_bin
-from rlrep.replay import Batch, Extra, Pairs
+from rlrep.aux.negatives import has_negative, same_known
+from rlrep.aux.return_contrast import ReturnContrastTask, nearest_negative
+from rlrep.replay import Batch, Extra, Pairs, ReturnLabels
 
 ROWS, WIDTH = 6, 5
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 
 
-def make_pairs(anchor_bin: list[int], positive_bin: list[int], labelled: list[bool] | None = None) -> Pairs:
+def make_pairs(
+    anchor_bin: list[int],
+    positive_bin: list[int],
+    labelled: list[bool] | None = None,
+    group: list[int] | None = None,
+) -> Pairs:
+    """Pairs of random observations, each of a group of its own unless `group` says otherwise."""
     rows = len(anchor_bin)
     return Pairs(
         obs=torch.randn(rows, WIDTH),
         action=torch.randn(rows, 2),
         labelled=torch.tensor(labelled or [True] * rows),
+        group=torch.arange(rows) if group is None else torch.tensor(group),
         anchor_bin=torch.tensor(anchor_bin),
         positive_bin=torch.tensor(positive_bin),
         length=torch.arange(rows),
@@ -105,14 +114,107 @@ def test_pair_regression_head_is_the_mean_over_counted_pairs() -> None:
     query = head.projector(torch.cat([setting.online(batch.obs), batch.action], 1))
     key = head.target_projector(torch.cat([setting.target(pairs.obs), pairs.action], 1))
     residuals = []
-    for i in range(ROWS):
-        j = (i - 1) % ROWS
-        if pairs.labelled[i]:
-            residuals.append(head.score(query[i : i + 1], key[i : i + 1]).square())
-            if pairs.anchor_bin[i] != pairs.positive_bin[j]:
-                residuals.append((head.score(query[i : i + 1], key[j : j + 1]) - 1).square())
-    assert len(residuals) == 9  # five positives, five negatives less the one of equal bin
+    for i in (0, 1, 2, 4, 5):
+        j = 0 if i == 2 else (i - 1) % ROWS  # the row before anchor 2 has its bin, the one before that has not
+        residuals.append(head.score(query[i : i + 1], key[i : i + 1]).square())
+        residuals.append((head.score(query[i : i + 1], key[j : j + 1]) - 1).square())
     torch.testing.assert_close(loss, torch.cat(residuals).mean())
+
+
+def test_the_nearest_negative_is_looked_for_backwards() -> None:
+    """Against a loop; a row without any gets itself, which then has no weight."""
+    negative = torch.rand(7, 7, generator=torch.Generator().manual_seed(0)) < 0.3
+    negative[3] = False
+    for i, found in enumerate(nearest_negative(negative).tolist()):
+        backwards = [(i - back) % 7 for back in range(1, 7)]
+        assert found == next((j for j in backwards if negative[i, j]), i)
+        assert bool(has_negative(negative)[i]) == any(negative[i, j] for j in backwards)
+    assert nearest_negative(torch.ones(1, 1, dtype=torch.bool)).tolist() == [0]
+    assert has_negative(torch.ones(1, 1, dtype=torch.bool)).tolist() == [False]
+
+
+OBJECTIVES = ["bilinear_info_nce", "pair_regression", "sup_con"]
+
+
+def loss_and_gradient(head: ReturnContrastTask, pairs: Pairs, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The head's loss and its gradient with respect to the anchors' latents."""
+    torch.manual_seed(seed)
+    setting, batch = Setting(), make_batch(pairs)
+    latent = setting.online(batch.obs).detach().requires_grad_()
+    loss, _ = head.loss(batch, Encoded(latent), setting.encoders)
+    return loss.detach(), torch.autograd.grad(loss, latent, allow_unused=True)[0]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_of_the_anchors_own_group_never_repel_it(objective: str, masked: bool) -> None:
+    """Rows 0 to 2 share a segment, of unknown or unlike returns: partners 0 and 1 do not matter to anchor 2."""
+    bins = [-1, -1, -1, -1, -1, -1] if objective != "sup_con" else [1, 1, 0, 0, 2, 2]
+    head = ReturnContrast(objective=objective, mask_same_return=masked)  # type: ignore[arg-type]
+    task = head.make("head", WIDTH, BOX)
+    for group, ignored in (([4, 4, 4, 9, 9, 8], True), ([5, 5, 4, 9, 9, 8], False)):
+        pairs = make_pairs(bins, bins, [row == 2 for row in range(ROWS)], group)
+        moved = replace(pairs, obs=pairs.obs + torch.tensor([3.0, -4.0, 0.0, 0.0, 0.0, 0.0])[:, None])
+        first, second = (loss_and_gradient(task, each)[1][2] for each in (pairs, moved))
+        assert first.any() and torch.allclose(first, second, atol=1e-6) == ignored
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_anchors_without_a_negative_are_left_out(objective: str) -> None:
+    """A batch of one segment has no loss at all; one other row gives the others their negative."""
+    bins = [0, 1, 2, 3, 4, 5] if objective != "sup_con" else [0] * 6
+    task = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    loss, gradient = loss_and_gradient(task, make_pairs(bins, bins, group=[3] * ROWS))
+    assert loss == 0 and not gradient.any()
+    two = make_pairs([*bins[:-1], 6], [*bins[:-1], 6], group=[3, 3, 3, 3, 3, 7])
+    setting, batch = Setting(), make_batch(two)
+    _, health = task.loss(batch, setting.encode(batch), setting.encoders)
+    assert health["counted"] == 1 and health["labelled"] == 1
+    setting, batch = Setting(), make_batch(replace(two, labelled=torch.tensor([False, True, True, True, True, True])))
+    _, health = task.loss(batch, setting.encode(batch), setting.encoders)
+    assert health["counted"] == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_lone_rows_are_no_anchors(objective: str) -> None:
+    """A row whose partner is itself does not move the loss, but repels others."""
+    bins = [0, 0, 1, 1, 2, 3]
+    pairs = make_pairs(bins, bins, [True, True, True, True, True, False])
+    task = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    assert not loss_and_gradient(task, pairs)[1][5].any() or objective == "sup_con"
+    unlabelled = replace(pairs, labelled=torch.zeros(ROWS, dtype=torch.bool))
+    loss, gradient = loss_and_gradient(task, unlabelled)
+    assert loss == 0 and not gradient.any()
+
+
+def test_groups_are_masked_with_their_partners_in_pairs() -> None:
+    pairs = make_pairs([-1] * 6, [-1] * 6, group=[2, 2, 5, -1, -1, 2])
+    task = ReturnContrast().make("head", WIDTH, BOX)
+    setting, batch = Setting(), make_batch(pairs)
+    _, health = task.loss(batch, setting.encode(batch), setting.encoders)
+    assert health["masked"] == pytest.approx(6 / 30)  # ordered pairs among rows 0, 1 and 5; unknown groups repel
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"threshold": 0.0}, "threshold must be above 0, not 0.0"),
+        ({"threshold": float("nan")}, "threshold must be above 0, not nan"),
+        ({"segments": 0}, "segments must be at least 1, not 0"),
+        ({"max_length": 1}, "max_length must be at least 2, not 1"),
+        ({"bins": 0}, "bins must be at least 1, not 0"),
+        ({"horizon": 0}, "horizon must be at least 1, not 0"),
+        ({"discount": 1.5}, r"discount must lie in \[0, 1\], not 1.5"),
+    ],
+)
+def test_labels_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReturnContrast(**wrong)
+    with pytest.raises(ValueError, match=message):
+        ReturnLabels("return_bin", **wrong)
+    if not {"threshold", "segments", "max_length"} & set(wrong):
+        with pytest.raises(ValueError, match=message):
+            InstanceContrast(**wrong)
 
 
 def test_segment_anchors_are_encoded_by_the_head() -> None:
@@ -146,22 +248,26 @@ def test_discrete_actions_enter_one_hot() -> None:
 
 def test_health_counts() -> None:
     pairs = make_pairs([0, 1, -1, 0], [0, 2, 1, 0])
+    lone = replace(pairs, labelled=torch.tensor([False, True, False, True]), group=torch.tensor([3, 4, -1, 4]))
+    shares = {name: float(value) for name, value in label_quality(lone).items()}
+    assert (shares["labelled"], shares["lone"], shares["same_return_rate"]) == (0.5, 0.25, 0.5)
     quality = {name: float(value) for name, value in label_quality(pairs).items()}
     assert quality["same_return_rate"] == pytest.approx(2 / 3)  # rows 0 and 3 of the known 0, 1, 3
     known = [(i, j) for i in (0, 1, 3) for j in range(4) if i != j]
     false = [(i, j) for i, j in known if pairs.anchor_bin[i] == pairs.positive_bin[j]]
     assert quality["false_negative_rate"] == pytest.approx(len(false) / len(known))
-    assert not same_bin(pairs.anchor_bin, pairs.positive_bin)[2].any()
+    assert not same_known(pairs.anchor_bin, pairs.positive_bin)[2].any()
     eye = torch.eye(4)
     health = in_batch_health(eye, eye, eye)
     assert health["accuracy"] == 1 and health["positive_similarity"] == 1 and health["negative_similarity"] == 0
     assert in_batch_health(eye[:1], eye[:1], eye)["negative_similarity"] == 0
 
 
-def test_compiled_tensor_only() -> None:
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_compiled_tensor_only(objective: str) -> None:
     """Heads must not synchronise: their losses trace into one graph."""
     setting, batch = Setting(), make_batch(make_pairs([0] * ROWS, [1] * ROWS))
-    head = ReturnContrast().make("head", WIDTH, BOX)
+    head = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
 
     def run(batch: Batch) -> Tensor:
         return head.loss(batch, setting.encode(batch), setting.encoders)[0]

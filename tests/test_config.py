@@ -343,6 +343,21 @@ def test_heads_take_the_settings_of_the_environments_family() -> None:
     assert (plain["return_contrast"].mode, plain["temporal"].offset) == ("return_threshold", 1)
 
 
+def test_bins_are_of_windows_except_on_atari() -> None:
+    """Every head with return bins, by the env's family; an option from the command line still comes first."""
+    words = ["aux=[temporal,curl,return_contrast,sup_con_return]", "aux.curl.mask_same_return=true"]
+    plain = compose_run(["env=dmc_cartpole", *words]).config.aux
+    assert {(head.discount, head.horizon) for head in plain.values()} == {(0.9, 20)}
+    games = compose_run(["env=atari_pong", *words]).config.aux
+    assert {(head.discount, head.horizon) for head in games.values()} == {(1.0, None)}
+    assert plain.keys() == games.keys() and len(games) == 4
+    weak = compose_run(["env=atari_pong", "aux=curl_weak", "aux.curl.horizon=5"]).config.aux["curl"]
+    assert (weak.discount, weak.horizon) == (1.0, 5)
+    assert plain["return_contrast"].threshold is None and plain["sup_con_return"].mode == "return_bin"
+    with pytest.raises(UserError, match="horizon must be at least 1, not 0"):
+        compose_run(["env=dmc_cartpole", "aux=curl", "aux.curl.horizon=0"])
+
+
 def test_importing_rlrep_and_the_entry_points_stays_light() -> None:
     heavy = "{'torch', 'numpy', 'hydra', 'mujoco'}"
     code = f"import sys, rlrep, rlrep.train, rlrep.evaluate; print(sorted({heavy} & set(sys.modules)))"

@@ -178,7 +178,7 @@ def test_negatives_add_up() -> None:
         info_nce(z1, z2, temperature=0.5, negatives=queue, valid=torch.ones(6, 6, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("name", ["cosine", "bilinear", "mahalanobis", "nt_xent", "debiased", "hard"])
+@pytest.mark.parametrize("name", ["cosine", "bilinear", "mahalanobis", "nt_xent", "debiased", "hard", "sup_con"])
 def test_row_weights_select_samples(name: str) -> None:
     z1, z2 = draw(6, 4, seed=1), draw(6, 4, seed=2)
 
@@ -193,6 +193,8 @@ def test_row_weights_select_samples(name: str) -> None:
             return nt_xent(z1, z2, temperature=0.5, row_weight=row_weight)
         if name == "debiased":
             return debiased_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1, row_weight=row_weight)
+        if name == "sup_con":
+            return sup_con(torch.stack([z1, z2], 1), LABELS, temperature=0.5, row_weight=row_weight)
         return hard_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1, beta=1.0, row_weight=row_weight)
 
     each = [loss(row) for row in torch.eye(6, dtype=torch.float64)]

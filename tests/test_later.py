@@ -11,7 +11,7 @@ from rlrep.replay import UNKNOWN, Batch, Needs, Replay, ReturnLabels
 from .replay_twin import CPU, Script, copy_replay, make_script, make_spec
 
 OFFSETS = (1, 2, 5)
-BINS = ReturnLabels("return_bin", bins=4)
+BINS = ReturnLabels("return_bin", bins=4, horizon=3)
 NEEDS = {"head": Needs(later=OFFSETS, bins=BINS, time=True), "pairs": Needs(pairs=ReturnLabels("reward_event"))}
 Key = tuple[int, int]
 
@@ -49,7 +49,7 @@ def check_extras(script: Script, draws: int = 512) -> None:
         keys = script.keys(batch.action)
         check_later(script, batch, keys)
         check_times(script, batch, keys)
-        bins, returns = batch.extra["head"].bins, script.twin.returns(BINS.discount)
+        bins, returns = batch.extra["head"].bins, script.twin.returns(BINS)
         assert bins is not None
         assert [number == UNKNOWN for number in bins.tolist()] == [key not in returns for key in keys]
 

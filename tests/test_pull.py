@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlrep.agents.balance import SHARE, total_norm
 from rlrep.agents.heads import Found, Heads
+from rlrep.agents.learner import trained
 from rlrep.agents.meeting import Owned
 from rlrep.aux import AuxConfig, Encoded, Encoders, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
 from rlrep.contrast import MomentumTarget
@@ -54,8 +55,9 @@ class Rig:
         self.q = nn.Linear(WIDTH, 1, dtype=torch.float64)
         self.tasks = {name: Head(kind, 3.0 + place) for place, (name, kind) in enumerate(kinds.items())}
         self.heads = Heads(self.tasks, configs, default)
-        parts = {name: list(task.parameters()) for name, task in self.tasks.items()}
-        self.owned = Owned(list(self.encoder.parameters()), list(self.q.parameters()), parts)
+        self.owned = Owned(
+            trained(self.encoder), trained(self.q), {name: trained(task) for name, task in self.tasks.items()}
+        )
         self.encoders = Encoders(self.encoder, MomentumTarget(self.encoder, 0.1))
 
     def batch(self, seed: int) -> Any:
@@ -64,7 +66,8 @@ class Rig:
         return SimpleNamespace(obs=obs, next_obs=following)
 
     def rl_loss(self, latent: Tensor, scale: float = 1.0) -> Tensor:
-        return scale * (self.q(latent) - 1.0).square().mean()
+        loss: Tensor = scale * (self.q(latent) - 1.0).square().mean()
+        return loss
 
     def found(self, seed: int, scale: float = 1.0) -> Found:
         batch = self.batch(seed)
@@ -259,7 +262,7 @@ def test_ten_times_the_reward_leaves_an_agents_balance(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("pull", ["balanced", "own", "sum"])
 def test_rainbow_resumes_bit_for_bit_under_every_pull(pull: Pull) -> None:
-    aux = {"curl": InstanceContrast(view=None, pull=pull)}
+    aux: dict[str, AuxConfig] = {"curl": InstanceContrast(view=None, pull=pull)}
     agent, other = make_rainbow(aux=aux), make_rainbow(aux=aux, seed=7)
     for _ in range(3):
         agent.update()

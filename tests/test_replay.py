@@ -143,7 +143,8 @@ def test_second_view_comes_from_the_same_indices() -> None:
 ALL_NEEDS = {
     "event": Needs(pairs=ReturnLabels("reward_event", max_length=5)),
     "sum": Needs(pairs=ReturnLabels("return_threshold", threshold=1.5, discount=0.9), anchors="segment"),
-    "bin": Needs(pairs=ReturnLabels("return_bin", bins=4)),
+    "relative": Needs(pairs=ReturnLabels("return_threshold", segments=3, horizon=4)),
+    "bin": Needs(pairs=ReturnLabels("return_bin", bins=4, horizon=3)),
     "binned": Needs(pairs=ReturnLabels("return_bin", bins=5, binning="equal_width"), anchors="segment"),
 }
 

@@ -16,9 +16,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from rlrep.agents.sb3 import AuxDQN, AuxSAC
+from rlrep.agents.sb3.replay import AuxReplayBuffer, Draws
 from rlrep.aux import Encoded, Encoders, Metrics
-from rlrep.replay import Batch, Needs
+from rlrep.replay import UNKNOWN, Batch, Needs, ReturnLabels
 
+from .replay_twin import make_script, make_spec
 from .sb3_models import HEADS, SILENT, AuxTD3, cartpole, chase, differ, discrete, small
 
 pytestmark = pytest.mark.filterwarnings("ignore:FlattenExtractor has no parameters:UserWarning")  # one test asserts it
@@ -201,6 +203,54 @@ def test_time_limits_bootstrap_and_still_end_labels() -> None:
     for steps, obs, valid in zip(range(1, 5), later.obs, later.valid, strict=True):
         assert torch.equal(valid, (time + steps <= length) & (buffer.last.rows + steps <= buffer.pos))
         assert torch.equal(obs[valid], torch.stack([episode, time + steps], 1)[valid].float())
+
+
+@pytest.mark.parametrize("horizon", [3, None])
+def test_bins_are_unknown_where_a_time_limit_cut_the_window_off(horizon: int | None) -> None:
+    heads = {"sup_con_return": {"horizon": horizon, "discount": 1.0}}
+    model = AuxSAC("MlpPolicy", Limited(), aux=heads, **small(buffer_size=200, batch_size=256)).learn(100)
+    buffer: Any = model.replay_buffer
+    episode, time = buffer.last.obs.long().T
+    pairs = buffer.extra(buffer.last)["sup_con_return"].pairs
+    ended = episode < buffer.last.obs[:, 0].max()
+    seen = (episode % 2 == 1) | (time < (7 if horizon is None else 5))
+    assert torch.equal(pairs.anchor_bin != UNKNOWN, ended & seen) and (ended & ~seen).any() == (horizon is not None)
+    for rewarded in (time < 3, time >= 3):  # the third step's reward lies within three steps of the first
+        assert len(pairs.anchor_bin[rewarded & ended & seen].unique()) == 1
+
+
+def test_buffers_have_the_labels_of_our_replay() -> None:
+    """The same steps give the same segments and bins as `Replay` makes of them."""
+    labels = ReturnLabels("return_threshold", segments=3, horizon=4)
+    script = make_script(make_spec(steps=50), {"head": Needs(pairs=labels, bins=labels)}, end=0.2)
+    box = spaces.Box(-np.inf, np.inf, (4,)), spaces.Box(-1e6, 1e6, (2,))
+    buffer = AuxReplayBuffer(100, *box, device="cpu", n_envs=2)
+    buffer.attend(script.replay.needs, Draws.on(torch.device("cpu")))
+    script.followers.append(Following(buffer))  # type: ignore[arg-type]
+    script.run(80)
+    rows = torch.arange(100)
+    ours, theirs = script.replay._extras, buffer._extras
+    assert ours is not None and theirs is not None
+    for mine, other in zip(ours._samplers.values(), theirs._samplers.values(), strict=True):
+        assert mine._segments is not None and other._segments is not None
+        assert torch.equal(mine._segments._number, other._segments._number)
+        assert torch.equal(mine._bins.of(rows), other._bins.of(rows)) and (mine._bins.of(rows) != UNKNOWN).any()
+
+
+class Following:
+    """Feeds what a script feeds to a replay to a buffer of SB3's."""
+
+    def __init__(self, buffer: AuxReplayBuffer) -> None:
+        self.buffer, self.obs = buffer, np.zeros((2, 4), np.float32)
+
+    def add(
+        self, action: Any, reward: Any, terminated: Any, truncated: Any, frames: Any, resets: Any, died: Any
+    ) -> None:
+        done = terminated | truncated | died
+        cut_off = done & ~terminated
+        infos = [{"TimeLimit.truncated": bool(cut), "died": bool(d)} for cut, d in zip(cut_off, died, strict=True)]
+        self.buffer.add(self.obs, frames, action, reward, done, infos)
+        self.obs = np.where(done[:, None], resets, frames)
 
 
 def test_normalised_observations_are_normalised_everywhere() -> None:

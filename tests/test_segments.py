@@ -21,7 +21,9 @@ SEGMENT_LABELS = [
     ReturnLabels("reward_event"),
     ReturnLabels("reward_event", max_length=3),
     ReturnLabels("return_threshold", threshold=1.0),
-    ReturnLabels("return_threshold", threshold=2.5, max_length=8, discount=0.9),
+    ReturnLabels("return_threshold", threshold=2.5, max_length=8, horizon=4),
+    ReturnLabels("return_threshold", segments=3, discount=1.0, horizon=None),
+    ReturnLabels("return_threshold", segments=2, max_length=5, discount=1.0, horizon=2),
 ]
 
 
@@ -46,7 +48,8 @@ def check_segments(script: Script, labels: ReturnLabels, anchors_drawn: bool) ->
     action = pairs.anchor_action if pairs.anchor_action is not None else batch.action
     anchors, partners = script.keys(action), script.keys(pairs.action)
     assert set(anchors) <= set(group) if anchors_drawn else set(anchors) == script.twin.samplable()
-    assert bool(pairs.labelled.all())
+    assert pairs.labelled.tolist() == [len(group[key]) > 1 for key in anchors]
+    check_numbers(anchors, group, pairs.group)
     assert pairs.length.tolist() == [len(group[key]) for key in anchors]
     drawn: dict[Key, set[Key]] = {}
     for anchor, partner in zip(anchors, partners, strict=True):
@@ -61,9 +64,16 @@ def check_segments(script: Script, labels: ReturnLabels, anchors_drawn: bool) ->
     check_obs(script, partners, pairs.obs)
 
 
+def check_numbers(anchors: list[Key], group: dict[Key, list[Key]], numbers: torch.Tensor) -> None:
+    """Two anchors have one number exactly if they share a segment."""
+    links = {(number, group[key][0]) for key, number in zip(anchors, numbers.tolist(), strict=True)}
+    assert len(links) == len({number for number, _ in links}) == len({first for _, first in links})
+    assert all(number != UNKNOWN for number, _ in links)
+
+
 def check_bins(script: Script, labels: ReturnLabels, keys: list[Key], bins: torch.Tensor) -> None:
     """Bins are known exactly where the return is, equal for equal returns, and grow with the return."""
-    returns = script.twin.returns(labels.discount)
+    returns = script.twin.returns(labels)
     assert [number == UNKNOWN for number in bins.tolist()] == [key not in returns for key in keys]
     known = sorted({(returns[key], number) for key, number in zip(keys, bins.tolist(), strict=True) if key in returns})
     for (low, first), (high, second) in pairwise(known):
@@ -170,9 +180,9 @@ def test_drawn_anchors_are_uniform_over_segments_then_steps() -> None:
 
 
 BIN_LABELS = [
-    ReturnLabels("return_bin", bins=4),
-    ReturnLabels("return_bin", bins=3, binning="equal_width", discount=0.8),
-    ReturnLabels("return_bin", bins=1),
+    ReturnLabels("return_bin", bins=4, discount=1.0, horizon=None),
+    ReturnLabels("return_bin", bins=3, binning="equal_width", discount=0.8, horizon=3),
+    ReturnLabels("return_bin", bins=1, horizon=2),
 ]
 
 
@@ -182,17 +192,17 @@ def check_groups(script: Script, labels: ReturnLabels, anchors_drawn: bool) -> N
         return
     batch = script.replay.sample(DRAWS)
     pairs = pairs_of(batch)
-    returns = script.twin.returns(labels.discount)
+    returns = script.twin.returns(labels)
     low = script.twin.low()
     action = pairs.anchor_action if pairs.anchor_action is not None else batch.action
     anchors, partners = script.keys(action), script.keys(pairs.action)
     labelled = pairs.labelled.tolist()
-    assert labelled == [key in returns for key in anchors]
-    assert torch.equal(pairs.anchor_bin, pairs.positive_bin)
+    assert labelled == [partner != anchor for anchor, partner in zip(anchors, partners, strict=True)]
+    assert torch.equal(pairs.anchor_bin, pairs.positive_bin) and torch.equal(pairs.anchor_bin, pairs.group)
     check_bins(script, labels, anchors, pairs.anchor_bin)
-    for anchor, partner, known, size in zip(anchors, partners, labelled, pairs.length.tolist(), strict=True):
+    for anchor, partner, size in zip(anchors, partners, pairs.length.tolist(), strict=True):
         assert partner[0] >= low
-        if not known:
+        if anchor not in returns:
             assert partner == anchor and size == 1
         elif size > 1:
             assert partner in returns and partner != anchor
@@ -241,12 +251,12 @@ def test_beginning_again_lets_go_of_members_whose_frames_are_gone(labels: Return
 
 @pytest.mark.parametrize("anchors_drawn", [False, True])
 def test_partners_are_uniform_over_the_rest_of_the_bin(anchors_drawn: bool) -> None:
-    labels = ReturnLabels("return_bin", bins=3, discount=0.9)
+    labels = ReturnLabels("return_bin", bins=3, discount=0.9, horizon=None)
     needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
     script = make_script(make_spec(num_envs=1, steps=200), needs, seed=1, end=0.1, steps=40)
     script.end = 2.0
     script.step()  # ends the episode; all 41 returns are known, and the edges are fresh
-    returns = script.twin.returns(0.9)
+    returns = script.twin.returns(labels)
     values = sorted(np.float32(value) for value in returns.values())
     edges = [values[k * len(values) // 3] for k in (1, 2)]
     bin_of = {key: sum(np.float32(value) >= edge for edge in edges) for key, value in returns.items()}
@@ -268,7 +278,7 @@ def test_partners_are_uniform_over_the_rest_of_the_bin(anchors_drawn: bool) -> N
 
 def test_groups_outlive_the_steps_between_refreshes() -> None:
     """In a full ring, most labelled anchors keep partners, although steps expire at every step."""
-    labels = ReturnLabels("return_bin", bins=2)
+    labels = ReturnLabels("return_bin", bins=2, horizon=2)
     script = make_script(make_spec(num_envs=2, steps=100), {"head": Needs(pairs=labels)}, end=0.2, steps=150)
     for _ in range(60):
         script.step()
@@ -297,13 +307,28 @@ def test_heads_with_equal_labels_share_pairs_and_others_do_not() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 100])
 @pytest.mark.parametrize("discount", [1.0, 0.99, 0.0])
-def test_discounted_returns(length: int, discount: float) -> None:
+@pytest.mark.parametrize("horizon", [1, 2, 5, 20, 200, None])
+def test_discounted_returns(length: int, discount: float, horizon: int | None) -> None:
     reward = torch.randn(length, generator=torch.Generator().manual_seed(length))
-    total, want = 0.0, []
-    for value in reversed(reward.tolist()):
-        total = value + discount * total
-        want.append(total)
-    torch.testing.assert_close(discounted_returns(reward, discount), torch.tensor(want[::-1]))
+    values, stop = reward.tolist(), horizon or length
+    want = [sum(discount**k * value for k, value in enumerate(values[t : t + stop])) for t in range(length)]
+    torch.testing.assert_close(discounted_returns(reward, discount, horizon), torch.tensor(want))
+
+
+def test_constant_rewards_have_the_geometric_series() -> None:
+    found = discounted_returns(torch.ones(30), 0.5, 4)
+    assert found[:27].tolist() == [1.875] * 27 and found[27:].tolist() == [1.75, 1.5, 1.0]
+
+
+@given(horizon=st.integers(1, 40), discount=st.sampled_from([1.0, 0.95, 0.9, 0.3]), seed=st.integers(0, 99))
+def test_equal_windows_have_equal_returns_bit_for_bit(horizon: int, discount: float, seed: int) -> None:
+    """Wherever the window lies, and whatever follows it: else rounding would tell them apart by quantile."""
+    window = torch.randn(horizon, generator=torch.Generator().manual_seed(seed)).tolist()
+    reward = torch.tensor([3.0, *window, 1e6, 7.0, -1.0, *window, *window, 5.0])
+    found = discounted_returns(reward, discount, horizon)
+    assert found[1] == found[4 + horizon] == found[4 + 2 * horizon]
+    silent = discounted_returns(torch.tensor([0.0] * horizon + [1e6]), discount, horizon)
+    assert silent[0] == 0
 
 
 def test_bin_edges() -> None:

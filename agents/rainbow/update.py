@@ -1,8 +1,8 @@
 """Rainbow's losses as functions of tensors (Hessel et al. 2018, arXiv 1710.02298), with auxiliary heads on the online
 network's encoding.
 
-Gradient sources, in one place: the RL loss, weighted by importance, trains the encoder and the Q head; the heads' losses,
-not weighted by it, train the encoder, by their pull, and the heads. Priorities come from the RL loss alone.
+Gradient sources, in one place: the RL loss, weighted by importance, trains the encoder and the Q head; the heads'
+losses, not weighted by it, train the encoder, by their pull, and the heads. Priorities come from the RL loss alone.
 """
 
 from dataclasses import dataclass

@@ -110,7 +110,7 @@ class AuxBuffer(ReplayBuffer):
         """Store one vector step, as SB3 does, and its labels."""
         assert self._extras is not None, "attend() comes first"
         window, done = self._window, np.asarray(done, bool)
-        died = np.array([info.get("died", False) for info in infos])
+        died, cut_off = (np.array([bool(i.get(key)) for i in infos]) for key in ("died", "TimeLimit.truncated"))
         self._cut_where_not_following(obs)
         self._first[self.pos] = self._episode
         super().add(obs, next_obs, action, reward, done, infos)
@@ -118,7 +118,7 @@ class AuxBuffer(ReplayBuffer):
         window.head += 1
         window.low = self._ring.oldest
         self._episode[done] = window.head
-        self._extras.add(np.asarray(reward), done, died)
+        self._extras.add(np.asarray(reward), done, done & ~cut_off, died)
         self._follows = np.array(next_obs)
         self._ended = done
 

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from rlrep.replay.batch import UNKNOWN, Pairs
 
 from .base import Metrics
-from .negatives import same_bin
+from .negatives import same_known
 
 
 @torch.no_grad()
@@ -60,16 +60,20 @@ def masked_share(valid: Tensor) -> Tensor:
 def label_quality(pairs: Pairs) -> Metrics:
     """How good the return labels are.
 
-    same_return_rate: positives whose known return bin is the anchor's.
+    same_return_rate: partners of labelled anchors, of those whose known return bin is the anchor's.
     false_negative_rate: negatives (before any masking) known to share it.
-    Both are over pairs with both bins known, 0 while there are none. segment_length: agent steps.
+    Both are over pairs with both bins known, 0 while there are none.
+    labelled: anchors with a partner. lone: anchors that are alone in their group; the rest have no group yet.
+    segment_length: agent steps.
     """
     known = (pairs.anchor_bin[:, None] != UNKNOWN) & (pairs.positive_bin[None, :] != UNKNOWN)
-    same = same_bin(pairs.anchor_bin, pairs.positive_bin)
+    same = same_known(pairs.anchor_bin, pairs.positive_bin)
     off = ~torch.eye(len(known), dtype=torch.bool, device=known.device)
     return {
-        "same_return_rate": same.diagonal().sum() / known.diagonal().sum().clamp(min=1),
+        "same_return_rate": (same.diagonal() & pairs.labelled).sum()
+        / (known.diagonal() & pairs.labelled).sum().clamp(min=1),
         "false_negative_rate": (same & off).sum() / (known & off).sum().clamp(min=1),
         "labelled": pairs.labelled.float().mean(),
+        "lone": (~pairs.labelled & (pairs.group != UNKNOWN)).float().mean(),
         "segment_length": pairs.length.float().mean(),
     }

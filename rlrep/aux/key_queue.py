@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from rlrep.contrast import MemoryQueue
 from rlrep.replay.batch import UNKNOWN
 
-from .negatives import same_bin
+from .negatives import same_known
 
 
 class KeyQueue(nn.Module):
@@ -39,7 +39,7 @@ class KeyQueue(nn.Module):
     def valid(self, bins: Tensor | None, rows: int) -> Tensor:
         """Return `(rows, size)` bool: there is a key, and not one known to share the return bin in `bins` `(rows,)`."""
         filled = self.filled.expand(rows, -1)
-        return filled if bins is None else filled & ~same_bin(bins, self.memory.tags)
+        return filled if bins is None else filled & ~same_known(bins, self.memory.tags)
 
     @torch.no_grad()
     def stage(self, keys: Tensor, bins: Tensor | None) -> None:

@@ -12,10 +12,14 @@ from .base import HeadConfig
 
 
 class Origin(NamedTuple):
-    """Where B samples come from, as far as somebody asked. bin: return bins `(B,)`. time: their episodes and steps."""
+    """Where B samples come from, as far as somebody asked.
+
+    bin: return bins `(B,)`. time: their episodes and steps. group: `(B,)`, see `Pairs`.
+    """
 
     bin: Tensor | None = None
     time: Time | None = None
+    group: Tensor | None = None
 
     @staticmethod
     def of(extra: Extra) -> "Origin":
@@ -28,26 +32,32 @@ class NegativeMask(HeadConfig):
     """False negatives to leave out, as options of a head.
 
     mask_same_return: samples known to share the return bin. mask_within: samples of one episode at most so many agent
-    steps apart (0: the same step drawn twice; None: none). bins, binning, discount: of the returns, see `ReturnLabels`.
+    steps apart (0: the same step drawn twice; None: none). bins, binning, discount, horizon: of the returns, see
+    `ReturnLabels`. Samples of one known group, where there are groups, are never negatives of each other.
     """
 
     mask_same_return: bool = False
     mask_within: int | None = None
     bins: int = 20
     binning: Literal["quantile", "equal_width"] = "quantile"
-    discount: float = 1.0
+    discount: float = 0.9
+    horizon: int | None = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._binned()  # refuses numbers out of range
         if self.mask_within is not None and self.mask_within < 0:
             raise ValueError(f"mask_within counts agent steps, 0 or more, not {self.mask_within}.")
 
     @property
     def needed_bins(self) -> ReturnLabels | None:
         """What `Needs.bins` must ask for."""
-        if not self.mask_same_return:
-            return None
-        return ReturnLabels("return_bin", bins=self.bins, binning=self.binning, discount=self.discount)
+        return self._binned() if self.mask_same_return else None
+
+    def _binned(self) -> ReturnLabels:
+        return ReturnLabels(
+            "return_bin", bins=self.bins, binning=self.binning, discount=self.discount, horizon=self.horizon
+        )
 
     @property
     def needs_time(self) -> bool:
@@ -60,17 +70,24 @@ class NegativeMask(HeadConfig):
         The objectives never mask the positive, so the diagonal does not matter.
         """
         masks = []
+        if anchor.group is not None and other.group is not None:
+            masks.append(same_known(anchor.group, other.group))
         if self.mask_same_return:
             assert anchor.bin is not None and other.bin is not None
-            masks.append(same_bin(anchor.bin, other.bin))
+            masks.append(same_known(anchor.bin, other.bin))
         if self.mask_within is not None:
             assert anchor.time is not None and other.time is not None
             masks.append(close_in_time(anchor.time, other.time, self.mask_within))
         return ~torch.stack(masks).any(0) if masks else None
 
 
-def same_bin(first: Tensor, second: Tensor) -> Tensor:
-    """Return `(A, B)` bool: return bins `(A,)` and `(B,)` are both known and equal."""
+def has_negative(negative: Tensor) -> Tensor:
+    """Return `(A,)` bool: the anchor has one among the others. negative: `(A, A)` bool, whose diagonal is ignored."""
+    return (negative & ~torch.eye(len(negative), dtype=torch.bool, device=negative.device)).any(1)
+
+
+def same_known(first: Tensor, second: Tensor) -> Tensor:
+    """Return `(A, B)` bool: return bins (or groups) `(A,)` and `(B,)` are both known and equal."""
     return (first[:, None] == second[None, :]) & (first[:, None] != UNKNOWN)
 
 

@@ -15,14 +15,14 @@ from .actions import action_dim, join_action
 from .base import Encoded, Encoders, Metrics
 from .branches import make_projector
 from .health import in_batch_health, label_health, label_quality, masked_share
-from .negatives import NegativeMask, Origin, same_bin
+from .negatives import NegativeMask, Origin, has_negative, same_known
 
 
 @dataclass(frozen=True)
 class ReturnContrast(NegativeMask):
     """Settings of `aux=return_contrast`, beside those of `NegativeMask`.
 
-    mode, threshold, max_length, bins, binning, discount: the labels, see `ReturnLabels`.
+    mode, threshold, segments, max_length, bins, binning, discount, horizon: the labels, see `ReturnLabels`.
     objective: `bilinear_info_nce` (in-batch negatives), `pair_regression` (the theory's squared loss on a pair
         discriminator), or `sup_con` (Khosla et al. 2020: all that share a known return bin attract, form `out`).
     anchors: `batch` = the RL batch's own state-actions, `segment` = drawn by a uniform choice of segment.
@@ -32,7 +32,8 @@ class ReturnContrast(NegativeMask):
 
     mask_same_return: bool = True
     mode: Literal["reward_event", "return_threshold", "return_bin"] = "return_threshold"
-    threshold: float = 5.0
+    threshold: float | None = None
+    segments: int = 20
     max_length: int | None = None
     objective: Literal["bilinear_info_nce", "pair_regression", "sup_con"] = "bilinear_info_nce"
     anchors: Literal["batch", "segment"] = "batch"
@@ -42,10 +43,23 @@ class ReturnContrast(NegativeMask):
     tau: float = 0.05
     view: View | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert self.labels  # whose numbers out of range are refused
+
     @property
     def labels(self) -> ReturnLabels:
         """The labelling rule."""
-        return ReturnLabels(self.mode, self.threshold, self.max_length, self.bins, self.binning, self.discount)
+        return ReturnLabels(
+            self.mode,
+            threshold=self.threshold,
+            segments=self.segments,
+            max_length=self.max_length,
+            bins=self.bins,
+            binning=self.binning,
+            discount=self.discount,
+            horizon=self.horizon,
+        )
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastTask":
         """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
@@ -79,7 +93,7 @@ class ReturnContrastTask(nn.Module):
         self.discriminator = make_projector(4 * width, config.hidden_dim, 1) if pairs else None
 
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the contrast loss over labelled anchors (0 while there are none) and its health."""
+        """Return the contrast loss over labelled anchors that have a negative (0 while there are none), and health."""
         pairs = batch.extra[self.name].pairs
         assert pairs is not None
         query = self.projector(join_action(*self._anchors(pairs, batch, encoded, encoders), self.action_dim))
@@ -106,24 +120,30 @@ class ReturnContrastTask(nn.Module):
 
     def _partner_loss(self, query: Tensor, key: Tensor, pairs: Pairs) -> tuple[Tensor, Metrics]:
         """Each labelled anchor's partner against the others' partners."""
-        valid = self.config.valid(*_origins(pairs))
+        negative = self._negatives(*_origins(pairs))
+        counted = pairs.labelled & has_negative(negative)
         health = in_batch_health(query, key, self.bilinear)
-        if valid is not None and self.config.needs_time:  # by return alone it is the false-negative rate
-            health |= {"masked": masked_share(valid)}
+        health |= {"masked": masked_share(negative), "counted": counted.float().mean()}
         if self.bilinear is None:
-            return self._pair_loss(query, key, pairs, valid), health
-        weight, t = pairs.labelled.float(), self.config.temperature
-        loss = bilinear_info_nce(query, key, self.bilinear, temperature=t, valid=valid, row_weight=weight)
+            return self._pair_loss(query, key, negative, counted), health
+        weight, t = counted.float(), self.config.temperature
+        loss = bilinear_info_nce(query, key, self.bilinear, temperature=t, valid=negative, row_weight=weight)
         return loss, health
 
-    def _pair_loss(self, query: Tensor, key: Tensor, pairs: Pairs, valid: Tensor | None) -> Tensor:
-        """One positive and one negative (the next row's partner) per labelled anchor, 1:1."""
-        rows = torch.arange(len(query), device=query.device)
-        other = rows.roll(1)
-        keep = pairs.labelled if valid is None else pairs.labelled & valid[rows, other]
-        weight = torch.cat([pairs.labelled, keep]).float()
+    def _negatives(self, anchor: Origin, other: Origin) -> Tensor:
+        negative = self.config.valid(anchor, other)
+        assert negative is not None, "pairs have groups, which are masked always"
+        return negative
+
+    def _pair_loss(self, query: Tensor, key: Tensor, negative: Tensor, counted: Tensor) -> Tensor:
+        """One positive and one negative (the nearest row's before it that is one) per anchor that counts.
+
+        Exactly 1:1: the minimiser, 1 - Z Z', moves with the share of positives.
+        """
+        other = nearest_negative(negative)
+        weight = counted.repeat(2).float()
         score = torch.cat([self.score(query, key), self.score(query, key[other])])
-        same = torch.cat([torch.ones_like(pairs.labelled), torch.zeros_like(pairs.labelled)])
+        same = torch.cat([torch.ones_like(counted), torch.zeros_like(counted)])
         # A pair of weight 0 gets residual 0; the mean is then over the pairs that count.
         loss = pair_regression(score * weight, same | (weight == 0))
         return loss * weight.numel() / weight.sum().clamp(min=1)
@@ -132,25 +152,39 @@ class ReturnContrastTask(nn.Module):
         """Supervised contrast among anchors and partners; those of unknown return neither attract nor repel."""
         z, origin = torch.cat([query, key]), _joined(*_origins(pairs))
         assert origin.bin is not None
-        rows = torch.arange(len(z), device=z.device)
-        labels = torch.where(origin.bin == UNKNOWN, UNKNOWN - 1 - rows, origin.bin)
-        valid = (origin.bin != UNKNOWN)[None, :].expand(len(z), -1)
-        near = self.config.valid(origin, origin)
-        loss = sup_con(
-            z[:, None], labels, temperature=self.config.temperature, valid=valid if near is None else valid & near
-        )
-        return loss, label_health(z, same_bin(origin.bin, origin.bin))
+        known, same = origin.bin != UNKNOWN, same_known(origin.bin, origin.bin)
+        labels = torch.where(known, origin.bin, UNKNOWN - 1 - torch.arange(len(z), device=z.device))
+        negative = known[None, :] & self._negatives(origin, origin)
+        counted = pairs.labelled.repeat(2) & has_negative(negative & ~same)
+        t = self.config.temperature
+        loss = sup_con(z[:, None], labels, temperature=t, valid=negative, row_weight=counted.float())
+        return loss, label_health(z, same) | {"counted": (counted & same.any(1)).float().mean()}
+
+
+def nearest_negative(negative: Tensor) -> Tensor:
+    """Return `(N,)` int64: for every row the nearest one before it (in a circle) that is a negative, itself if none is.
+
+    negative: `(N, N)` bool, its diagonal does not matter.
+    """
+    rows = torch.arange(len(negative), device=negative.device)
+    before = (rows[:, None] - 1 - rows).remainder(len(rows))  # column k: k + 1 rows back, the last: the row itself
+    found = (negative.gather(1, before) | (before == rows[:, None])).byte().argmax(1, keepdim=True)
+    return before.gather(1, found).squeeze(1)
 
 
 def _origins(pairs: Pairs) -> tuple[Origin, Origin]:
     """Of the anchors and of the partners."""
-    return Origin(pairs.anchor_bin, pairs.anchor_time), Origin(pairs.positive_bin, pairs.positive_time)
+    return (
+        Origin(pairs.anchor_bin, pairs.anchor_time, pairs.group),
+        Origin(pairs.positive_bin, pairs.positive_time, pairs.group),
+    )
 
 
 def _joined(first: Origin, second: Origin) -> Origin:
     assert first.bin is not None and second.bin is not None
+    assert first.group is not None and second.group is not None
     time = None
     if first.time is not None and second.time is not None:
         pairs = ((first.time.episode, second.time.episode), (first.time.step, second.time.step))
         time = Time(*(torch.cat(pair) for pair in pairs))
-    return Origin(torch.cat([first.bin, second.bin]), time)
+    return Origin(torch.cat([first.bin, second.bin]), time, torch.cat([first.group, second.group]))

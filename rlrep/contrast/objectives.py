@@ -161,6 +161,7 @@ def sup_con(
     form: Literal["out", "in"] = "out",
     contrast: Literal["all", "one"] = "all",
     valid: Tensor | None = None,
+    row_weight: Tensor | None = None,
 ) -> Tensor:
     """Supervised contrastive loss (Khosla et al. 2020, eq. 2 and 3), without the factor temperature / base.
 
@@ -177,7 +178,12 @@ def sup_con(
         pull = (logits * positive).sum(1) / count.clamp_min(1)
     else:
         pull = log_sum(logits, positive) - count.clamp_min(1).log()
-    return weighted_mean(log_sum(logits, positive | negative) - pull, count > 0)
+    losses = log_sum(logits, positive | negative) - pull
+    if row_weight is None:
+        return weighted_mean(losses, count > 0)
+    if row_weight.shape != features.shape[:1]:
+        raise ValueError(f"row_weight must be {tuple(features.shape[:1])}, got {tuple(row_weight.shape)}.")
+    return weighted_mean(losses, (count > 0) * row_weight.repeat(len(losses) // len(features)))
 
 
 def suncet(

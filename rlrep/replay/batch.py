@@ -6,10 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from rlrep.settings import ranges
 from rlrep.views.base import View
 
 UNKNOWN = -1
-"""Return bin of a transition whose episode has not ended."""
+"""Return bin of a transition whose return is not known, and the group of one that has none."""
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,32 @@ class ReturnLabels:
     """How transitions are grouped by return (RCRL, Liu et al. 2021).
 
     mode: `reward_event` closes a segment at a non-zero reward, `return_threshold` when the absolute reward accumulated
-        in it reaches `threshold`, `return_bin` groups by the bin of the return-to-go. A segment ends with its episode.
-    threshold: accumulated reward (task units, action repeats summed) that closes a segment.
+        in it reaches `threshold`, `return_bin` groups by the return's bin. A segment ends with its episode.
+    threshold: accumulated reward (task units, action repeats summed) that closes a segment; None = what episodes have
+        lately earned, by `segments` (see `Threshold`).
+    segments: how many an episode is to have, about, where no threshold is given.
     max_length: longest segment in agent steps; None = unlimited.
-    bins, binning: return-to-go bins, which label every mode's false negatives (and are the groups of `return_bin`).
-    discount: of the return-to-go.
+    bins, binning: of returns; they label every mode's false negatives, and are the groups of `return_bin`.
+    discount, horizon: the return is the discounted sum of the rewards of so many agent steps from the transition's own
+        on; horizon None = to the episode's end. Where time limits end episodes, an undiscounted sum to the end says
+        how much time is left, whatever the state: keep it to tasks whose episodes end for a reason of their own.
+    Raises ValueError naming what is out of range.
     """
 
     mode: Literal["reward_event", "return_threshold", "return_bin"]
-    threshold: float = 1.0
+    threshold: float | None = None
+    segments: int = 20
     max_length: int | None = None
     bins: int = 20
     binning: Literal["quantile", "equal_width"] = "quantile"
-    discount: float = 1.0
+    discount: float = 0.9
+    horizon: int | None = 20
+
+    def __post_init__(self) -> None:
+        ranges.positive(self, ["threshold"])
+        ranges.at_least(self, 2, ["max_length"])  # a row alone in its segment has no partner
+        ranges.at_least(self, 1, ["segments", "bins", "horizon"])
+        ranges.share(self, ["discount"])
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class Needs:
     pairs: for each anchor a transition of the same return label, its observation under `view`.
     anchors: whose partners `pairs` holds: the RL batch's own rows, or rows drawn by a uniform choice of segment or bin.
     later: how many agent steps after the RL batch's rows further observations of the same episode lie, each above 0.
-    bins: the return bins of the RL batch's rows, by these labels' bins, binning and discount.
+    bins: the return bins of the RL batch's rows, by these labels' bins, binning, discount and horizon.
     time: when in which episode the rows were seen, those of `pairs` too.
     noise: numbers from U[0, 1) per row, for heads whose loss is random.
     windows: pairs of windows of transitions, from the stored part of episodes.
@@ -109,9 +123,11 @@ class Pairs:
     """Same-label partners of B anchors, with what is known of both sides' returns.
 
     obs, action: the partner's, shaped as in `Batch`. It is not the anchor unless the anchor is alone in its group.
-    labelled `(B,)` bool: the anchor has a label. False only in mode `return_bin`, for unfinished episodes; its
-        partner is itself.
-    anchor_bin, positive_bin `(B,)` int64: return-to-go bins, `UNKNOWN` until the episode has ended.
+    labelled `(B,)` bool: the anchor has a partner. Where it is alone in its group, or in none, that is itself.
+    group `(B,)` int64: equal for anchors (and their partners) of one group: the number of the segment, over all
+        environments, or the bin in mode `return_bin`, `UNKNOWN` while that is not known.
+    anchor_bin, positive_bin `(B,)` int64: return bins, `UNKNOWN` until the episode has ended, and for good where a
+        time limit cut off what the return is made of.
     length `(B,)` int64: agent steps in the anchor's segment still stored (members of its bin in mode `return_bin`).
     anchor_obs, anchor_action: the anchors themselves when `Needs.anchors == "segment"`, else None.
     anchor_time, positive_time: with `Needs.time`.
@@ -120,6 +136,7 @@ class Pairs:
     obs: Tensor
     action: Tensor
     labelled: Tensor
+    group: Tensor
     anchor_bin: Tensor
     positive_bin: Tensor
     length: Tensor
@@ -181,7 +198,7 @@ class Windows:
 class Extra:
     """What one head asked for.
 
-    second_view `(views * B, ...)`, view after view. bins `(B,)` int64, `UNKNOWN` until the episode has ended.
+    second_view `(views * B, ...)`, view after view. bins `(B,)` int64, `UNKNOWN` as in `Pairs`.
     time: of the RL batch's rows. noise `(B, Needs.noise)`.
     """
 

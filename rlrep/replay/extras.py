@@ -47,12 +47,15 @@ class Extras:
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self._labels())
 
-    def add(self, reward: NDArray[Any], ended: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
-        """Take the window's newest step; each `(N,)`."""
+    def add(
+        self, reward: NDArray[Any], ended: NDArray[np.bool_], terminated: NDArray[np.bool_], died: NDArray[np.bool_]
+    ) -> None:
+        """Take the window's newest step; each `(N,)`. ended: its episode does, terminated: of itself, died: by a lost
+        worker; else it was cut off."""
         for sampler in self._samplers.values():
-            sampler.add(reward, ended, died)
+            sampler.add(reward, ended, terminated, died)
         for bins in self._bins.values():
-            bins.add(ended, died)
+            bins.add(ended, terminated, died)
         if self._windows is not None:
             self._windows.add(ended, died)
 
@@ -97,6 +100,7 @@ class Extras:
             obs=reader.stacks(found.rows),
             action=reader.action(found.rows),
             labelled=reader.send(found.labelled),
+            group=reader.send(found.group),
             anchor_bin=reader.send(found.anchor_bin),
             positive_bin=reader.send(found.positive_bin),
             length=reader.send(found.length),

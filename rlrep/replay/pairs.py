@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from .batch import UNKNOWN, ReturnLabels
+from .batch import ReturnLabels
 from .returns import ReturnBins
 from .ring import Window
 from .segments import Segments
@@ -21,6 +21,7 @@ class PairRows:
 
     rows: Tensor
     labelled: Tensor
+    group: Tensor
     anchor_bin: Tensor
     positive_bin: Tensor
     length: Tensor
@@ -42,11 +43,13 @@ class PairSampler:
     def nbytes(self) -> int:
         return self._bins.nbytes + (self._segments.nbytes if self._segments else 0)
 
-    def add(self, reward: NDArray[Any], ended: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
+    def add(
+        self, reward: NDArray[Any], ended: NDArray[np.bool_], terminated: NDArray[np.bool_], died: NDArray[np.bool_]
+    ) -> None:
         """Take the window's newest step; each `(N,)`."""
         if self._segments is not None:
             self._segments.add(reward, ended, died)
-        self._bins.add(ended, died)
+        self._bins.add(ended, terminated, died)
 
     def cut(self) -> None:
         """Drop every running episode."""
@@ -71,11 +74,11 @@ class PairSampler:
         anchor_bin = self._bins.of(rows)
         if self._segments is None:
             found, length = self._bins.groups.partners(rows, anchor_bin, generator)
-            labelled = anchor_bin != UNKNOWN
+            group = anchor_bin
         else:
             found, length = self._within(self._segments, step, env, rows, generator)
-            labelled = torch.ones_like(rows, dtype=torch.bool)
-        return PairRows(found, labelled, anchor_bin, self._bins.of(found), length)
+            group = self._segments.numbers(rows, env)
+        return PairRows(found, found != rows, group, anchor_bin, self._bins.of(found), length)
 
     def _within(
         self, segments: Segments, step: Tensor, env: Tensor, rows: Tensor, generator: Generator

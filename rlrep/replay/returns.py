@@ -1,4 +1,4 @@
-"""Returns-to-go of finished episodes, their bins, and the groups of transitions that share a bin."""
+"""Returns of finished episodes' transitions, their bins, and the groups of transitions that share a bin."""
 
 from typing import Any
 
@@ -16,15 +16,16 @@ REFRESH_SHARE = 16
 
 
 class ReturnBins:
-    """Return-to-go of every stored transition (NaN until its episode has ended) and the bins over the known ones.
+    """Return of every stored transition (NaN while it is not known) and the bins over the known ones.
+
+    Returns become known when the episode ends. After a termination nothing more is earned; where a time limit cut the
+    episode off, the last `horizon - 1` steps do not see their whole horizon, and stay unknown.
 
     reward: the flat reward column `(rows,)` of the replay, on whose device everything stays.
     grouped: also keep the members of every bin, to draw partners from.
     """
 
     def __init__(self, labels: ReturnLabels, window: Window, reward: Tensor, *, grouped: bool) -> None:
-        if labels.bins < 1:
-            raise ValueError(f"Return labels need at least one bin, not {labels.bins}.")
         self._labels = labels
         self._window = window
         self._reward = reward
@@ -46,12 +47,13 @@ class ReturnBins:
 
     # Writing
 
-    def add(self, ended: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
+    def add(self, ended: NDArray[np.bool_], terminated: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
         """Take the newest step of the window; `(N,)` flags. The returns of a dead worker's episode stay unknown."""
         self._return.view(self._window.steps, -1)[self._window.newest_slot].fill_(torch.nan)
         if ended.any():
             for env in np.flatnonzero(ended & ~died).tolist():
-                self._fill(env)
+                unseen = 0 if terminated[env] or self._labels.horizon is None else self._labels.horizon - 1
+                self._fill(env, self._window.head - unseen)
             self._episode[ended] = self._window.head
         stale = self._groups is not None and self._groups.expired()
         if stale or (ended.any() and self._fresh * REFRESH_SHARE >= self._known and self._fresh > 0):
@@ -63,13 +65,14 @@ class ReturnBins:
         if self._groups is not None and self._groups.expired():
             self._refresh()
 
-    def _fill(self, env: int) -> None:
-        """Write the discounted returns-to-go of the episode of env that has just ended."""
-        window = self._window
-        step = torch.arange(max(int(self._episode[env]), window.low), window.head, device=self._reward.device)
-        rows = window.rows(step, env)
-        self._return[rows] = discounted_returns(self._reward[rows], self._labels.discount)
-        self._fresh += len(step)
+    def _fill(self, env: int, stop: int) -> None:
+        """Write the returns of the steps before `stop` of the episode of env that has just ended."""
+        window, labels = self._window, self._labels
+        first = max(int(self._episode[env]), window.low)
+        rows = window.rows(torch.arange(first, window.head, device=self._reward.device), env)
+        known = max(0, stop - first)
+        self._return[rows[:known]] = discounted_returns(self._reward[rows], labels.discount, labels.horizon)[:known]
+        self._fresh += known
 
     def _refresh(self) -> None:
         """Recompute the edges (and groups) from what is stored: one host synchronisation, once per 1/16 of the data."""
@@ -87,7 +90,7 @@ class ReturnBins:
     # Reading
 
     def of(self, rows: Tensor) -> Tensor:
-        """Return the bins `(B,)` int64 of flat rows, `UNKNOWN` where the episode has not ended."""
+        """Return the bins `(B,)` int64 of flat rows, `UNKNOWN` where the return is not known."""
         values = self._return.index_select(0, rows)
         bins = torch.searchsorted(self._edges, values, right=True)
         return torch.where(values.isnan(), UNKNOWN, bins)
@@ -187,14 +190,27 @@ class Groups:
         self._index(len(tree["order"]))
 
 
-def discounted_returns(reward: Tensor, discount: float) -> Tensor:
-    """Return G_t = sum over k of discount**k * reward_(t+k), `(L,)`, by recursive doubling in float64."""
-    total = reward.double()
-    reach = 1
-    while reach < len(total):
-        total = torch.cat([total[:-reach] + discount**reach * total[reach:], total[-reach:]])
+def discounted_returns(reward: Tensor, discount: float, horizon: int | None = None) -> Tensor:
+    """Return G_t = sum over k < horizon of discount**k * reward_(t+k), `(L,)`; None = to the end, after which all is 0.
+
+    In float64, from sums over 1, 2, 4, ... steps, of which the binary digits of the horizon say which to add: windows
+    of equal rewards get equal sums, bit for bit, and so one bin.
+    """
+    part = reward.double()
+    total, seen, reach = torch.zeros_like(part), 0, 1
+    steps = len(part) if horizon is None else horizon
+    while seen < steps:
+        if steps & reach:
+            total = total + discount**seen * _later(part, seen)
+            seen += reach
+        part = part + discount**reach * _later(part, reach)
         reach *= 2
     return total.to(reward.dtype)
+
+
+def _later(values: Tensor, steps: int) -> Tensor:
+    """Return at t what was at t + steps, 0 beyond the end."""
+    return torch.nn.functional.pad(values[steps:], (0, min(steps, len(values))))
 
 
 def bin_edges(values: Tensor, labels: ReturnLabels) -> Tensor:

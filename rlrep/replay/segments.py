@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from .batch import ReturnLabels
 from .ring import Window
 from .spans import Span, Spans, carve, draw_below
+from .threshold import Threshold
 
 OPEN = 2**62
 """Stop of a segment that has not closed."""
@@ -35,6 +36,7 @@ class Segments:
         self._current = np.zeros(n, np.int64)  # number of the open segment
         self._opened = np.zeros(n, np.int64)  # its first step
         self._total = np.zeros(n, np.float64)  # absolute reward accumulated in it
+        self._threshold = Threshold(labels, n)
         self._episode = np.zeros(n, np.int64)  # first segment of the running episode
         self._low = np.zeros(n, np.int64)  # first segment still stored
         self._dropped: list[Span] = []  # segments of episodes whose worker died
@@ -60,14 +62,15 @@ class Segments:
             self._close(np.flatnonzero(closing))
         if ended.any():
             self._end_episodes(np.flatnonzero(ended), died)
+        self._threshold.add(reward, ended, died)
         self._forget()
 
     def _full(self, reward: NDArray[Any]) -> NDArray[np.bool_]:
-        labels = self._labels
-        full: NDArray[np.bool_] = reward != 0 if labels.mode == "reward_event" else self._total >= labels.threshold
-        if labels.max_length is not None:
-            full = full | (self._window.head - self._opened >= labels.max_length)
-        return full
+        labels, length = self._labels, self._window.head - self._opened
+        full: NDArray[np.bool_] = reward != 0
+        if labels.mode == "return_threshold":
+            full = (self._total >= self._threshold.value) & (length >= self._threshold.least_length)
+        return full if labels.max_length is None else full | (length >= labels.max_length)
 
     def _close(self, envs: NDArray[np.int64]) -> None:
         """Let the open segments of envs end before the window's head."""
@@ -93,6 +96,7 @@ class Segments:
         """End every running episode here and drop it."""
         self._close(np.flatnonzero(self._opened < self._window.head))
         self._end_episodes(np.arange(self._window.num_envs), np.ones(self._window.num_envs, np.bool_))
+        self._threshold.cut()
         self._forget()
 
     def _forget(self) -> None:
@@ -104,6 +108,10 @@ class Segments:
             self._dropped = [hole for hole in self._dropped if hole[2] > self._low[hole[0]]]
 
     # Reading
+
+    def numbers(self, rows: Tensor, env: Tensor) -> Tensor:
+        """Return the numbers `(B,)` int64 of the segments that hold flat rows, unlike ones over all environments."""
+        return self._number.index_select(0, rows).long().mul_(self._window.num_envs).add_(env)
 
     def extent(self, rows: Tensor, env: Tensor) -> tuple[Tensor, Tensor]:
         """Return first and stop step, each `(B,)` int64, of what is stored of the segments that hold flat rows."""
@@ -132,6 +140,7 @@ class Segments:
             "current": self._current.copy(),
             "opened": self._opened.copy(),
             "total": self._total.copy(),
+            "threshold": self._threshold.state(),
             "episode": self._episode.copy(),
             "low": self._low.copy(),
             "dropped": [list(hole) for hole in self._dropped],
@@ -144,6 +153,7 @@ class Segments:
         self._current = np.array(tree["current"], np.int64)
         self._opened = np.array(tree["opened"], np.int64)
         self._total = np.array(tree["total"], np.float64)
+        self._threshold.load_state(tree["threshold"])
         self._episode = np.array(tree["episode"], np.int64)
         self._low = np.array(tree["low"], np.int64)
         self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]

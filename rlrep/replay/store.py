@@ -95,7 +95,7 @@ class Replay:
             self._stack[ended] = self._append_frames(reset_frames[ended])[:, None]
         self._forget()
         self._end_episodes(ended, died)
-        self._extras.add(reward, ended, died)
+        self._extras.add(reward, ended, terminated, died)
 
     def _append_frames(self, frames: Array) -> NDArray[np.int64]:
         """Store frames and return their numbers."""

@@ -56,7 +56,7 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     last = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders)
     node = last.node
     node = merge(node, node.pop("when").get(obs, {}))
-    node["aux"] = {name: merge(head, last.whens[name].get(preset, {})) for name, head in node["aux"].items()}
+    node["aux"] = {name: merge(head, last.whens[name].get(str(preset), {})) for name, head in node["aux"].items()}
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
     view = auto_view(str(choices["augment"]), obs)
