@@ -45,11 +45,12 @@ class Balance(nn.Module):
         length = self.running(name)
         if at_least is not None:
             length = torch.maximum(length, at_least)
-        ratio: Tensor = torch.where(length > LEAST, self.running(reference) / length.clamp(min=LEAST), 0.0)
-        return ratio
+        ratio = self.running(reference) / length.clamp(min=LEAST)
+        return ratio * (length > LEAST)
 
 
 def total_norm(gradient: Sequence[Tensor]) -> Tensor:
     """Return the Euclidean norm of all numbers in some tensors, in single precision or better, no axes."""
     norms = [torch.linalg.vector_norm(part if part.dtype == torch.float64 else part.float()) for part in gradient]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
