@@ -20,8 +20,8 @@ setup: $(VENV)/.ready ## create .venv (the others do it when needed)
 train: setup ## pixel SAC + return contrast on cartpole, about ten minutes on two cores
 	@$(RUN) -m rlrep.train env=dmc_cartpole aux=return_contrast preset=cpu $(ARGS)
 
-ablation: setup ## three tasks, four arms, three seeds, a report: less than an hour on two cores
-	@$(RUN) -m rlrep.bench suite=dmc100k preset=cpu out=runs/ablation $(ARGS)
+ablation: setup ## six tasks, five arms, five seeds, a report: some three hours on two cores
+	@$(RUN) -m rlrep.bench suite=dmc100k preset=cpu out=runs/ablation "seeds=[3,4,5,6,7]" $(ARGS)
 	@$(RUN) -m rlrep.report runs/ablation out=report/ablation
 
 test: setup ## the test suite (minutes)

@@ -63,7 +63,7 @@ Run a grid: tasks x agents x arms x seeds. The same command again continues what
   python -m rlrep.bench speed [curl=CHECKOUT] [rainbow=CHECKOUT] [device=cuda]
 
   python -m rlrep.bench suite=toy                                       a minute or two, to see that all works
-  python -m rlrep.bench suite=dmc100k preset=cpu                        a first ablation on two cores, less than an hour
+  python -m rlrep.bench suite=dmc100k preset=cpu                        an ablation on two cores, some three hours
   python -m rlrep.bench suite=dmc100k agents=sac,sb3_sac aux=none,curl,return_contrast seeds=5
   python -m rlrep.bench suite=atari100k tasks=atari_pong,atari_krull launcher=slurm launcher.partition=gpu
   python -m rlrep.bench suite=toy launcher=ray launcher.address=HOST:PORT
