@@ -88,10 +88,15 @@ class SmallLatentTask(nn.Module):
         """Nothing moves."""
 
 
-def first_gradient(max_norm: float | None = None, **heads: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the critic's extractor's weight, its gradient as the optimiser sees it, and the batch of a first step."""
+def one_linear(**more: Any) -> AuxSAC:
+    """A model whose extractor is one matrix, and which makes its first update at step 31."""
     options = small(policy_kwargs={"features_extractor_class": Linear}, learning_starts=30)
-    model = AuxSAC("MlpPolicy", chase(), aux=heads, aux_max_norm=max_norm, **options)
+    return AuxSAC("MlpPolicy", chase(), **more, **options)
+
+
+def first_gradient(max_norm: float | None = None, pull: Any = "sum", **heads: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the critic's extractor's weight, its gradient as the optimiser sees it, and the batch of a first step."""
+    model = one_linear(aux=heads, aux_max_norm=max_norm, pull=pull)
     layer: Any = model.critic.features_extractor.layer
     before, seen = layer.weight.detach().clone(), []
 
@@ -118,6 +123,27 @@ def test_the_heads_gradient_is_clipped_by_itself() -> None:
     assert float((joint - alone).norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_a_balanced_gradient_is_as_long_as_the_algorithms_own(weight: float) -> None:
+    before, alone, obs = first_gradient(norm=SmallLatent(weight=0.0))
+    _, joint, _ = first_gradient(pull="balanced", norm=SmallLatent(weight=weight))
+    direction = before @ obs.T @ obs
+    expected = weight * alone.norm() * direction / direction.norm()
+    torch.testing.assert_close(joint - alone, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_own_is_an_adam_beside_the_algorithms() -> None:
+    rate = 3e-4
+    before, alone, obs = first_gradient(norm=SmallLatent(weight=0.0))
+    model = one_linear(aux={"norm": SmallLatent(weight=2.0)}, pull="own", learning_rate=rate).learn(31)
+    layer: Any = model.critic.features_extractor.layer
+    twin = before.clone().requires_grad_()
+    for lr, gradient in ((rate, alone), (2.0 * rate, before @ obs.T @ obs / len(obs))):
+        twin.grad = gradient
+        torch.optim.Adam([twin], lr).step()
+    torch.testing.assert_close(layer.weight, twin, atol=1e-6, rtol=1e-5)
+
+
 def test_heads_learn_by_the_algorithms_schedule() -> None:
     model = AuxSAC("MlpPolicy", chase(), aux=HEADS, learning_rate=lambda left: 1e-3 * left, **small())
     before = {name: p.detach().clone() for name, p in model.aux_modules.heads.named_parameters() if p.requires_grad}
@@ -138,7 +164,7 @@ def test_a_shared_extractor_is_trained_by_its_own_optimiser() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_in_one_line() -> None:
-    model = AuxSAC("MlpPolicy", chase(), aux={"norm": SmallLatent(weight=float("inf"))}, **small())
+    model = AuxSAC("MlpPolicy", chase(), aux={"norm": SmallLatent(weight=float("inf"))}, pull="sum", **small())
     with pytest.raises(FloatingPointError, match="update 1: aux/gradient_norm not finite"):
         model.learn(40)
 

@@ -90,8 +90,9 @@ def test_without_a_seed_global_streams_are_as_sb3_leaves_them() -> None:
     assert drawn(SAC) == again[:1]
 
 
-def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path) -> None:
-    model = AuxSAC("MlpPolicy", chase(2), aux=HEADS, **small()).learn(40)
+@pytest.mark.parametrize("pull", ["balanced", "own", "sum"])
+def test_saved_and_loaded_it_goes_on_the_same(tmp_path: Path, pull: Any) -> None:
+    model = AuxSAC("MlpPolicy", chase(2), aux=HEADS, pull=pull, **small()).learn(40)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = AuxSAC.load(tmp_path / "model", env=chase(2))
@@ -194,6 +195,7 @@ class Goals(gymnasium.Env[Any, Any]):
         (lambda: AuxSAC("MlpPolicy", chase(), augment=3), "augment=3: expected the name of an augmentation"),  # type: ignore[arg-type]
         (lambda: AuxSAC("MlpPolicy", chase(), aux=3), "aux=3: expected names of heads"),  # type: ignore[arg-type]
         (lambda: AuxSAC("MlpPolicy", chase(), aux_max_norm=0), "aux_max_norm=0: expected a number above 0"),
+        (lambda: AuxSAC("MlpPolicy", chase(), pull="hard"), "pull='hard': expected one of balanced, own, sum"),  # type: ignore[arg-type]
         (lambda: AuxSAC("MultiInputPolicy", Goals(), aux=["curl"]), "AuxSAC reads Box observations"),
         (
             lambda: AuxSAC("MlpPolicy", chase(), aux=["curl"], replay_buffer_class=HerReplayBuffer),
