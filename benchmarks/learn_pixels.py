@@ -15,6 +15,7 @@ AUGMENTS = {"cpu": "augment=random_shift", "paper": "augment=random_crop"}
 """Of every arm but the base, by preset."""
 WEIGHTS = (0.01, 0.1, 1.0)
 THRESHOLDS = (5.0, 20.0)
+SUM = "aux.return_contrast.pull=sum"  # what the weights are of
 QUIET = ("video=false", "logger.tensorboard=false")
 PAPER_TASKS = ("cartpole", "cheetah", "walker", "finger", "reacher", "cup")
 
@@ -54,7 +55,7 @@ def sweep_runs(seeds: int, env_steps: int, words: tuple[str, ...]) -> Iterator[R
     for seed in range(seeds):
         for weight in WEIGHTS:
             for threshold in THRESHOLDS:
-                head = (f"aux.return_contrast.weight={weight}", f"aux.return_contrast.threshold={threshold}")
+                head = (f"aux.return_contrast.weight={weight}", f"aux.return_contrast.threshold={threshold}", SUM)
                 choice = (*arms("cpu")["return_contrast"], *head)
                 arm = f"weight {weight} threshold {threshold:g}"
                 yield Run(

@@ -3,7 +3,7 @@
 In the manner of PEARL's public code (katerakelly/oyster): a buffer per task, sampled task after task; modules of their
 own for both Q functions, torch.optim.Adam for each, torch.distributions, `backward()` per loss; the networks see all
 tasks at once. The equations are those of `agents/pearl` (value=q, kl_reduction=mean, temperature_loss=log_alpha) and
-`aux=trajectory_contrast` with its defaults.
+`aux=trajectory_contrast` with `pull=sum` and `similarity=bilinear`.
 """
 
 import copy

@@ -61,6 +61,8 @@ TCL = PEARLConfig(
     reward_scale=10.0,
     capacity=200_000,
 )
+PEERS = {"pull": "sum", "similarity": "bilinear"}
+"""The head as the eager peer has it: one Adam for everything, and a dot product."""
 CASES = {
     "tcl": Case("PEARL + TCL, 400 units, context 128", 39, 4, TCL, ("trajectory_contrast",)),
     "pearl": Case("PEARL, 300 units, context 100", 20, 6, PEARLConfig(context_size=100, capacity=200_000)),
@@ -76,7 +78,7 @@ def make_agent(case: Case, device: str, compile: CompileMode) -> PEARL:
         horizon=HORIZON,
         encoder=IdentityConfig(),
         augment=NoChange(),
-        aux={name: load_component("aux", name) for name in case.aux},
+        aux={name: load_component("aux", name, PEERS) for name in case.aux},
         device=torch.device(device),
         seed=0,
         compile=compile,
@@ -101,7 +103,7 @@ def make_eager(case: Case, device: str) -> EagerPEARL:
         obs_dim=case.obs_dim,
         action_dim=case.action_dim,
         tasks=case.tasks,
-        head=load_component("aux", case.aux[0]) if case.aux else None,
+        head=load_component("aux", case.aux[0], PEERS) if case.aux else None,
         device=torch.device(device),
     )
 

@@ -31,7 +31,7 @@ def test_head_runs_and_logs_its_health(name: str, tmp_path: Path) -> None:
     assert run(tmp_path / "x", f"aux={name}", *SHORT, *RUNS[name]) == 0
     row = metrics(tmp_path / "x")[-1]
     health = {key.removeprefix(f"aux/{name}/"): value for key, value in row.items() if key.startswith(f"aux/{name}/")}
-    assert {"loss", "grad_ratio"} < set(health) and len(health) >= 4
+    assert {"loss", "grad_ratio_encoder"} < set(health) and len(health) >= 4
     assert all(math.isfinite(value) for value in health.values())
 
 

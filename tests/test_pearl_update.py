@@ -186,7 +186,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_updates_are_those_of_the_published_equations(name: str) -> None:
-    config = replace(VARIANTS[name], critic_tau=0.1, context_tau=0.2, penalty=0.05)
+    config = replace(VARIANTS[name], critic_tau=0.1, context_tau=0.2, penalty=0.05, pull="sum")
     agent = make_pearl(config, aux={"pull": Pull(weight=0.5)})
     twin, before = Twin(agent), parameters(agent)
     for _ in range(3):

@@ -111,7 +111,7 @@ VARIANTS = {
 def test_an_update_equals_the_plain_one(name: str) -> None:
     """With every part on, and with each of them off."""
     aux = BOTH if name in ("rainbow", "dqn") else {}
-    agent = make_rainbow(config=VARIANTS[name], aux=aux)
+    agent = make_rainbow(config=replace(VARIANTS[name], pull="sum"), aux=aux)
     before = deepcopy(agent)
     agent.update()
     losses = plain_update(before, agent)
@@ -275,6 +275,10 @@ def test_compiled_update_equals_eager() -> None:
     check_equal(make_rainbow(aux=BOTH), make_rainbow(aux=BOTH, compile="default"))
 
 
+ABSORBED = {"heads.byol.branches.project.3.bias", "heads.barlow_twins.branches.project.6.bias"}
+"""Biases right before a normalisation over the batch: only rounding moves them."""
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_trains_on_its_encoding(name: str) -> None:
     agent = make_rainbow(aux={name: HEADS[name]})
@@ -283,9 +287,10 @@ def test_every_head_trains_on_its_encoding(name: str) -> None:
     assert agent.nonfinite() == []
     trained = {f"heads.{n}" for n, p in agent.heads.named_parameters() if p.requires_grad}
     after = parameters(agent)
-    assert {n for n in trained if torch.equal(before[n], after[n])} == set()
+    still = {n for n in trained if torch.equal(before[n], after[n])}
+    assert still <= ABSORBED
     values = agent.metrics()
-    assert values[f"aux/{name}/grad_ratio"] > 0 and values["loss/gradient_norm"] > 0
+    assert values[f"aux/{name}/grad_ratio_encoder"] > 0 and values["loss/gradient_norm"] > 0
 
 
 def test_states_and_other_encoders_serve_it() -> None:

@@ -151,7 +151,9 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
 @pytest.mark.parametrize("pixels", [True, False])
 def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
     form: TemperatureLoss = "alpha" if pixels else "log_alpha"
-    agent = make_agent(pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1, temperature_loss=form))
+    agent = make_agent(
+        pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1, temperature_loss=form, pull="sum")
+    )
     nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.items()))
     agent.update()
     plain_update(nets, agent, heads)

@@ -264,7 +264,7 @@ def test_one_gaussian_per_window_will_do() -> None:
 
 
 def test_only_what_is_online_gets_gradient() -> None:
-    setting, windows, head = Setting(), make_windows(), make_head()
+    setting, windows, head = Setting(), make_windows(), make_head(similarity="bilinear")
     setting.loss(head, windows)[0].backward()
     assert setting.context.layer.weight.grad is not None and setting.target_context.layer.weight.grad is None
     assert head.bilinear is not None and head.bilinear.weight.grad is not None
