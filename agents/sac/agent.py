@@ -60,7 +60,7 @@ class SACConfig:
     log_std_range: tuple[float, float] = (-10.0, 2.0)
     log_std_bound: Literal["squash", "clamp"] = "squash"
     init: Literal["orthogonal", "torch"] = "orthogonal"
-    pull: Pull = "balanced"
+    pull: Pull = "own"
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:

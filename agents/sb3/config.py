@@ -32,7 +32,7 @@ class SB3Config:
     discount: float = 0.99
     n_step: int = 1
     lr: float = 3e-4
-    pull: Pull = "balanced"
+    pull: Pull = "own"
     encoder_tau: float = 0.05
     max_norm: float | None = 10.0
     precision: Precision = "float32"
@@ -120,6 +120,7 @@ class SB3DQNConfig(SB3Config):
 
     batch_size: int = 32
     lr: float = 1e-4
+    pull: Pull = "balanced"
     encoder_tau: float = 0.001
     hidden_dim: int | None = None
     target_every: int = 10_000

@@ -40,8 +40,8 @@ class AuxMixin(OffPolicyAlgorithm):
         packages register under the entry-point group `rlrep.aux`), or by name their options or a config of their own.
     augment: name of an augmentation, or a `View`, of the sampled observations; it must keep their shape. Policies act
         on observations as they are. This alone (`aux=()`) is the augmentation-only arm of an ablation.
-    pull: how the gradients of heads that name none meet the algorithm's, see `rlrep.aux.Pull`; both meet at the
-        extractor's parameters, after SB3's own clipping where there is one.
+    pull: how the gradients of heads that name none meet the algorithm's, see `rlrep.aux.Pull` (default: `own`, DQN's
+        `balanced`); both meet at the extractor's parameters, after SB3's own clipping where there is one.
     encoder_tau: EMA rate of the heads' momentum copy of the features extractor, per step.
     aux_max_norm: the joint gradient of heads with `pull=sum` is scaled down to this norm; None = never.
     Everything else goes to the algorithm as it is. Without heads and augmentation it is the algorithm as it is. A
@@ -54,19 +54,21 @@ class AuxMixin(OffPolicyAlgorithm):
     """
 
     default_encoder_tau = 0.05  # CURL on DM Control (Laskin et al. 2020, Table 3)
+    default_pull: Pull = "own"  # as agent=sac and agent=rainbow, see docs/results.md
 
     def __init__(
         self,
         *args: Any,
         aux: Heads = (),
         augment: str | View | None = None,
-        pull: Pull = "balanced",
+        pull: Pull | None = None,
         encoder_tau: float | None = None,
         aux_max_norm: float | None = 10.0,
         **kwargs: Any,
     ) -> None:
-        self.aux, self.augment, self.pull = aux, augment, pull
-        if pull not in get_args(Pull):
+        self.aux, self.augment = aux, augment
+        self.pull: Pull = self.default_pull if pull is None else pull
+        if self.pull not in get_args(Pull):
             raise ValueError(f"pull={pull!r}: expected one of {', '.join(get_args(Pull))}")
         self.encoder_tau = self.default_encoder_tau if encoder_tau is None else encoder_tau
         self.aux_max_norm = aux_max_norm
@@ -275,6 +277,7 @@ class AuxDQN(AuxMixin, DQN):
     """SB3's DQN with auxiliary heads, see `AuxMixin`."""
 
     default_encoder_tau = 0.001  # CURL's Rainbow (Laskin et al. 2020, Table 4)
+    default_pull = "balanced"
 
 
 def _headed(names: Iterable[str]) -> str:
