@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -59,6 +60,7 @@ class Cell(NamedTuple):
     seed: int
 
 
+@lru_cache(maxsize=1)
 def play(seed: int) -> Play:
     """Play with random actions, each held for so many steps as the episode's number says (1 to 10)."""
     env = DMC("cartpole", "swingup", action_repeat=REPEAT, frame_stack=STACK, size=SIZE).make(seed)
