@@ -8,7 +8,7 @@ Atari-100k. The defaults of `pull` and `weight` are what this supports (docs/res
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +58,10 @@ def plan(options: argparse.Namespace) -> Study:
         name=f"learn_pull_{options.suite}",
         question="Under which pull and weight does a head help, or do the least harm?",
         runs=runs,
-        limits=f"At most {options.seeds} runs of an arm on a task: a form is chosen by all of its runs together.",
+        limits="Mean return over all evaluations of a run, as a share of the run without a head. Single runs differ by "
+        "as much as the forms do: what is chosen by this is a default, nothing more.",
         notes={"settings": [*settings, *options.words]},
-        more=lambda work, _: {"forms": by_form(runs, work), "heads": meters(runs, work)},
+        more=lambda work, _: {"table": tabulate(shares_of(runs, work)), "heads": meters(runs, work)},
     )
 
 
@@ -73,26 +74,38 @@ def _arms(heads: tuple[str, ...], forms: tuple[str, ...]) -> dict[str, Words]:
     return arms
 
 
-def by_form(runs: tuple[Run, ...], work: Path) -> dict[str, object]:
-    """Return, by form, the mean return over a run's evaluations as a share of the base arm's on the same task and seed,
-    over tasks and heads."""
-    found = {(r.task, r.arm, r.seed): _through_training(r, work) for r in runs if r.finished(work)}
-    shares: dict[str, list[float]] = {}
-    for (task, arm, seed), value in found.items():
-        base = found.get((task, "base", seed))
+Shares = Mapping[str, Mapping[tuple[str, str], Sequence[float]]]
+"""By form, then by task and head: what each seed's run earned through training, over the base arm's of that seed."""
+
+
+def shares_of(runs: Sequence[Run], work: Path) -> Shares:
+    """Read the finished runs. What a run earned is its mean return over all evaluations."""
+    earned = {(run.task, run.arm, run.seed): _through_training(run, work) for run in runs if run.finished(work)}
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for (task, arm, seed), value in earned.items():
+        base = earned.get((task, "base", seed))
         if arm != "base" and base:
-            shares.setdefault(arm.split(maxsplit=1)[1], []).append(value / base)
-    return {
-        form: {"shares": [round(value, 3) for value in values], "median": round(float(np.median(values)), 3)}
-        for form, values in sorted(shares.items())
-    }
+            head, form = arm.split(maxsplit=1)
+            found.setdefault(form, {}).setdefault((task, head), []).append(round(value / base, 3))
+    return found
+
+
+def tabulate(shares: Shares) -> dict[str, object]:
+    """Return the table of the docs: a form a row, the shares of its runs by task and head, and the median of all."""
+    places = sorted({place for cells in shares.values() for place in cells})
+    rows = []
+    for form, cells in shares.items():
+        values = [value for found in cells.values() for value in found]
+        shown = [", ".join(f"{value:.2f}" for value in cells.get(place, ())) for place in places]
+        rows.append([form, *shown, f"{np.median(values):.2f} of {len(values)}"])
+    return {"columns": ["pull, weight", *(f"{task}, {head}" for task, head in places), "median"], "rows": rows}
 
 
 def _through_training(run: Run, work: Path) -> float:
     return float(np.mean([e.mean_return for e in read_evaluations(run.folder(work) / "eval.csv")]))
 
 
-def meters(runs: tuple[Run, ...], work: Path) -> Mapping[str, object]:
+def meters(runs: Sequence[Run], work: Path) -> Mapping[str, object]:
     """Return every finished head's meters at the end of training, by task, arm and seed."""
     found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for run in runs:
