@@ -1,8 +1,9 @@
 """Does an agent adapt to tasks it has not seen, and does trajectory contrast help it?
 
-    python -m benchmarks.learn_meta [--dry-run] [--suite point|cheetah|metaworld|mt1|grid] [--seeds N] [KEY=VALUE ...]
+    python -m benchmarks.learn_meta [--dry-run] [--suite point|kl|cheetah|metaworld|mt1|grid] [--seeds N] [KEY=VALUE ...]
 
-`point`: the point robots, PEARL and PEARL with trajectory contrast. `cheetah`: running speeds, and an arm without a
+`point`: the point robots, PEARL and PEARL with trajectory contrast. `kl`: PEARL with the KL averaged over the meta-batch,
+and summed as in the original, which weighs it 16 times as much. `cheetah`: running speeds, and an arm without a
 context. `metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one task of Meta-World, goals visible.
 `grid`: every family of PEARL's paper and the ML1 tasks that hide their goal, the papers' settings. Days on a GPU.
 """
@@ -31,6 +32,7 @@ ORACLE: dict[str, tuple[str, ...]] = {"oracle": ("agent=pearl_oracle", "aux=none
 Arms = Mapping[str, tuple[str, ...]]
 PAPER = ("cheetah_vel", "cheetah_dir", "ant_dir", "ant_goal", "humanoid_dir", "walker_rand_params")
 MT1 = ("env=metaworld_mt1", "env.task=reach-v3", "preset=cpu", "train.eval_every=5000")
+POINT = ("env=point_robot", "preset=cpu", "train.agent_steps=60000", "train.eval_every=10000")
 SPARSE = (  # many short iterations, and values small enough to be learnt in few updates: the goals must be found first
     *("train.agent_steps=600000", "train.eval_every=50000", "train.updates_per_step=0.03", "agent.context_size=128"),
     *(
@@ -48,10 +50,15 @@ ML1 = (
 SUITES: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Arms, int]] = {
     "point": (
         {
-            "point_robot": ("env=point_robot", "preset=cpu", "train.agent_steps=60000", "train.eval_every=10000"),
+            "point_robot": POINT,
             "sparse_point_robot": ("env=sparse_point_robot", "preset=cpu", *SPARSE),
         },
         PEARL,
+        3,
+    ),
+    "kl": (
+        {"point_robot": POINT},
+        {f"KL {how}": ("aux=none", f"agent.kl_reduction={how}") for how in ("mean", "sum")},
         3,
     ),
     "cheetah": ({"cheetah_vel": ("env=cheetah_vel", "preset=cpu")}, NO_CONTEXT | PEARL, 1),
@@ -91,7 +98,7 @@ def plan(options: argparse.Namespace) -> Study:
         name=name,
         question="Do returns grow over the episodes of adaptation to an unseen task, and more so with contrast?",
         runs=runs,
-        compared=("PEARL + TCL", "PEARL"),
+        compared=("KL sum", "KL mean") if options.suite == "kl" else ("PEARL + TCL", "PEARL"),
         limits=f"{seeds} seed{'s' * (seeds > 1)} per arm.",
         more=lambda work, results: entries(options.suite, runs, work, results / f"{name}.png"),
     )
