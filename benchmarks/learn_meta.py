@@ -1,10 +1,9 @@
 """Does an agent adapt to tasks it has not seen, and does trajectory contrast help it?
 
-    python -m benchmarks.learn_meta [--dry-run] [--suite point|kl|cheetah|metaworld|mt1|grid] [--seeds N] [KEY=VALUE ...]
+    python -m benchmarks.learn_meta [--dry-run] [--suite SUITE] [--seeds N] [KEY=VALUE ...]
 
-`point`: the point robots, PEARL and PEARL with trajectory contrast. `kl`: PEARL with the KL averaged over the meta-batch,
-and summed as in the original, which weighs it 16 times as much. `cheetah`: running speeds, and an arm without a
-context. `metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one task of Meta-World, goals visible.
+`point`: the point robots, PEARL and PEARL with trajectory contrast. `kl`: PEARL with the KL averaged over the
+meta-batch, and summed as in the original, 16 times as heavy. `cheetah`: running speeds, and an arm without a context. `metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one task of Meta-World, goals visible.
 `grid`: every family of PEARL's paper and the ML1 tasks that hide their goal, the papers' settings. Days on a GPU.
 """
 
