@@ -21,7 +21,7 @@ train: setup ## pixel SAC + return contrast on cartpole, about ten minutes on tw
 	@$(RUN) -m rlrep.train env=dmc_cartpole aux=return_contrast preset=cpu $(ARGS)
 
 ablation: setup ## six tasks, five arms, five seeds, a report: some three hours on two cores
-	@$(RUN) -m rlrep.bench suite=dmc100k preset=cpu out=runs/ablation "seeds=[3,4,5,6,7]" $(ARGS)
+	@$(RUN) -m rlrep.bench suite=dmc100k preset=cpu out=runs/ablation compile=default "seeds=[3,4,5,6,7]" $(ARGS)
 	@$(RUN) -m rlrep.report runs/ablation out=report/ablation
 
 test: setup ## the test suite (minutes)

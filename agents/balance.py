@@ -8,6 +8,8 @@ from torch import Tensor, nn
 SHARE = 0.01
 """Weight of the newest norm in a running one, which so remembers about a hundred updates."""
 LEAST = 1e-12
+OUTLIER = 3.0
+"""How many times its running norm a gradient may be and still enter in full."""
 
 
 class Balance(nn.Module):
@@ -36,15 +38,14 @@ class Balance(nn.Module):
         norm: Tensor = self.norms[place] / self.mass[place].clamp(min=LEAST)
         return norm
 
-    def ratio(self, reference: str, name: str, *, at_least: Tensor | None = None) -> Tensor:
-        """Return what makes the gradient `name` as long as the reference.
+    def ratio(self, reference: str, name: str, now: Tensor) -> Tensor:
+        """Return what makes the gradient `name` as long as the reference, by the running norms.
 
-        at_least: its norm now, which counts where it exceeds the running one, so that a head whose first samples come
-        late does not lead the update. 0 where either is flat: where the reference is, the head rests too.
+        now: its norm at this moment. An outlier enters with `OUTLIER` times the reference's length at most, so that a
+        head whose first samples come late does not lead the update. 0 where either is flat: where the reference is, the
+        head rests too.
         """
-        length = self.running(name)
-        if at_least is not None:
-            length = torch.maximum(length, at_least)
+        length = torch.maximum(self.running(name), now / OUTLIER)
         ratio = self.running(reference) / length.clamp(min=LEAST)
         return ratio * (length > LEAST)
 

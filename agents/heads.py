@@ -174,8 +174,10 @@ class Heads:
 
     def factor(self, name: str, gradient: Gradients, *, apart: bool) -> Tensor:
         """Return what a balanced head's gradient is multiplied by, and take note of its norm."""
-        norm = self.balance.observe(name, gradient)
-        return self.weights[name] * self.balance.ratio(AT_ENCODER if apart else AT_LATENT, name, at_least=norm)
+        return self._factor(name, self.balance.observe(name, gradient), apart=apart)
+
+    def _factor(self, name: str, norm: Tensor, *, apart: bool) -> Tensor:
+        return self.weights[name] * self.balance.ratio(AT_ENCODER if apart else AT_LATENT, name, norm)
 
     # Meters
 
@@ -194,24 +196,27 @@ class Heads:
         `grad_ratio`: at the latent, of heads that read it. `grad_ratio_encoder`: by the encoder's parameters. With
         `pull=own` it is the ratio of the plain losses.
         """
+        found: Metrics = {}
+        if not self.tasks:  # and perhaps nothing of the encoder is trained
+            return found
         losses, _ = self.losses(batch, latent, encoders, meet_at_latent=meet_at_latent)
         meeting = Meeting(latent if meet_at_latent else None, owned.encoder)
-        found: Metrics = {}
         rl_at, _ = meeting.split(rl_loss, [], apart=False)
         rl_encoder = meeting.carry(rl_at) if meet_at_latent else rl_at
         for name, loss in losses.items():
-            factor, key = self._factor_now(name, apart=loss.apart), f"aux/{name}/grad_ratio"
-            by_encoder, _ = meeting.split(loss.value, [], apart=True)
+            at, _ = meeting.split(loss.value, [], apart=loss.apart)
+            factor, key = self.factor_now(name, at, apart=loss.apart), f"aux/{name}/grad_ratio"
             if not loss.apart:
-                at, _ = meeting.split(loss.value, [], apart=False)
-                found[key] = factor * _ratio(at, rl_at)
-            found[f"{key}_encoder"] = factor * _ratio(by_encoder, rl_encoder)
+                found[key] = factor * ratio(at, rl_at)
+            by_encoder = at if loss.apart else meeting.split(loss.value, [], apart=True)[0]
+            found[f"{key}_encoder"] = factor * ratio(by_encoder, rl_encoder)
         return found
 
-    def _factor_now(self, name: str, *, apart: bool) -> Tensor | float:
+    def factor_now(self, name: str, gradient: Gradients, *, apart: bool) -> Tensor | float:
+        """Return what a head's gradient is multiplied by as it is now, and take no note of it."""
         if self.pulls[name] != "balanced":
             return self.weights[name] if self.pulls[name] == "sum" else 1.0
-        return self.weights[name] * self.balance.ratio(AT_ENCODER if apart else AT_LATENT, name)
+        return self._factor(name, total_norm(gradient), apart=apart)
 
 
 def spread(latent: Tensor) -> Metrics:
@@ -232,5 +237,7 @@ def _alone(loss: HeadLoss, meeting: Meeting, others: list[Tensor]) -> Gradients:
     return (*(at if loss.apart else meeting.carry(at)), *by_others)
 
 
-def _ratio(first: Gradients, second: Gradients) -> Tensor:
-    return total_norm(first) / total_norm(second).clamp(min=LEAST)
+def ratio(first: Gradients, second: Gradients) -> Tensor:
+    """Return the norm of one gradient over another's, 0 where the other is none."""
+    norm = total_norm(second)
+    return total_norm(first) / norm.clamp(min=LEAST) * (norm > LEAST)

@@ -38,21 +38,21 @@ class Meeting:
     def split(self, loss: Tensor, others: list[Tensor], *, apart: bool) -> tuple[Gradients, Gradients]:
         """Differentiate a loss at the latent (apart: by the encoder's parameters), and by `others`."""
         at = self.encoder if apart or self.latent is None else [self.latent]
-        wanted = [*at, *others]
-        found = (
-            torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True) if loss.requires_grad else wanted
-        )
-        # What a loss does not read has no gradient: None there, or a loss that is a constant.
-        filled = [
-            torch.zeros_like(w) if gradient is None or gradient is w else gradient
-            for gradient, w in zip(found, wanted, strict=True)
-        ]
-        return tuple(filled[: len(at)]), tuple(filled[len(at) :])
+        found = _gradients(loss, [*at, *others])
+        return found[: len(at)], found[len(at) :]
 
     def carry(self, at_latent: Gradients) -> Gradients:
         """Send a gradient at the latent through the encoder, to its parameters."""
         assert self.latent is not None
         return torch.autograd.grad(self.latent, self.encoder, at_latent, retain_graph=True)
+
+
+def _gradients(loss: Tensor, wanted: list[Tensor]) -> Gradients:
+    """Differentiate a loss by tensors that it may not read; the graph stays."""
+    if not loss.requires_grad:
+        return tuple(torch.zeros_like(tensor) for tensor in wanted)
+    found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+    return tuple(torch.zeros_like(w) if g is None else g for g, w in zip(found, wanted, strict=True))
 
 
 def added(first: Gradients, second: Gradients) -> Gradients:

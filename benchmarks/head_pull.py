@@ -196,7 +196,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for cell, values in zip(cells, pool.map(measure, cells, [options.updates] * len(cells)), strict=True):
             found[cell] = values
             print(cell.head or "no head", cell.pull, f"reward x{cell.reward:g} seed {cell.seed}:", values, flush=True)
-    options.result.write_text(json.dumps(report(found, options.updates), indent=1) + "\n")
+            options.result.write_text(json.dumps(report(found, options.updates), indent=1) + "\n")
     return 0
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.learn_meta [--dry-run] [--suite SUITE] [--seeds N] [KEY=VALUE ...]
 
 `point`: the point robots, PEARL and PEARL with trajectory contrast. `kl`: PEARL with the KL averaged over the
-meta-batch, and summed as in the original, 16 times as heavy. `cheetah`: running speeds, and an arm without a context. `metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one task of Meta-World, goals visible.
+meta-batch, and summed as in the original, 16 times as heavy. `cheetah`: running speeds, and an arm without a context.
+`metaworld`: ML1 reach and push. `mt1`: SAC with return contrast on one task of Meta-World, goals visible.
 `grid`: every family of PEARL's paper and the ML1 tasks that hide their goal, the papers' settings. Days on a GPU.
 """
 

@@ -158,7 +158,7 @@ def test_heads_learn_by_the_algorithms_schedule() -> None:
 
 def test_a_shared_extractor_is_trained_by_its_own_optimiser() -> None:
     shared = {"policy_kwargs": {"share_features_extractor": True}}
-    model = AuxSAC("MlpPolicy", chase(), aux=["curl"], **small(**shared))
+    model = AuxSAC("MlpPolicy", chase(), aux=["curl"], pull="sum", **small(**shared))
     assert len(model.actor.optimizer.param_groups) == 2 and len(model.critic.optimizer.param_groups) == 1
     assert differ(model.learn(40), SAC("MlpPolicy", chase(), **small(**shared)).learn(40))
 

@@ -262,4 +262,6 @@ def test_parameters_of_other_heads_are_refused_in_one_line(tmp_path: Path) -> No
         with pytest.raises(RuntimeError, match=f"parameters {had} do not fit AuxSAC with heads curl") as error:
             AuxSAC.load(tmp_path / name, env=chase(), aux=["curl"])
         assert "\n" not in str(error.value)
+    with pytest.raises(RuntimeError, match="heads with another pull do not fit AuxSAC with pull=balanced"):
+        AuxSAC.load(tmp_path / "pair", env=chase(), pull="balanced")
     assert AuxSAC.load(tmp_path / "plain", env=chase()).learn(10).num_timesteps == 10

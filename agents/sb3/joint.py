@@ -25,7 +25,7 @@ from rlrep.nn.optim import norm_excess
 from rlrep.replay import Batch
 from rlrep.views import View
 
-from ..heads import AT_ENCODER, HeadLoss, Heads
+from ..heads import AT_ENCODER, HeadLoss, Heads, ratio
 from ..meeting import Gradients, Meeting, Owned
 from .replay import AuxBuffer, Drawn, Draws, single
 
@@ -33,8 +33,8 @@ from .replay import AuxBuffer, Drawn, Draws, single
 class AuxModules(nn.Module):
     """What the heads learn or track, saved with the algorithm.
 
-    network: whose features extractor they train. configs: by head name. pull: of those that name none.
-    encoder_tau: EMA rate of their target encoder.
+    network: whose features extractor they train. configs: by head name. optimizer: the extractor's, from which the
+    heads' own take their decay rates. pull: of heads that name none. encoder_tau: EMA rate of their target encoder.
     Raises ValueError on a features extractor without parameters, and on heads that do not fit.
     """
 
@@ -43,6 +43,7 @@ class AuxModules(nn.Module):
         network: BaseModel,
         configs: Mapping[str, AuxConfig],
         action_space: spaces.Space[Any],
+        optimizer: Optimizer,
         *,
         pull: Pull,
         encoder_tau: float,
@@ -71,7 +72,8 @@ class AuxModules(nn.Module):
         self.owned = Owned(_trained(extractor), [], heads)
         # By name as attributes, so that SB3 saves and loads them as it does its own optimisers.
         for name, parameters in self.joining.own(self.owned).items():
-            setattr(self, f"adam_{name}", torch.optim.Adam(parameters))
+            chosen = {key: optimizer.defaults[key] for key in ("betas", "eps") if key in optimizer.defaults}
+            setattr(self, f"adam_{name}", torch.optim.Adam(parameters, **chosen))
 
     @property
     def own(self) -> dict[str, Optimizer]:
@@ -127,8 +129,17 @@ class Joint:
         losses, metrics = self.losses(drawn)
         rl = tuple(torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._owned.encoder)
         self._own = {name: self._gradient(name, losses) for name in self._heads.pulling("own")}
-        metrics |= self._add_balanced(losses, rl) | self._add_summed(losses)
+        metrics |= self._ratios(losses, rl) | self._add_balanced(losses, rl) | self._add_summed(losses)
         self._keep(metrics)
+
+    def _ratios(self, losses: Mapping[str, HeadLoss], rl: Gradients) -> Metrics:
+        """Return every head's gradient over SB3's by the extractor's parameters, as it enters the step."""
+        found: Metrics = {}
+        for name, loss in losses.items():
+            at, _ = Meeting(None, self._owned.encoder).split(loss.value, [], apart=True)
+            factor = self._heads.factor_now(name, at, apart=True)
+            found[f"aux/{name}/grad_ratio_encoder"] = factor * ratio(at, rl)
+        return found
 
     def _gradient(self, name: str, losses: Mapping[str, HeadLoss]) -> Gradients:
         """Return a head's gradient, by the extractor's parameters and its own."""
@@ -136,7 +147,7 @@ class Joint:
         return sum(Meeting(None, self._owned.encoder).split(losses[name].value, parameters, apart=True), ())
 
     def _add_balanced(self, losses: Mapping[str, HeadLoss], rl: Gradients) -> Metrics:
-        """Add the gradients of balanced heads to SB3's; return their factors, and the norms' ratios before them."""
+        """Add the gradients of balanced heads to SB3's; return their factors."""
         names, metrics = self._heads.pulling("balanced"), {}
         if names:
             self._heads.balance.observe(AT_ENCODER, rl)

@@ -115,10 +115,16 @@ class AuxMixin(OffPolicyAlgorithm):
         if not isinstance(params, dict):
             params = load_from_zip_file(params, device=device, load_data=False)[1]
         saved, own = (set(each.get("aux_modules", ())) for each in (params, self.get_parameters()))
+        instead = "or take the policy alone, set_parameters({'policy': ...}, exact_match=False)"
         if exact_match and saved != own:  # a ValueError would be taken for an old file by SB3's load()
             raise RuntimeError(
-                f"parameters {_headed(saved)} do not fit {type(self).__name__} {_headed(own)}: load with the same aux, "
-                "or take the policy alone, set_parameters({'policy': ...}, exact_match=False)"
+                f"parameters {_headed(saved)} do not fit {type(self).__name__} {_headed(own)}: load with the same aux "
+                f"in the same version of rlrep, {instead}"
+            )
+        if exact_match and _pulled(params) != _pulled(self.get_parameters()):
+            raise RuntimeError(
+                f"parameters of heads with another pull do not fit {type(self).__name__} with pull={self.pull}: load "
+                f"with the same one, {instead}"
             )
         super().set_parameters(params, exact_match, device)
 
@@ -211,6 +217,7 @@ class AuxMixin(OffPolicyAlgorithm):
 
     def _make_heads(self) -> None:
         network, shape = self.aux_network(), self.observation_space.shape
+        optimizer = owner(self.policy, network)
         assert shape is not None
         with torch.random.fork_rng():  # SB3 draws from the global stream
             torch.manual_seed(self._draws.host.initial_seed())
@@ -218,6 +225,7 @@ class AuxMixin(OffPolicyAlgorithm):
                 network,
                 self._configs,
                 flat_actions(self.action_space),
+                optimizer,
                 pull=self.pull,
                 encoder_tau=self.encoder_tau,
                 obs_shape=shape,
@@ -229,7 +237,7 @@ class AuxMixin(OffPolicyAlgorithm):
         self._joint = Joint(
             network,
             self.aux_modules,
-            owner(self.policy, network),
+            optimizer,
             self._buffer,
             self._draws,
             views=views,
@@ -278,6 +286,12 @@ class AuxDQN(AuxMixin, DQN):
 
     default_encoder_tau = 0.001  # CURL's Rainbow (Laskin et al. 2020, Table 4)
     default_pull = "balanced"
+
+
+def _pulled(params: Mapping[str, Any]) -> tuple[set[str], int]:
+    """Return what of saved parameters depends on the heads' pull: optimisers of their own, and running norms."""
+    own = {name for name in params if name.startswith("aux_modules.adam_")}
+    return own, len(params.get("aux_modules", {}).get("balance.norms", ()))
 
 
 def _headed(names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rlrep.contrast import weighted_mean
 from rlrep.replay.batch import UNKNOWN, Pairs
 
 from .base import Metrics
@@ -11,22 +12,34 @@ from .negatives import same_known
 
 
 @torch.no_grad()
-def in_batch_health(query: Tensor, key: Tensor, weight: Tensor | None = None) -> Metrics:
+def in_batch_health(
+    query: Tensor,
+    key: Tensor,
+    weight: Tensor | None = None,
+    *,
+    valid: Tensor | None = None,
+    row_weight: Tensor | None = None,
+) -> Metrics:
     """Accuracy of picking the diagonal of `query @ weight @ key.T`, and mean cosine of `query @ weight` with
     positives and negatives.
 
-    query, key: `(B, D)`. weight: None = the objective compares cosines. With one row there are no negatives and their
-    cosine reads 0.
+    query, key: `(B, D)`. weight: None = the objective compares cosines. valid `(B, B)` bool, row_weight `(B,)`: which
+    negatives and rows the accuracy is over, as in the objectives; None = all. With one row there are no negatives and
+    their cosine reads 0.
     """
     rows = query.shape[0]
     projected = query if weight is None else query @ weight
     unit_query, unit_key = normalize(projected, dim=1), normalize(key, dim=1)
     logits = unit_query @ unit_key.T if weight is None else projected @ key.T
-    hits = logits.argmax(1) == torch.arange(rows, device=query.device)
+    places = torch.arange(rows, device=query.device)
+    if valid is not None:
+        logits = logits.masked_fill(~valid & (places[:, None] != places), -torch.inf)
+    hits = (logits.argmax(1) == places).float()
+    accuracy = hits.mean() if row_weight is None else weighted_mean(hits, row_weight)
     positive = (unit_query * unit_key).sum(1)
     everything = unit_query.sum(0) @ unit_key.sum(0)
     negative = (everything - positive.sum()) / max(rows * (rows - 1), 1)
-    return {"accuracy": hits.float().mean(), "positive_similarity": positive.mean(), "negative_similarity": negative}
+    return {"accuracy": accuracy, "positive_similarity": positive.mean(), "negative_similarity": negative}
 
 
 @torch.no_grad()

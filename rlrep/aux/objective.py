@@ -116,11 +116,13 @@ class Contrast(nn.Module):
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Return the loss and its health. query: `(B, dim)`. keys: `(V, B, dim)`, V > 1 for `cacr` only."""
-        health = in_batch_health(query, keys[0], None if self.bilinear is None else self.bilinear.weight)
+        form = None if self.bilinear is None else self.bilinear.weight
         if self.queue is not None:
+            health = in_batch_health(query, keys[0], form, row_weight=row_weight)
             health |= {"queue_filled": self.queue.filled.float().mean()}
             return self._against_queue(self.queue, query, keys[0], origin, row_weight, noise), health
         valid = self.config.valid(origin, origin)
+        health = in_batch_health(query, keys[0], form, valid=valid, row_weight=row_weight)
         if valid is not None:
             health |= {"masked": masked_share(valid)}
         return self._within_batch(query, keys, valid, row_weight), health

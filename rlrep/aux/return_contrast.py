@@ -122,7 +122,7 @@ class ReturnContrastTask(nn.Module):
         """Each labelled anchor's partner against the others' partners."""
         negative = self._negatives(*_origins(pairs))
         counted = pairs.labelled & has_negative(negative)
-        health = in_batch_health(query, key, self.bilinear)
+        health = in_batch_health(query, key, self.bilinear, valid=negative, row_weight=counted.float())
         health |= {"masked": masked_share(negative), "counted": counted.float().mean()}
         if self.bilinear is None:
             return self._pair_loss(query, key, negative, counted), health
@@ -158,7 +158,8 @@ class ReturnContrastTask(nn.Module):
         counted = pairs.labelled.repeat(2) & has_negative(negative & ~same)
         t = self.config.temperature
         loss = sup_con(z[:, None], labels, temperature=t, valid=negative, row_weight=counted.float())
-        return loss, label_health(z, same) | {"counted": (counted & same.any(1)).float().mean()}
+        others = same & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+        return loss, label_health(z, same) | {"counted": (counted & others.any(1)).float().mean()}
 
 
 def nearest_negative(negative: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from .files import sync_folder, write_synced
 from .protocols import Tree
 from .tree import join, split
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 _STATE, _TENSORS, _MANIFEST = "state.json", "tensors.safetensors", "manifest.json"
 
@@ -173,8 +173,13 @@ def _read_manifest(path: Path) -> Manifest:
         body, digest = outer["body"], outer["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"its manifest is unreadable: {type(error).__name__}") from error
-    if _digest(body) != digest or body["format"] != FORMAT:
+    if _digest(body) != digest:
         raise Damaged("its manifest is not what was written")
+    if body["format"] != FORMAT:
+        raise UserError(
+            f"{path} was written by another version of rlrep (checkpoint format {body['format']}, this one reads "
+            f"{FORMAT}): go on with that version, or start a new out="
+        )
     rings = {name: RingRecord.from_json(record) for name, record in body["rings"].items()}
     return Manifest(path, body["step"], body["finished"], body["files"], rings)
 

@@ -56,7 +56,8 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     last = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders)
     node = last.node
     node = merge(node, node.pop("when").get(obs, {}))
-    node["aux"] = {name: merge(head, last.whens[name].get(str(preset), {})) for name, head in node["aux"].items()}
+    whens = {name: _asked(when.get(str(preset), {}), name, line) for name, when in last.whens.items()}
+    node["aux"] = {name: merge(head, whens[name]) for name, head in node["aux"].items()}
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in choices.items()}
     apply_settings(node, line, folders)
     view = auto_view(str(choices["augment"]), obs)
@@ -64,6 +65,12 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     tree = resolve(node)
     tree["out"] = tree["out"] or default_out(tree, line)
     return Composed(make_config(tree), tree, _named_views(last, line, view), auto_view("none", obs))
+
+
+def _asked(when: dict[str, Any], head: str, line: CommandLine) -> dict[str, Any]:
+    """Return what a preset says of a head; nothing of its weight where the command line asks for another pull."""
+    other = line.setting(f"aux.{head}.pull") is not None
+    return {key: value for key, value in when.items() if not (other and key == "weight")}
 
 
 def _named_views(last: "_Pass", line: CommandLine, auto: str) -> tuple[str, ...]:
