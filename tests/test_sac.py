@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlrep.agents.sac import SAC, SACConfig
 from rlrep.agents.sac.update import Networks, TemperatureLoss
-from rlrep.aux import AuxConfig, InstanceContrast, ReturnContrast
+from rlrep.aux import AuxConfig, InstanceContrast, Pull, ReturnContrast
 from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoChange, RandomCrop
 
@@ -164,11 +164,15 @@ def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
-def test_every_parameter_has_one_owner() -> None:
-    agent = make_agent()
-    owned = [id(p) for optimiser in agent._optimisers for p in optimiser.parameters]
+@pytest.mark.parametrize("pull", ["sum", "balanced", "own"])
+def test_every_parameter_has_one_owner_but_the_encoder_of_heads_on_their_own(pull: Pull) -> None:
+    agent = make_agent(config=replace(SMALL, pull=pull))
+    owned = [id(p) for optimiser in (*agent._optimisers, *agent._own.values()) for p in optimiser.parameters]
     trainable = [id(p) for module in (agent.nets, agent.heads) for p in module.parameters() if p.requires_grad]
-    assert len(owned) == len(set(owned)) and set(owned) == set(trainable)
+    encoder = {id(p) for p in agent.nets.encoder.parameters()}
+    assert set(owned) == set(trainable)
+    several = {p for p in owned if owned.count(p) > 1}
+    assert several == (encoder if pull == "own" else set())
 
 
 def test_actor_and_targets_move_when_due() -> None:
