@@ -18,6 +18,7 @@ from rlrep.replay.ring import Ring
 from rlrep.runtime import checkpoint, chunks, files
 from rlrep.runtime.checkpoint import Checkpoints
 from rlrep.runtime.chunks import Damaged
+from rlrep.runtime.errors import UserError
 from rlrep.runtime.files import AppendFile
 from rlrep.runtime.tree import join, split
 
@@ -168,6 +169,16 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path: Pa
     loaded = Checkpoints(tmp_path, say=said.append).load()
     assert loaded is not None and loaded[1]["step"] == 1
     assert len(said) == 1 and "is damaged" in said[0] and "previous one is used" in said[0]
+
+
+def test_checkpoints_of_another_format_are_refused_in_one_line_and_stay(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+        two_checkpoints(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="written by another version of rlrep") as error:
+        Checkpoints(tmp_path).load()
+    assert "\n" not in str(error.value) and sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_damaged_chunk_of_the_newest_checkpoint_leaves_the_previous_one(tmp_path: Path) -> None:

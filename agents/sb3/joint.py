@@ -127,39 +127,35 @@ class Joint:
         drawn = self._buffer().last
         assert drawn is not None, "the optimiser steps on a batch"
         losses, metrics = self.losses(drawn)
-        rl = tuple(torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._owned.encoder)
-        self._own = {name: self._gradient(name, losses) for name in self._heads.pulling("own")}
-        metrics |= self._ratios(losses, rl) | self._add_balanced(losses, rl) | self._add_summed(losses)
+        rl = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in self._owned.encoder)
+        alone = {name: self._gradient(name, losses) for name in self._heads.pulling("own", "balanced")}
+        self._own = {name: alone[name] for name in self._heads.pulling("own")}
+        metrics |= self._add_balanced(alone, rl) | self._add_summed(losses, rl)
+        for name, gradient in alone.items():
+            at = gradient[: len(rl)]
+            metrics[f"aux/{name}/grad_ratio_encoder"] = self._heads.factor_now(name, at, apart=True) * ratio(at, rl)
         self._keep(metrics)
-
-    def _ratios(self, losses: Mapping[str, HeadLoss], rl: Gradients) -> Metrics:
-        """Return every head's gradient over SB3's by the extractor's parameters, as it enters the step."""
-        found: Metrics = {}
-        for name, loss in losses.items():
-            at, _ = Meeting(None, self._owned.encoder).split(loss.value, [], apart=True)
-            factor = self._heads.factor_now(name, at, apart=True)
-            found[f"aux/{name}/grad_ratio_encoder"] = factor * ratio(at, rl)
-        return found
 
     def _gradient(self, name: str, losses: Mapping[str, HeadLoss]) -> Gradients:
         """Return a head's gradient, by the extractor's parameters and its own."""
         parameters = self._owned.heads[name]
         return sum(Meeting(None, self._owned.encoder).split(losses[name].value, parameters, apart=True), ())
 
-    def _add_balanced(self, losses: Mapping[str, HeadLoss], rl: Gradients) -> Metrics:
+    def _add_balanced(self, alone: Mapping[str, Gradients], rl: Gradients) -> Metrics:
         """Add the gradients of balanced heads to SB3's; return their factors."""
         names, metrics = self._heads.pulling("balanced"), {}
         if names:
             self._heads.balance.observe(AT_ENCODER, rl)
         for name in names:
-            gradient = self._gradient(name, losses)
+            gradient = alone[name]
             factor = self._heads.factor(name, gradient[: len(rl)], apart=True)
             _add([*self._owned.encoder, *self._owned.heads[name]], [factor * part for part in gradient])
             metrics[f"aux/{name}/factor"] = factor
         return metrics
 
-    def _add_summed(self, losses: Mapping[str, HeadLoss]) -> Metrics:
-        """Add the gradient of the sum of the weighted losses of heads with `pull=sum` to SB3's; return its norm."""
+    def _add_summed(self, losses: Mapping[str, HeadLoss], rl: Gradients) -> Metrics:
+        """Add the gradient of the sum of the weighted losses of heads with `pull=sum` to SB3's; return its norm, and
+        its ratio to SB3's by the extractor's parameters (of all of them together: one pass)."""
         names = self._heads.pulling("sum")
         if not names:
             return {}
@@ -172,7 +168,9 @@ class Joint:
         pairs = [(p, g) for p, g in zip(parameters, found, strict=True) if g is not None]
         norm, divisor = norm_excess([g for _, g in pairs], self._max_norm or math.inf)
         _add([p for p, _ in pairs], [g / divisor if self._max_norm else g for _, g in pairs])
-        return {"aux/gradient_norm": norm}
+        by_encoder = tuple(torch.zeros_like(r) if g is None else g for g, r in zip(found, rl, strict=False))
+        entered = ratio(by_encoder, rl) / (divisor if self._max_norm else 1)
+        return {"aux/gradient_norm": norm, "aux/grad_ratio_encoder": entered}
 
     def _step_own(self, lr: float) -> None:
         for name, optimizer in self._modules.own.items():
