@@ -38,6 +38,7 @@ SPARSE = (  # many short iterations, and values small enough to be learnt in few
     *(
         "agent.reward_scale=10",
         "agent.kl_weight=0.3",
+        "agent.kl_reduction=mean",
         "agent.lr=1e-3",
         "agent.alpha_lr=1e-3",
         "train.final_episodes=10",

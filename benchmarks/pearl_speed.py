@@ -60,12 +60,14 @@ TCL = PEARLConfig(
     context_draw="window",
     reward_scale=10.0,
     capacity=200_000,
+    kl_reduction="mean",
 )
+PLAIN = PEARLConfig(context_size=100, capacity=200_000, kl_reduction="mean")
 PEERS = {"pull": "sum", "similarity": "bilinear"}
 """The head as the eager peer has it: one Adam for everything, and a dot product."""
 CASES = {
     "tcl": Case("PEARL + TCL, 400 units, context 128", 39, 4, TCL, ("trajectory_contrast",)),
-    "pearl": Case("PEARL, 300 units, context 100", 20, 6, PEARLConfig(context_size=100, capacity=200_000)),
+    "pearl": Case("PEARL, 300 units, context 100", 20, 6, PLAIN),
 }
 
 

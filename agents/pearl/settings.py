@@ -58,7 +58,7 @@ class PEARLSettings:
     capacity: int = 1_000_000
     discount: float = 0.99
     kl_weight: float = 0.1
-    kl_reduction: Reduction = "mean"
+    kl_reduction: Reduction = "sum"
     critic_to_context: bool = True
     context_tau: float = 0.005
     value: Literal["q", "v"] = "q"
