@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .atari_games import rom_path
 from .atari_rules import Game
-from .vector import Step
+from .stepped import Step
 
 Array = NDArray[Any]
 Tree = Any
@@ -26,6 +26,8 @@ class AtariVector:
     """
 
     gives_score = True
+    exact = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, config: Game, seeds: list[int]) -> None:
         self.config, self._rules, self.num_envs = config, config.rules, len(seeds)

@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from .checked import Checked
+
 Array = NDArray[Any]
 
 ALIGNMENT = 64
@@ -48,7 +50,7 @@ def attach(file: int, num_envs: int, obs_space: spaces.Box, action_space: spaces
     return _slice(mmap.mmap(file, 0), num_envs, obs_space, action_space, file)
 
 
-def step_into(env: Any, arrays: Arrays, index: int) -> None:
+def step_into(env: Checked, arrays: Arrays, index: int) -> None:
     """Step one environment with its row's action, reset it where its episode ended, and write the row."""
     obs, reward, terminated, truncated, info = env.step(arrays.actions[index])
     arrays.reward[index], arrays.success[index] = reward, info.get("success", np.nan)
@@ -57,7 +59,7 @@ def step_into(env: Any, arrays: Arrays, index: int) -> None:
     arrays.terminated[index], arrays.truncated[index] = terminated, truncated
     if terminated or truncated:
         arrays.final_obs[index] = obs
-        obs = env.reset()[0]
+        obs = env.reset()
     arrays.obs[index] = obs
 
 

@@ -1,24 +1,26 @@
 """The parent's end of a worker process that runs one environment."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from .checked import BadEnvironment
+from .losses import Lost, Patience, Raised
+
 STOP_SECONDS = 5.0
+_POLL_MILLISECONDS = 500
 ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 }
 # llvmpipe then rasterises in the worker's own thread: the learner has the other cores
 GL_THREADS = {"LP_NUM_THREADS": "0"}
-
-
-class WorkerDied(Exception):
-    """The process is gone; the text says how and with which last words."""
 
 
 class WorkerProcess:
@@ -46,6 +48,8 @@ class WorkerProcess:
             )
         self._socket = parent_end
         self._connection = Connection(os.dup(parent_end.fileno()))
+        self._poll = select.poll()  # Connection.poll makes a selector each time: 20 us
+        self._poll.register(self._connection.fileno(), select.POLLIN)
         self.send((config, seed, index))
 
     def send(self, message: Any) -> bool:
@@ -66,16 +70,30 @@ class WorkerProcess:
             return False
         return True
 
-    def receive(self) -> Any:
-        """Wait for an answer. Raises WorkerDied, or the environment's own error as one line."""
+    def receive(self, patience: Patience) -> Any:
+        """Wait for an answer. Raises Lost, BadEnvironment, or the environment's own error as one line."""
         try:
+            self._wait(patience)
             kind, payload = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise WorkerDied(self.last_words()) from error
-        if kind == "error":
-            is_value_error, line = payload
-            raise ValueError(line) if is_value_error else RuntimeError(line)
-        return payload
+            raise Lost(self.last_words()) from error
+        if kind == "ok":
+            return payload
+        if kind == "bad":
+            raise BadEnvironment(payload)
+        if kind == "raised":
+            raise Raised(*payload)
+        is_value_error, line = payload
+        raise ValueError(line) if is_value_error else RuntimeError(line)
+
+    def _wait(self, patience: Patience) -> None:
+        """Return when there is something to read. Raises Lost, the process killed, once patience is over."""
+        begun = time.monotonic()
+        while not self._poll.poll(_POLL_MILLISECONDS):
+            waited = time.monotonic() - begun
+            if patience.over(waited):
+                self._process.kill()
+                raise Lost(f"no answer for {waited:.0f} s")
 
     def last_words(self) -> str:
         """Return how the process ended and the last line it wrote."""

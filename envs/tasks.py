@@ -25,13 +25,6 @@ class TaskSet:
     test: tuple[Task, ...]
 
 
-def give_task(env: Any, task: Task) -> None:
-    """Call `env.set_task(task)`. Raises ValueError where the environment has no tasks."""
-    if not hasattr(env, "set_task"):
-        raise ValueError(f"{type(env).__name__} has no tasks: choose a task family, such as env=point_robot")
-    env.set_task(task)
-
-
 def task_state(task: Task | None) -> dict[str, Any] | None:
     """Return a task as a tree for checkpoints."""
     return None if task is None else {"name": task.name, "parameters": task.parameters, "vector": list(task.vector)}

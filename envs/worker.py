@@ -1,6 +1,6 @@
 """A worker process: one environment, driven over a socket, observations written to shared memory.
 
-Started as `python -m rlrep.envs.worker FD`. It ends when its parent does: the socket then reads as closed.
+Started as `python -m rlrep.envs.worker FD`. It ends when its parent does.
 """
 
 import contextlib
@@ -9,11 +9,14 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from .checked import BadEnvironment, Checked
 from .layout import Arrays, attach, step_into
-from .tasks import give_task
+from .losses import raised
 
 
 def main() -> None:
@@ -21,23 +24,33 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # terminals and clusters tell every process; the run saves, then ends us
     faulthandler.enable()
+    _end_with_parent(os.getppid())
     descriptor = int(sys.argv[1])
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(Connection(descriptor), socket.socket(fileno=os.dup(descriptor)))
 
 
+def _end_with_parent(parent: int) -> None:
+    """End when the parent is gone; between requests the closed socket says so, a step that hangs would not notice."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _serve(connection: Connection, files: socket.socket) -> None:
     try:
         config, seed, index = connection.recv()
-        env = config.make(seed)
+        env = Checked(config.make(seed))
     except (EOFError, ConnectionError):
         raise
     except Exception as error:
-        connection.send(("error", (isinstance(error, ValueError), _line(error))))
+        connection.send(("error", (isinstance(error, ValueError), str(raised(error)))))
         return
-    space = env.observation_space
-    scored = getattr(env, "gives_score", False)
-    connection.send(("ok", (space, env.action_space, env.frame_stack, env.action_repeat, scored)))
+    connection.send(("ok", env.description))
     arrays: Arrays | None = None
     while True:
         command, payload = connection.recv()
@@ -52,18 +65,28 @@ def _serve(connection: Connection, files: socket.socket) -> None:
                 assert arrays is not None
                 answer = _answer(env, arrays, index, command, payload)
         except Exception as error:
-            connection.send(("error", (isinstance(error, ValueError), _line(error))))
+            connection.send(_refusal(error, command))
         else:
             connection.send(("ok", answer))
 
 
-def _answer(env: Any, arrays: Arrays, index: int, command: str, payload: Any) -> Any:
+def _refusal(error: Exception, command: str) -> tuple[str, Any]:
+    """Say what an error means for the run: an episode, or an environment that cannot be used."""
+    if isinstance(error, BadEnvironment):
+        return "bad", str(error)
+    loss = raised(error)
+    if command in ("step", "reset"):
+        return "raised", (str(loss), loss.kind)
+    return "error", (isinstance(error, ValueError), str(loss))
+
+
+def _answer(env: Checked, arrays: Arrays, index: int, command: str, payload: Any) -> Any:
     if command == "step":
         return step_into(env, arrays, index)
     if command == "reset":
-        arrays.obs[index] = env.reset(seed=payload)[0]
+        arrays.obs[index] = env.reset(seed=payload)
     elif command == "set_task":
-        give_task(env, payload)
+        env.set_task(payload)
     elif command == "load_state":
         arrays.obs[index] = env.load_state(payload)
     elif command == "state":
@@ -73,12 +96,6 @@ def _answer(env: Any, arrays: Arrays, index: int, command: str, payload: Any) ->
     else:
         raise ValueError(f"unknown request {command}")
     return None
-
-
-def _line(error: Exception) -> str:
-    """Return the error in one line; its own text where it was written for users."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, (ValueError, RuntimeError)) and text else f"{type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ class FakeEnvs:
 
     single_observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     single_action_space: spaces.Box | spaces.Discrete = spaces.Box(-1, 1, (1,), np.float32)
-    frame_stack, action_repeat, gives_score = 1, 2, False
+    frame_stack, action_repeat, gives_score, exact = 1, 2, False, True
+    notes: tuple[str, ...] = ()
 
     def __init__(self, num_envs: int = 2, calls: list[str] | None = None, deaths: tuple[int, ...] = ()) -> None:
         self.num_envs, self.calls, self._deaths = num_envs, [] if calls is None else calls, deaths

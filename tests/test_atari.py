@@ -19,7 +19,8 @@ from rlrep.runtime.compose import compose_run
 from rlrep.runtime.config import plan_length
 from rlrep.runtime.errors import ConfigError, UserError
 from rlrep.runtime.frames import collect_frames
-from rlrep.runtime.make import build_envs, load_component
+from rlrep.runtime.make import load_component
+from rlrep.runtime.simulators import build_envs
 from rlrep.runtime.tree import join, split
 from rlrep.ssl.data.frames import read_frames
 

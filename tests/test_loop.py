@@ -319,7 +319,7 @@ def test_an_evaluation_episode_whose_simulator_died_is_run_again() -> None:
 
 def test_simulators_that_keep_dying_end_an_evaluation() -> None:
     evaluator = Evaluator(lambda: FakeEnvs(2, deaths=tuple(range(1000))), FakeAgent([]), Seeds(0), say=print)
-    with pytest.raises(RuntimeError, match="keep dying"):
+    with pytest.raises(UserError, match="keep dying"):
         evaluator.run(1, 2)
 
 

@@ -10,13 +10,14 @@ import pytest
 
 from rlrep.envs.point_robot import PointRobot
 from rlrep.runtime.config import TrainConfig
+from rlrep.runtime.errors import UserError
 from rlrep.runtime.evaluation import FINAL
-from rlrep.runtime.make import build_envs
 from rlrep.runtime.meta.evaluation import MetaEvaluator
 from rlrep.runtime.meta.health import cut, measure
 from rlrep.runtime.meta.picture import Pictures, by_adaptation
 from rlrep.runtime.process import Seeds
 from rlrep.runtime.protocols import VectorEnv
+from rlrep.runtime.simulators import build_envs
 
 from .meta_fakes import TASKS, MetaFake, TaskEnvs, length_of
 from .pearl_rig import SMALL, random_episode
@@ -103,7 +104,7 @@ def test_the_episode_of_a_lost_simulator_is_played_again() -> None:
     expected, found = rows_of(2), rows_of(2, deaths=(2, 5, 9))
     assert [{**row, "return": 0} for row in found] == [{**row, "return": 0} for row in expected]
     assert [row["return"] for row in found] == pytest.approx([row["return"] for row in expected], abs=1e-4)
-    with pytest.raises(RuntimeError, match="keep dying"):
+    with pytest.raises(UserError, match="keep dying"):
         rows_of(1, deaths=tuple(range(5000)))
 
 

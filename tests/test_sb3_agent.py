@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from rlrep.envs.toy import ToyState
 from rlrep.runtime.compose import compose_run
 from rlrep.runtime.loop import Loop
-from rlrep.runtime.make import build_envs, make_agent
+from rlrep.runtime.make import make_agent
+from rlrep.runtime.simulators import build_envs
 
 from .fakes import FakeEnvs
 from .runs import evaluations, final_state, lines, metrics, run

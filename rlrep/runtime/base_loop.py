@@ -12,14 +12,14 @@ from .checkpoint import Checkpoints
 from .config import Length, TrainConfig
 from .counters import Counters, crossed
 from .curve import Curve
-from .errors import Stopped, UserError, one_line
+from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluation
 from .logs import RunLog
 from .meter import EpisodeMeter
 from .perf import Stopwatch
 from .process import load_random_state, random_state
 from .progress import Reporter
-from .protocols import Array, Step, Trainee, Tree, VectorEnv
+from .protocols import Array, Trainee, Tree, VectorEnv
 from .signals import StopRequest
 
 
@@ -225,16 +225,6 @@ class BaseLoop(ABC, Generic[A, E]):
             "updates": self.parts.agent.updates,
             "wall_seconds": round(self.counters.elapsed_seconds(), 3),
         }
-
-
-def wait(envs: VectorEnv) -> Step:
-    """Return the step under way. Raises UserError if the simulators fail."""
-    try:
-        return envs.step_wait()
-    except RuntimeError as error:
-        raise UserError(
-            f"the environment failed: {one_line(error)}; repeat the command to go on from the last checkpoint"
-        ) from error
 
 
 def _told(summary: Mapping[str, float], episodes: int, best: tuple[float, float] | None) -> str:

@@ -33,6 +33,7 @@ class TrainConfig:
     each task; the first `exploration_episodes` of them are played by latents of the prior, the others by the belief
     about all before. test_episodes: after them, by the same belief. eval_policy: acts by the mean, or draws.
     log_every, checkpoint_every: agent steps.
+    env_timeout: seconds after which a step of an environment counts as hung, its simulator as lost; 0 = never.
     """
 
     agent_steps: int | None = None
@@ -52,11 +53,14 @@ class TrainConfig:
     eval_policy: Literal["deterministic", "stochastic"] = "deterministic"
     log_every: int = 1000
     checkpoint_every: int = 10_000
+    env_timeout: float = 300.0
 
     def __post_init__(self) -> None:
         counts = ("eval_episodes", "final_episodes", "eval_batch", "test_episodes", "log_every", "checkpoint_every")
         ranges.at_least(self, 1, ("agent_steps", "env_steps", *counts))
-        ranges.at_least(self, 0, ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes"))
+        ranges.at_least(
+            self, 0, ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes", "env_timeout")
+        )
         ranges.share(self, ("eval_epsilon",))
         if self.adaptation_episodes and not 1 <= self.exploration_episodes <= self.adaptation_episodes:
             raise ValueError(

@@ -96,13 +96,16 @@ def _evaluate(asked: EvaluateConfig) -> int:
 
 def _play(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
     """Play episodes of a single task."""
+    from rlrep.envs.vector import Patience
+
     from .evaluation import Evaluator, eval_envs, references
-    from .make import build_agent, build_envs, evaluation_variant
+    from .make import build_agent
     from .process import Seeds, pick_device
+    from .simulators import build_envs, evaluation_variant
 
     count = asked.episodes or 10
     train = replace(config.train, eval_episodes=count, final_episodes=None)
-    envs = build_envs(evaluation_variant(config.env), [0] * eval_envs(train))
+    envs = build_envs(evaluation_variant(config.env), [0] * eval_envs(train), Patience(train.env_timeout or None))
     with closing(envs):
         agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
         agent.load_state(state["agent"])
@@ -120,14 +123,17 @@ def _last(rows: Sequence[Row]) -> list[Row]:
 
 def _adapt(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
     """Adapt to every task of evaluation; `asked.episodes` counts attempts at each."""
+    from rlrep.envs.vector import Patience
+
     from .evaluation import references
-    from .make import build_envs, build_meta_agent, tasks_of
+    from .make import build_meta_agent, tasks_of
     from .meta.evaluation import MetaEvaluator
     from .process import Seeds, pick_device
+    from .simulators import build_envs
 
     tasks = tasks_of(config)
     assert tasks is not None
-    envs = build_envs(config.env, [0] * config.env.num_envs)
+    envs = build_envs(config.env, [0] * config.env.num_envs, Patience(config.train.env_timeout or None))
     with closing(envs):
         agent = build_meta_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off")
         agent.load_state(state["agent"])

@@ -12,15 +12,18 @@ import numpy as np
 from gymnasium import spaces
 
 from .config import TrainConfig
-from .errors import one_line
+from .errors import UserError, one_line
 from .process import Seeds, cores
 from .protocols import Agent, Array, EnvConfig, Step, VectorEnv
+from .simulators import wait
 from .video import Video
 
 FINAL = 0
 """Number of the final evaluation; periodic ones count from 1."""
 MOST_LOST = 3
 """Lost simulators per episode of an evaluation, before it is given up."""
+MOST_ENV_STEPS = 108_000
+"""Of an evaluation episode, which then counts as it stands: half an hour of Atari, the longest episode in use."""
 _MOST_ENVS = 8
 
 
@@ -74,10 +77,12 @@ class Evaluator:
         film = Film(video, self._say) if video else None
         seeds = [self._seeds.episode(evaluation, index) for index in range(episodes)]
         try:
-            return self._run_all(_Round(self._envs, seeds, film))
+            played = self._run_all(_Round(self._envs, seeds, film))
         finally:
             if film:
                 film.discard_unfinished()
+        say_cut([episode.length for episode in played], most_steps(self._envs), self._say)
+        return played
 
     def evaluate(
         self, number: int, episodes: int, *, references: Mapping[str, float], video: Path | None
@@ -104,6 +109,21 @@ class Evaluator:
             if tally.random.random() < self._epsilon:
                 actions[row] = random_action(round_.action_space, tally.random)
         return actions
+
+
+def most_steps(envs: VectorEnv) -> int:
+    """Return the agent steps after which an episode of an evaluation is cut."""
+    return -(-MOST_ENV_STEPS // envs.action_repeat)
+
+
+def say_cut(lengths: Sequence[int], most: int, say: Callable[[str], None]) -> None:
+    """Warn if episodes went on for longer than any does."""
+    cut = sum(length >= most for length in lengths)
+    if cut:
+        say(
+            f"warning: {cut} of {len(lengths)} evaluation episodes were cut after {most} agent steps: does the "
+            f"environment end them (gymnasium.wrappers.TimeLimit)?"
+        )
 
 
 def in_batches(act: Callable[..., Array], size: int, *inputs: Array) -> Array:
@@ -135,7 +155,7 @@ class _Round:
 
     def step(self, actions: Array) -> None:
         self._envs.step_async(actions)
-        step = self._envs.step_wait()
+        step = wait(self._envs)
         self.obs = np.array(step.obs)
         for row, tally in enumerate(self.tallies):
             if tally.running:
@@ -144,7 +164,7 @@ class _Round:
     def _next(self) -> "_Tally":
         """Return the next episode, a resting one if none waits."""
         index = self._waiting.popleft() if self._waiting else None
-        return _Tally(index, self._seeds[index or 0])
+        return _Tally(index, self._seeds[index or 0], most_steps(self._envs))
 
     def _take(self, step: Step, row: int, tally: "_Tally") -> None:
         tally.add(step, row)
@@ -172,14 +192,14 @@ class _Round:
         self._lost += 1
         if self._lost >= MOST_LOST * len(self._seeds):
             missing = sorted(set(range(len(self._seeds))) - self._done.keys())
-            raise RuntimeError(f"evaluation episodes {missing} never finished: their simulators keep dying")
+            raise UserError(f"evaluation episodes {missing} never finished: their simulators keep dying")
 
 
 class _Tally:
     """Return, length and success of one episode as it runs; `index=None` rests."""
 
-    def __init__(self, index: int | None, seed: int) -> None:
-        self.index, self.seed = index, seed
+    def __init__(self, index: int | None, seed: int, most_steps: int) -> None:
+        self.index, self.seed, self._most = index, seed, most_steps
         self.random = np.random.default_rng(seed)
         self.running, self.died = index is not None, False
         self._return, self._length, self._success = 0.0, 0, math.nan
@@ -189,7 +209,8 @@ class _Tally:
         self._length += 1
         self._success = float(np.fmax(self._success, step.success[row]))
         self.died = bool(step.died[row])
-        self.running = not (step.terminated[row] or step.truncated[row] or self.died)
+        over = step.terminated[row] or step.truncated[row] or self._length == self._most
+        self.running = not (over or self.died)
         if not math.isnan(step.score[row]):
             self._return = float(step.score[row])
 

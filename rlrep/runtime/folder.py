@@ -19,9 +19,20 @@ from .overrides import CommandLine
 from .protocols import TaskSet
 
 NOT_IDENTITY = frozenset(
-    {"out", "root", "device", "launcher", "logger", "video", "video_format", "choices", "requested"}
+    {
+        "out",
+        "root",
+        "device",
+        "launcher",
+        "logger",
+        "video",
+        "video_format",
+        "choices",
+        "requested",
+        "train.env_timeout",
+    }
 )
-"""Top-level keys that may change between the sessions of one run."""
+"""Keys, with what is below them, that may change between the sessions of one run."""
 _NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "logger"})
 _PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
 _LOCK_SECONDS = 5.0
@@ -47,9 +58,7 @@ def _root(tree: Mapping[str, Any]) -> Path:
 
 
 def _suffix(line: CommandLine, named: frozenset[str]) -> str:
-    others = [
-        f"{s.path}={json.dumps(s.value)}" for s in line.settings if s.path.split(".")[0] not in NOT_IDENTITY | {"seed"}
-    ]
+    others = [f"{s.path}={json.dumps(s.value)}" for s in line.settings if _matters(s.path) and s.path != "seed"]
     others += [f"{group}={choice}" for group, choice in line.choices.items() if group not in named]
     return "-" + hashlib.sha256("\n".join(sorted(others)).encode()).hexdigest()[:8] if others else ""
 
@@ -105,7 +114,7 @@ def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, 
     """
     old, new = (dict(_flatten(as_requested(tree))) for tree in (stored, asked))
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    differing = [key for key in differing if key.split(".")[0] not in NOT_IDENTITY]
+    differing = [key for key in differing if _matters(key)]
     others = [key for key in differing if key not in _LENGTH]
     if not others and not differing:
         return False
@@ -145,6 +154,10 @@ def _try_lock(file: IO[str]) -> bool:
     except OSError:  # a file system without locks
         return True
     return True
+
+
+def _matters(path: str) -> bool:
+    return path not in NOT_IDENTITY and path.split(".")[0] not in NOT_IDENTITY
 
 
 def _holder(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from gymnasium import Env, spaces
 
+from rlrep.envs.vector import Checked, raised
 from rlrep.ssl.data import ImageData, save_frames
 from rlrep.ssl.data.frames import read_about
 
 from .errors import UserError, one_line
 from .evaluation import random_action
-from .make import evaluation_variant
 from .protocols import Array, EnvConfig
+from .simulators import evaluation_variant
 
 Policy = Callable[[Array], Any]
 """An observation `(S*C, H, W)` to an action."""
@@ -50,24 +50,24 @@ def collect_frames(
     return path
 
 
-def _play(env: Any, steps: int, seed: int, policy: Policy | None) -> ImageData:
-    space: spaces.Box = env.observation_space
-    channels = space.shape[0] // env.frame_stack
+def _play(env: Checked, steps: int, seed: int, policy: Policy | None) -> ImageData:
+    like = env.description
+    space, channels = like.observation_space, like.observation_space.shape[0] // like.frame_stack
     random = np.random.default_rng(seed)
     frames = np.empty((steps, channels, *space.shape[1:]), np.uint8)
     episode, time = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
     labels: list[Array] = []
-    obs, number, age = env.reset(seed=seed)[0], 0, 0
+    obs, number, age = env.reset(seed=seed), 0, 0
     try:
         for step in range(steps):
             frames[step], episode[step], time[step] = obs[-channels:], number, age
-            known: Mapping[str, float] = env.labels() if hasattr(env, "labels") else {}
+            known = env.labels()
             labels.append(np.array(list(known.values())))
-            action = policy(obs) if policy else random_action(env.action_space, random)
+            action = policy(obs) if policy else random_action(like.action_space, random)
             obs, _, terminated, truncated, _ = env.step(action)
             age += 1
             if terminated or truncated:
-                obs, number, age = env.reset()[0], number + 1, 0
+                obs, number, age = env.reset(), number + 1, 0
     finally:
         env.close()
     columns = _columns(list(known), np.stack(labels))
@@ -80,13 +80,14 @@ def _columns(names: Sequence[str], rows: Array) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(rows[:, i].astype(kind)) for i, name in enumerate(names)}
 
 
-def _make(config: EnvConfig, seed: int) -> Env[Any, Any]:
+def _make(config: EnvConfig, seed: int) -> Checked:
     try:
-        env = config.make(seed)
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot make the environment: {one_line(error)}") from error
-    if len(env.observation_space.shape or ()) != 3:
-        raise UserError(f"frames need an environment with pixels, this one gives {env.observation_space}")
+        env = Checked(config.make(seed))
+    except Exception as error:  # a simulator's own code, which may raise anything
+        raise UserError(f"cannot make the environment: {raised(error)}") from error
+    space = env.description.observation_space
+    if len(space.shape) != 3:
+        raise UserError(f"frames need an environment with pixels, this one gives {space}")
     return env
 
 

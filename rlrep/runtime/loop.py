@@ -1,9 +1,10 @@
 """The online training loop: act, step, learn, observe, in a fixed order. It knows no algorithm and no environment."""
 
-from .base_loop import BaseLoop, Parts, wait
+from .base_loop import BaseLoop, Parts
 from .config import Length, TrainConfig, updates_by
 from .evaluation import Evaluator
 from .protocols import Agent, Array
+from .simulators import wait
 
 
 class Loop(BaseLoop[Agent, Evaluator]):

@@ -4,7 +4,7 @@ env = rlrep.make_env("dmc_cheetah", num_envs=2)
 agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +13,6 @@ import torch
 from gymnasium import spaces
 from omegaconf import OmegaConf
 
-from rlrep.envs.vector import make_vector
 from rlrep.settings import TARGET, coerce, find_target, with_defaults
 from rlrep.views import View
 
@@ -25,13 +24,13 @@ from .process import Seeds, pick_device
 from .protocols import (
     Agent,
     AgentConfig,
-    EnvConfig,
     MetaAgent,
     MetaAgentConfig,
     TaskFamily,
     TaskSet,
     VectorEnv,
 )
+from .simulators import build_envs
 
 Options = Mapping[str, Any]
 
@@ -120,22 +119,6 @@ def load_component(
     context = OmegaConf.create({"node": node, "env": {"size": size}, "image_size": 84, "precision": "float32"})
     resolved = OmegaConf.to_container(context.node, resolve=True)
     return coerce(resolved, find_target(node[TARGET], path), path)
-
-
-def build_envs(config: EnvConfig, seeds: list[int]) -> VectorEnv:
-    """Start one simulator per seed. Raises UserError saying what is missing, e.g. a GL library or a simulator."""
-    own: Callable[[list[int]], VectorEnv | None] = getattr(config, "vector", lambda _: None)
-    try:
-        envs = own(seeds) or make_vector(config, seeds, workers=getattr(config, "in_workers", len(seeds) > 1))
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot make the environment: {one_line(error)}") from error
-    return cast(VectorEnv, envs)  # its Step is a twin of ours: environments must not import torch
-
-
-def evaluation_variant(config: EnvConfig) -> EnvConfig:
-    """Return what evaluation plays: the environment itself, or the variant that it names."""
-    variant: Callable[[], EnvConfig] = getattr(config, "evaluation", lambda: config)
-    return variant()
 
 
 def build_agent(

@@ -58,7 +58,8 @@ class VectorEnv(Protocol):
 
     set_task: the task of one environment from its next episode on (ValueError where there are none).
     gives_score: whether `Step.score` counts in place of an episode's summed rewards (which may be clipped, and episodes
-    parts of games).
+    parts of games). exact: whether `state()` holds everything; if not, `load_state` begins new episodes and the next
+    step says that the old ones were lost. notes: what is worth saying of the environment, a line each.
     """
 
     num_envs: int
@@ -67,7 +68,10 @@ class VectorEnv(Protocol):
     frame_stack: int  # frames in one observation; 1 for states
     action_repeat: int  # env steps per agent step
     gives_score: bool
+    exact: bool
 
+    @property
+    def notes(self) -> Sequence[str]: ...
     def reset(self, seeds: list[int] | None = None) -> Array: ...
     def set_task(self, index: int, task: Task) -> None: ...
     def restart(self, index: int, seed: int) -> Array: ...

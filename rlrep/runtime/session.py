@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from rlrep.envs.vector import Patience
+
 from . import versions
 from .base_loop import BaseLoop, Evaluates, Parts
 from .checkpoint import Checkpoints, Manifest, load_newest
@@ -21,7 +23,7 @@ from .evaluation import FINAL, Evaluator, eval_envs, references
 from .folder import check_same_run, lock_folder, read_config, resolve_tree, write_config, write_tasks
 from .logs import EVAL_COLUMNS, META_COLUMNS, RunLog
 from .loop import Loop
-from .make import build_agent, build_envs, build_meta_agent, evaluation_variant, tasks_of
+from .make import build_agent, build_meta_agent, tasks_of
 from .meta.evaluation import MetaEvaluator
 from .meta.loop import MetaLoop
 from .meta.picture import Pictures
@@ -29,6 +31,7 @@ from .process import Seeds, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
 from .protocols import Agent, MetaAgent, TaskFamily, TaskSet, Trainee, Tree, VectorEnv
 from .signals import StopRequest, catch_signals
+from .simulators import INEXACT, build_envs, check_savable, evaluation_variant
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Trainee)
@@ -168,11 +171,12 @@ class _Session:
     ) -> None:
         self._config, self._opened, self._device, self._stop, self._stack = config, opened, device, stop, stack
         self._folder, self._seeds = opened.folder, Seeds(config.seed)
+        self._patience = Patience(config.train.env_timeout or None, lambda: stop.signal_number is not None)
 
     def run(self, tree: Mapping[str, Any]) -> None:
         """Build, resume where there is a checkpoint, and train."""
         config = self._config
-        envs = build_envs(config.env, self._seeds.envs(config.env.num_envs))
+        envs = build_envs(config.env, self._seeds.envs(config.env.num_envs), self._patience)
         self._stack.callback(envs.close)
         plan = make_plan(config, self._opened, self._device, envs)
         self._seeds.set_globals()
@@ -199,10 +203,11 @@ class _Session:
         loop = make_loop(envs, plan, Outlets(log, checkpoints, reporter))
         if loaded is None:
             loop.start(self._seeds.envs(envs.num_envs))
+            check_savable(envs)
         else:
             checkpoints.restore_rings(loaded[0], agent.rings)
             loop.load_state(loaded[1])
-            reporter.say(f"continuing at {loop.env_steps} env steps")
+            reporter.say(f"continuing at {loop.env_steps} env steps" + ("" if envs.exact else ", in new episodes"))
         loop.run()
 
     def _make_reporter(self, plan: Plan, start: int) -> Reporter:
@@ -274,7 +279,7 @@ class _Session:
 
     def _eval_envs(self, count: int) -> Callable[[], VectorEnv]:
         """Return what starts the simulators of evaluation; every episode brings its own seed."""
-        return partial(build_envs, evaluation_variant(self._config.env), [0] * count)
+        return partial(build_envs, evaluation_variant(self._config.env), [0] * count, self._patience)
 
     def _parts(self, envs: VectorEnv, agent: A, evaluator: E, outlets: Outlets) -> Parts[A, E]:
         self._stack.callback(evaluator.close)
@@ -321,7 +326,20 @@ def _headline(config: RunConfig, plan: Plan, envs: VectorEnv) -> list[str]:
         f"{length.env_steps} env steps = {length.agent_steps} agent steps x {envs.action_repeat}, "
         f"{length.updates} updates, {simulators}, {machine}",
         f"compile={plan.compile.mode} ({plan.compile.reason}), overlap={'on' if plan.overlap else 'off'}",
+        *envs.notes,
+        *_cropped(config, envs),
+        *(() if envs.exact else (INEXACT,)),
     ]
+
+
+def _cropped(config: RunConfig, envs: VectorEnv) -> list[str]:
+    """Say what of a frame the agent is shown, where that is not all of it."""
+    shape = envs.single_observation_space.shape
+    if len(shape) != 3:
+        return []
+    seen = config.augment.fixed(torch.zeros((1, *shape), dtype=torch.uint8)).shape[1:]
+    sides, augment = f"{shape[1]}x{shape[2]} pixels are cropped to {seen[1]}x{seen[2]}", config.choices["augment"]
+    return [] if tuple(seen) == tuple(shape) else [f"frames of {sides} (augment={augment})"]
 
 
 def _title(config: RunConfig) -> str:

@@ -16,6 +16,7 @@ LENGTHS = ("train.env_steps", "train.agent_steps")
 _NO_MATTER = {
     "train.log_every",
     "train.checkpoint_every",
+    "train.env_timeout",
     "train.overlap",
     "train.eval_envs",
     "train.eval_batch",

@@ -8,9 +8,9 @@ import numpy as np
 
 from rlrep.replay.tasks import Job, Stage
 
-from ..base_loop import wait
 from ..perf import Stopwatch
 from ..protocols import Array, MetaAgent, Step, Task, Tree, VectorEnv
+from ..simulators import wait
 from .slots import Track
 
 

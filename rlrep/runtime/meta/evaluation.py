@@ -10,9 +10,11 @@ import numpy as np
 from rlrep.replay.tasks import Trajectory
 
 from ..config import TrainConfig
-from ..evaluation import MOST_LOST, Evaluation, Film, in_batches
+from ..errors import UserError
+from ..evaluation import MOST_LOST, Evaluation, Film, in_batches, most_steps, say_cut
 from ..process import Seeds
 from ..protocols import Array, MetaAgent, Step, Task, VectorEnv
+from ..simulators import wait
 from .health import Health, measure
 from .picture import Pictures
 from .slots import Track
@@ -72,6 +74,8 @@ class MetaEvaluator:
         """
         attempts = self.run(number, episodes, video=video)
         rows = [row for attempt in attempts for row in attempt.rows]
+        assert self._envs is not None
+        say_cut([int(str(row["length"])) for row in rows], most_steps(self._envs), self._say)
         health = self._health(number, attempts)
         if self._pictures is not None:
             self._pictures.draw(rows, health, self._tasks)
@@ -123,7 +127,7 @@ class _Round:
         self._lost = 0
 
     def play(self, attempts: Sequence[Attempt], check_stop: Callable[[], None]) -> None:
-        """Finish all attempts. Raises RuntimeError if simulators keep dying."""
+        """Finish all attempts. Raises UserError if simulators keep dying."""
         self._waiting.extend(attempts)
         for row in range(len(self._slots)):
             self._slots[row] = self._next(row)
@@ -134,7 +138,7 @@ class _Round:
     def _step(self, attempts: int) -> None:
         action = self._act()
         self._envs.step_async(action)
-        step = self._envs.step_wait()
+        step = wait(self._envs)
         self._obs = np.array(step.obs)
         for row, slot in enumerate(self._slots):
             if slot is None:
@@ -142,12 +146,12 @@ class _Round:
             if step.died[row]:
                 self._lost += 1
                 if self._lost >= MOST_LOST * attempts:
-                    raise RuntimeError("the episodes of an evaluation never finish: their simulators keep dying")
+                    raise UserError("the episodes of an evaluation never finish: their simulators keep dying")
                 self._begin(slot, row)
                 continue
             slot.track.add(action[row], step, row)
             self._record(slot, row, step)
-            if step.terminated[row] or step.truncated[row]:
+            if step.terminated[row] or step.truncated[row] or len(slot.track) == most_steps(self._envs):
                 self._end(slot, row, terminated=bool(step.terminated[row]))
 
     def _act(self) -> Array:

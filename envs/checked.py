@@ -1,0 +1,244 @@
+"""One environment as agents take it: its spaces fitted, and everything it hands over compared with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces, wrappers
+from numpy.typing import NDArray
+
+from rlrep.settings import UserError
+
+from .fitting import Misfit, NotFinite, fit_actions, fit_observations
+
+Array = NDArray[Any]
+Tree = Any
+Answer = tuple[Array, float, bool, bool, Mapping[str, Any]]
+
+STATELESS = (
+    *(wrappers.OrderEnforcing, wrappers.PassiveEnvChecker, wrappers.TimeLimit),
+    *(wrappers.RescaleAction, wrappers.ClipAction, wrappers.TransformAction, wrappers.ClipReward),
+    *(wrappers.TransformReward, wrappers.RescaleObservation, wrappers.FlattenObservation),
+    *(wrappers.ReshapeObservation, wrappers.DtypeObservation, wrappers.FilterObservation),
+    *(wrappers.GrayscaleObservation, wrappers.ResizeObservation, wrappers.TransformObservation),
+)
+"""gymnasium's wrappers that hold nothing but a time limit's count: the state is then that of what they wrap."""
+
+
+class BadEnvironment(UserError, ValueError):
+    """An environment breaks its own promise: a mistake in its code, which no fresh episode mends."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an environment is like, its spaces as agents take them (see `fitting`).
+
+    frame_stack, action_repeat: the environment's, or a wrapped one's, 1 where none says. exact: it has `state()` and
+    `load_state()`, without which a resumed run begins a new episode. notes: what was fitted, a line each.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.Discrete
+    frame_stack: int
+    action_repeat: int
+    gives_score: bool
+    exact: bool
+    notes: tuple[str, ...]
+
+
+class Checked:
+    """Wraps an environment. Raises ValueError for spaces that agents cannot take."""
+
+    def __init__(self, env: Any) -> None:
+        if not (hasattr(env, "observation_space") and hasattr(env, "action_space")):
+            raise ValueError(f"make() returned {type(env).__name__}, which has no observation_space and action_space")
+        self.env, self.name = env, _name(env)
+        try:
+            observations, actions = fit_observations(env.observation_space), fit_actions(env.action_space)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        self._read, self._act, self._saver = observations.convert, actions.convert, _saver(env)
+        self.description = Description(
+            observations.space,
+            actions.space,
+            self._count("frame_stack"),
+            self._count("action_repeat"),
+            bool(_known(env, "gives_score", False)),
+            self._saver is not None,
+            tuple(f"{self.name}: {part.note}" for part in (observations, actions) if part.note),
+        )
+        self._stack, channels = self.description.frame_stack, observations.space.shape[0]
+        if channels % self._stack:
+            raise ValueError(
+                f"{self.name}: observations {observations.space.shape} are no stack of {self._stack} frames"
+            )
+        self._steps, self._unproved = 0, self._stack > 1
+        self._last: Array | None = None
+
+    def reset(self, *, seed: int | None = None) -> Array:
+        """Start an episode and return its observation. Raises BadEnvironment, NotFinite, or the environment's own."""
+        self._steps = 0
+        answer = self.env.reset(seed=seed)
+        if type(answer) is not tuple or len(answer) != 2 or not isinstance(answer[1], Mapping):
+            raise BadEnvironment(f"{self.name}: reset() returned {_kind(answer)}, expected (observation, info)")
+        obs = self._observe(answer[0])
+        if self._unproved:
+            self._prove_stack(obs, begins=True)
+        return obs
+
+    def step(self, action: Array) -> Answer:
+        """Take an action of `action_space`. Raises BadEnvironment, NotFinite, or the environment's own."""
+        self._steps += 1
+        answer = self.env.step(action if self._act is None else self._act(action))
+        if type(answer) is not tuple or len(answer) != 5:
+            raise BadEnvironment(
+                f"{self._where} returned {_kind(answer)}, expected (observation, reward, terminated, truncated, info)"
+            )
+        given, reward, terminated, truncated, info = answer
+        if type(reward) is not float:
+            reward = self._number(reward)
+        if not isfinite(reward):
+            raise NotFinite(f"{self._where} returned the reward {reward}")
+        if type(terminated) is not bool or type(truncated) is not bool:
+            terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
+        if not isinstance(info, Mapping):
+            raise BadEnvironment(f"{self._where} returned info of type {type(info).__name__}, expected a dict")
+        obs = self._observe(given)
+        if self._unproved:
+            self._prove_stack(obs, begins=False)
+        return obs, reward, terminated, truncated, info
+
+    def state(self) -> Tree:
+        """Return everything `load_state` needs, None where the environment cannot say it."""
+        return None if self._saver is None else self._saver.state()
+
+    def load_state(self, state: Tree) -> Array:
+        """Return to a saved state and return its observation. Raises ValueError where the environment cannot."""
+        if self._saver is None:
+            raise ValueError(f"{self.name} has no load_state(), the saved state was of one that had")
+        obs = self._observe(self._saver.load_state(state))
+        self._last = obs.copy()
+        return obs
+
+    def set_task(self, task: Any) -> None:
+        """Play a task from the next reset on. Raises ValueError where there are none."""
+        set_task = _known(self.env, "set_task", None)
+        if set_task is None:
+            raise ValueError(f"{self.name} has no tasks: choose a task family, such as env=point_robot")
+        set_task(task)
+
+    def labels(self) -> Mapping[str, float]:
+        """Return what probes look for, nothing where the environment does not say."""
+        labels = _known(self.env, "labels", None)
+        return {} if labels is None else labels()
+
+    def render(self) -> Any:
+        """Return a picture, as the environment draws it."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """End the simulator."""
+        self.env.close()
+
+    @property
+    def _where(self) -> str:
+        return f"{self.name}: " + (f"step {self._steps} of an episode" if self._steps else "reset()")
+
+    def _observe(self, given: Any) -> Array:
+        assert self._read is not None
+        try:
+            return self._read(given)  # type: ignore[no-any-return]
+        except Misfit as error:
+            raise BadEnvironment(f"{self._where} returned {error}") from error
+        except NotFinite as error:
+            raise NotFinite(f"{self._where} returned {error}") from error
+
+    def _number(self, reward: Any) -> float:
+        """Return a reward that is no plain float: any single number."""
+        array = np.asarray(reward)
+        if array.size != 1 or array.dtype.kind not in "fiub":
+            raise BadEnvironment(f"{self._where} returned a reward of {_kind(reward)}, expected one number")
+        return float(array.reshape(()))
+
+    def _flag(self, name: str, value: Any) -> bool:
+        if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
+            return bool(value)
+        raise BadEnvironment(f"{self._where} returned {name}={value!r}, expected True or False")
+
+    def _count(self, name: str) -> int:
+        value = _known(self.env, name, 1)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{self.name}: {name} is {value!r}, expected a whole number from 1 on")
+        return int(value)
+
+    def _prove_stack(self, obs: Array, *, begins: bool) -> None:
+        """Compare the first two observations with what a replay makes of their newest frames. Raises BadEnvironment."""
+        size = len(obs) // self._stack
+        if begins:
+            older, expected = obs[:-size], np.concatenate([obs[-size:]] * (self._stack - 1))
+        else:
+            assert self._last is not None
+            older, expected = obs[:-size], self._last[size:]
+        if not np.array_equal(older, expected):
+            rule = "the newest, repeated" if begins else "the newer ones of the observation before"
+            raise BadEnvironment(
+                f"{self._where} returned older frames that are not {rule}: is frame_stack={self._stack} right?"
+            )
+        self._last, self._unproved = obs.copy(), begins
+
+
+class _Saver:
+    """State of an environment behind stateless wrappers, with the counts of its time limits."""
+
+    def __init__(self, env: Any, outer: list[gymnasium.Wrapper[Any, Any, Any, Any]]) -> None:
+        self._env, self._outer = env, outer
+        self._limits: list[Any] = [wrapper for wrapper in outer if isinstance(wrapper, wrappers.TimeLimit)]
+
+    def state(self) -> Tree:
+        """Return the environment's own state, with the time limits' where there are some."""
+        state = self._env.state()
+        return {"inner": state, "elapsed": [limit._elapsed_steps for limit in self._limits]} if self._outer else state
+
+    def load_state(self, state: Tree) -> Any:
+        """Return to a state; the wrappers see the observation as they would have."""
+        if not self._outer:
+            return self._env.load_state(state)
+        self._outer[0].reset()  # so that they know of an episode
+        obs = self._env.load_state(state["inner"])
+        for limit, elapsed in zip(self._limits, state["elapsed"], strict=True):
+            limit._elapsed_steps = elapsed
+        for wrapper in reversed(self._outer):
+            obs = wrapper.observation(obs) if isinstance(wrapper, gymnasium.ObservationWrapper) else obs
+        return obs
+
+
+def _saver(env: Any) -> _Saver | None:
+    outer: list[gymnasium.Wrapper[Any, Any, Any, Any]] = []
+    while isinstance(env, gymnasium.Wrapper) and not hasattr(env, "state"):
+        if not isinstance(env, STATELESS):
+            return None
+        outer.append(env)
+        env = env.env
+    return _Saver(env, outer) if hasattr(env, "state") and hasattr(env, "load_state") else None
+
+
+def _known(env: Any, name: str, default: Any) -> Any:
+    """Return an attribute of the environment, or of what its wrappers wrap."""
+    while not hasattr(env, name) and isinstance(env, gymnasium.Wrapper):
+        env = env.env
+    return getattr(env, name, default)
+
+
+def _name(env: Any) -> str:
+    spec = getattr(env, "spec", None)
+    return spec.id if spec is not None else type(getattr(env, "unwrapped", env)).__name__
+
+
+def _kind(answer: Any) -> str:
+    """Say what came in place of what was expected."""
+    if isinstance(answer, tuple):
+        return f"{len(answer)} values"
+    return f"an array of shape {answer.shape}" if isinstance(answer, np.ndarray) else type(answer).__name__
