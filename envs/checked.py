@@ -104,7 +104,7 @@ class Checked:
             raise NotFinite(f"{self._where} returned the reward {reward}")
         if type(terminated) is not bool or type(truncated) is not bool:
             terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        if not isinstance(info, Mapping):
+        if type(info) is not dict and not isinstance(info, Mapping):
             raise BadEnvironment(f"{self._where} returned info of type {type(info).__name__}, expected a dict")
         obs = self._observe(given)
         if self._unproved:

@@ -119,7 +119,8 @@ class Reader:
             raise Misfit(f"an observation of shape {array.shape}, its space has {self.shape}")
         if array.dtype != self.dtype:
             array = self._cast(array)
-        if self._float and not isfinite(array.ravel().dot(self._zeros)):  # 0 x NaN and 0 x inf are NaN; thrice as fast
+        # 0 x NaN and 0 x inf are NaN: a third of the time of np.isfinite
+        if self._float and not isfinite((array if array.ndim == 1 else array.ravel()).dot(self._zeros)):
             raise NotFinite(f"an observation that is not finite: {_short(array)}")
         return array
 

@@ -59,6 +59,7 @@ class Losses:
         self._place = place
         self._warned: set[str] = set()
         self._used = False
+        self.calm = False  # whether `stepped` has nothing to note
         self.begin(seeds)
 
     def begin(self, seeds: list[int]) -> None:
@@ -70,6 +71,7 @@ class Losses:
         """Book a loss and warn. Raises EnvironmentFailed if there is no sense in a replacement."""
         if isinstance(loss, Raised) and not self._used:
             raise EnvironmentFailed(str(loss)) from loss
+        self.calm = False
         self._in_row[index] += 1
         self.restarts[index] += 1
         self._steps[index] = 0
@@ -86,6 +88,7 @@ class Losses:
             self._steps[index] += 1
             if ended or self._steps[index] >= STEADY_STEPS:
                 self._in_row[index] = 0
+        self.calm = not any(self._in_row)
 
     def seed(self, index: int) -> int:
         """Return the seed of a replacement."""

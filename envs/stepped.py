@@ -119,14 +119,16 @@ class Vector(ABC):
                 continue
             try:
                 self._step(index)
-                losses.stepped(index, ended=bool(arrays.terminated[index] or arrays.truncated[index]))
+                if not losses.calm:
+                    losses.stepped(index, ended=bool(arrays.terminated[index] or arrays.truncated[index]))
             except Lost as loss:
                 self._replace(index, loss)
                 self._lost[index] = True
         died = np.array(self._lost)
-        for index in np.flatnonzero(died):
-            self._drop_episode(index)
-        self._lost = [False] * self.num_envs
+        if True in self._lost:
+            for index in np.flatnonzero(died):
+                self._drop_episode(index)
+            self._lost = [False] * self.num_envs
         return _read(arrays, died)
 
     def state(self) -> list[Tree]:
