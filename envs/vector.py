@@ -106,7 +106,7 @@ class InlineVector(Vector):
                     self._envs[index] = env = Checked(self._config.make(seed))
                     if (task := self._tasks[index]) is not None:
                         env.set_task(task)
-                    self._arrays.obs[index] = env.reset()
+                    self._arrays.obs[index] = env.reset(seed=seed)  # `make` need not know what to do with it
                 return
             except Lost as again:
                 loss = again
@@ -238,13 +238,14 @@ class WorkerVector(Vector):
             self._losses.bear(index, loss)
             self._workers[index].close()
             try:
-                self._workers[index] = worker = WorkerProcess(self._config, self._losses.seed(index), index)
+                seed = self._losses.seed(index)
+                self._workers[index] = worker = WorkerProcess(self._config, seed, index)
                 self._begun(worker)
                 self._attach(worker)
                 if self._tasks[index] is not None:
                     worker.send(("set_task", self._tasks[index]))
                     worker.receive(self._patience)
-                worker.send(("reset", None))
+                worker.send(("reset", seed))
                 worker.receive(self._patience)
                 return
             except Lost as again:

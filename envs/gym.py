@@ -1,0 +1,42 @@
+"""Any environment that gymnasium has registered, by its id: `env=gym env.id=HalfCheetah-v5`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+from gymnasium.error import DependencyNotInstalled, Error
+
+
+@dataclass(frozen=True)
+class Gym:
+    """One of gymnasium's own environments, as it stands: its states, its time limit, no action repeat.
+
+    id: as `gymnasium.make` takes it. obs: what it shows. size: side of its frames, where it shows such.
+    They cannot be saved: a resumed run begins new episodes. Raises ValueError for an id that names a module to import.
+    """
+
+    id: str
+    obs: Literal["state", "pixels"] = "state"
+    size: int = 84
+    num_envs: int = 1
+    workers: Literal["auto", "process", "inline"] = "auto"
+
+    def __post_init__(self) -> None:
+        if ":" in self.id:
+            raise ValueError(
+                f"env.id={self.id} names a module to import: write a config of your own for it (CONTRIBUTING.md)"
+            )
+
+    @property
+    def in_workers(self) -> bool:
+        """Whether the environments run in worker processes; `auto` = where there are several."""
+        return self.workers == "process" or (self.workers == "auto" and self.num_envs > 1)
+
+    def make(self, seed: int) -> gymnasium.Env[Any, Any]:
+        """Build it. Raises ValueError for an unknown id, RuntimeError where something it needs is not installed."""
+        try:
+            return gymnasium.make(self.id, render_mode="rgb_array")
+        except DependencyNotInstalled as error:
+            raise RuntimeError(f"env.id={self.id}: {error}") from error
+        except Error as error:
+            raise ValueError(f"env.id={self.id}: {error}") from error
