@@ -1,10 +1,13 @@
 """Files of algorithms with heads: exact for themselves, open to the algorithm without them, and the other way round."""
 
+import base64
+import json
 import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlrep.agents.sb3 import AuxDQN, AuxReplayBuffer, AuxSAC
 from rlrep.envs.toy import ToyPixels
+from rlrep.views import RandomShift
 
 from .sb3_models import HEADS, assert_same, cartpole, chase, differ, discrete, small
 
@@ -86,9 +90,10 @@ def test_the_algorithm_without_heads_opens_it_and_goes_on(
     obs = model.observation_space.sample()
     assert np.array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
     assert loaded.learn(30, reset_num_timesteps=False)._n_updates > model._n_updates
-    loaded.save(tmp_path / "onwards")  # where it was changed, its heads are gone
+    loaded.save(tmp_path / "onwards")  # there its heads are gone
+    assert not ours.load(tmp_path / "onwards", env=env(2)).aux
     with pytest.warns(UserWarning, match=f"the file has no heads: aux={','.join(HEADS)} begins anew"):
-        again = ours.load(tmp_path / "onwards", env=env(2))
+        again = ours.load(tmp_path / "onwards", env=env(2), aux=HEADS)
     assert not differ(again, loaded) and follows(again)
 
 
@@ -146,6 +151,22 @@ def follows_of(model: Any, trained: Any) -> bool:
     """Whether a model's momentum target is the features extractor of another."""
     target = model.aux_modules.target.module.state_dict()
     return all(torch.equal(target[key], p) for key, p in trained.critic.features_extractor.state_dict().items())
+
+
+def test_sb3_finds_nothing_of_rlreps_in_a_file(tmp_path: Path) -> None:
+    """So that one opens where there is no rlrep (but for `MlpPolicy`, whose extractor is rlrep's)."""
+    more: Any = {"augment": RandomShift(40), "encoder_tau": 0.125, "aux_max_norm": None, "pull": "sum"}
+    AuxSAC("CnnPolicy", frames(), aux=["curl"], **more, **on_frames()).learn(22).save(tmp_path / "model")
+    with ZipFile(tmp_path / "model.zip") as archive:
+        stored = json.loads(archive.read("data"))
+        theirs = [name for name in archive.namelist() if name.endswith(".pth")]
+    assert not stored.keys() & {"aux", "augment", "pull", "encoder_tau", "aux_max_norm", "aux_modules"}
+    pickled = [each[":serialized:"] for each in stored.values() if isinstance(each, dict) and ":serialized:" in each]
+    objects = [base64.b64decode(each) for each in pickled]
+    assert objects and not any(b"rlrep" in each for each in objects)
+    assert not any(name.startswith("aux") for name in theirs)
+    loaded = AuxSAC.load(tmp_path / "model", frames(), "cpu", {"encoder_tau": 0.5})
+    assert {name: getattr(loaded, name) for name in more} == more | {"encoder_tau": 0.5}
 
 
 @pytest.mark.filterwarnings("ignore:FlattenExtractor has no parameters:UserWarning")

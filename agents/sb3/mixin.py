@@ -30,12 +30,14 @@ from rlrep.views import View
 from .extractor import MLPExtractor
 from .joint import AuxModules, Joint, owner
 from .replay import AuxBuffer, AuxNStepReplayBuffer, AuxReplayBuffer, Draws
-from .saved import MODULES, check_policy, is_of_heads, misfit_of, read_heads, without_heads, write_apart
+from .saved import MODULES, check_policy, is_of_heads, misfit_of, read_heads, read_settings, without_heads, write_apart
 
 Model = TypeVar("Model", bound="AuxMixin")
 NETWORKS = ("critic", "q_net", "quantile_net")
 """Where policies keep the network whose features extractor learns values: SAC, TD3 and DDPG; DQN; QR-DQN."""
 
+SETTINGS = ("aux", "augment", "pull", "encoder_tau", "aux_max_norm")
+"""What `AuxMixin` adds to an algorithm's own, by name."""
 BUFFERS: dict[type[ReplayBuffer], type[AuxBuffer]] = {
     ReplayBuffer: AuxReplayBuffer,
     NStepReplayBuffer: AuxNStepReplayBuffer,
@@ -152,26 +154,31 @@ class AuxMixin(OffPolicyAlgorithm):
             self.aux_modules.target.restart()
 
     @classmethod
-    def load(  # type: ignore[override]  # SB3's keyword arguments, whichever they are
-        cls: type[Model], path: Any, env: Any = None, device: torch.device | str = "auto", **kwargs: Any
+    def load(
+        cls: type[Model],
+        path: Any,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
     ) -> Model:
         """Load what `save()` wrote, as SB3 does, heads included; or a file of the algorithm without heads.
 
         `aux=...` gives heads to the latter, which begin anew, and a warning says so. Raises RuntimeError in one line
         on parameters that do not fit.
         """
-        model = super().load(path, env, device, _heads_of_file=read_heads(path, device), **kwargs)
+        mine = read_settings(path, custom_objects) | kwargs | {"_heads_of_file": read_heads(path, device)}
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **mine)
         del model._heads_of_file
         return model
 
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save as SB3 does. The algorithm without heads loads the file too, and leaves them out."""
-        if not self._configs:
-            super().save(path, exclude, include)
-            return
         whole = BytesIO()
         super().save(whole, exclude, include)
-        write_apart(whole, path)
+        write_apart(whole, path, {name: getattr(self, name) for name in SETTINGS})
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         """Load a buffer saved by an algorithm with the same heads and as many environments.
@@ -330,7 +337,7 @@ class AuxMixin(OffPolicyAlgorithm):
     # Saving
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_joint", "_draws"]
+        return [*super()._excluded_save_params(), "_joint", "_draws", *SETTINGS]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules, variables = super()._get_torch_save_params()

@@ -1,21 +1,23 @@
 """Parameters of an algorithm with heads: whether they fit, and how they lie in a file.
 
-Heads lie beside SB3's own entries, under names that SB3 passes over, so that the algorithm without heads loads the file
-too.
+Heads, and what else is rlrep's, lie beside SB3's own entries, under names that SB3 passes over, so that the algorithm
+without heads loads the file too, also where there is no rlrep.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from zipfile import BadZipFile, ZipFile
 
 import torch
 from stable_baselines3.common.policies import BaseModel, BasePolicy
-from stable_baselines3.common.save_util import open_path
+from stable_baselines3.common.save_util import data_to_json, json_to_data, open_path
 from stable_baselines3.common.utils import get_device
 
 MODULES = "aux_modules"
 """Attribute of an algorithm that its heads are in; the names of its optimisers begin with it and a dot."""
+SETTINGS = "aux_settings.json"
 THEIRS, OURS = ".pth", ".heads"
 """How names of SB3's entries with tensors end, all of which it takes for its own; and those of heads."""
 
@@ -78,26 +80,45 @@ def check_policy(given: Mapping[str, Any], policy: BasePolicy, network: BaseMode
             )
 
 
-def write_apart(saved: BinaryIO, path: Any) -> None:
-    """Copy what SB3 saved to a path or an open file, with the heads apart."""
+def write_apart(saved: BinaryIO, path: Any, settings: dict[str, Any]) -> None:
+    """Copy what SB3 saved to a path or an open file, with the heads apart, and beside them an algorithm's settings."""
     file = open_path(path, "w", suffix="zip")
     with ZipFile(saved) as theirs, ZipFile(cast(BinaryIO, file), "w") as ours:
         for name in theirs.namelist():
             heads = is_of_heads(name) and name.endswith(THEIRS)
             ours.writestr(name.removesuffix(THEIRS) + OURS if heads else name, theirs.read(name))
+        ours.writestr(SETTINGS, data_to_json(settings))
     if isinstance(path, (str, Path)):
         file.close()
 
 
 def read_heads(path: Any, device: torch.device | str) -> dict[str, Any]:
     """Return the heads' parameters in a file by name; none of a file of an algorithm without heads."""
+    with _opened(path) as archive:
+        names = [name for name in archive.namelist() if is_of_heads(name) and name.endswith(OURS)]
+        return {name.removesuffix(OURS): _load(archive, name, device) for name in names}
+
+
+def read_settings(path: Any, instead: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the settings that were written beside the heads; none of a file of an algorithm that has none.
+
+    instead: by name, what is not read but taken.
+    """
+    with _opened(path) as archive:
+        if SETTINGS not in archive.namelist():
+            return {}
+        return dict(json_to_data(archive.read(SETTINGS).decode(), custom_objects=instead))
+
+
+@contextmanager
+def _opened(path: Any) -> Iterator[ZipFile]:
+    """Open a path or an open file as SB3 does. Raises ValueError in its words on what is no zip file."""
     file = open_path(path, "r", suffix="zip")
     try:
         with ZipFile(cast(BinaryIO, file)) as archive:
-            names = [name for name in archive.namelist() if is_of_heads(name) and name.endswith(OURS)]
-            return {name.removesuffix(OURS): _load(archive, name, device) for name in names}
-    except BadZipFile:
-        return {}  # SB3, which reads it next, says so
+            yield archive
+    except BadZipFile as error:
+        raise ValueError(f"Error: the file {path} wasn't a zip-file") from error
     finally:
         if isinstance(path, (str, Path)):
             file.close()
