@@ -3,7 +3,9 @@
 from functools import partial
 from typing import Any
 
+import gymnasium
 import torch
+from gymnasium import spaces
 from stable_baselines3 import DDPG, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -59,3 +61,25 @@ def differ(first: Any, second: Any) -> bool:
     return any(
         not torch.equal(a, b) for a, b in zip(first.policy.parameters(), second.policy.parameters(), strict=True)
     )
+
+
+class Random(gymnasium.Env[Any, Any]):
+    """Observations drawn from a space, episodes of seven steps, a reward at every third."""
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        return self.observation_space.sample(), float(self.time % 3 == 0), False, self.time >= 7, {}
+
+
+def random(observation_space: spaces.Space[Any], count: int = 1) -> DummyVecEnv:
+    """Return an environment with these observations; they are the same in every test."""
+    observation_space.seed(1)
+    return DummyVecEnv([partial(Random, observation_space, spaces.Box(-1, 1, (2,)))] * count)

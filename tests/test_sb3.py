@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from rlrep.agents.sb3 import AuxDQN, AuxSAC
+from rlrep.agents.sb3.joint import owner
 from rlrep.agents.sb3.replay import AuxReplayBuffer, Draws
 from rlrep.aux import Encoded, Encoders, Metrics
 from rlrep.replay import UNKNOWN, Batch, Needs, ReturnLabels
@@ -159,7 +160,8 @@ def test_heads_learn_by_the_algorithms_schedule() -> None:
 def test_a_shared_extractor_is_trained_by_its_own_optimiser() -> None:
     shared = {"policy_kwargs": {"share_features_extractor": True}}
     model = AuxSAC("MlpPolicy", chase(), aux=["curl"], pull="sum", **small(**shared))
-    assert len(model.actor.optimizer.param_groups) == 2 and len(model.critic.optimizer.param_groups) == 1
+    assert owner(model.policy, model.aux_network()) is model.actor.optimizer
+    assert len(model.actor.optimizer.param_groups) == len(model.critic.optimizer.param_groups) == 1
     assert differ(model.learn(40), SAC("MlpPolicy", chase(), **small(**shared)).learn(40))
 
 

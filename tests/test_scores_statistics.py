@@ -1,6 +1,7 @@
 """Statistics of runs: against slow twins, against properties, and against rliable where it is installed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,116 @@ def test_curve_counts_the_runs_that_are_there() -> None:
     assert np.isnan(band.value[2]) and np.isnan(band.low[2])
     assert band.low[0] == pytest.approx(3.0) and band.high[0] == pytest.approx(5.0)
     assert band.low[1] == pytest.approx(3.0) and band.high[1] == pytest.approx(4.0)
+
+
+# As rliable has it: matrices of runs by tasks
+
+
+def trimmed_mean(scores: Array) -> float:
+    """rliable's IQM: scipy's `trim_mean(scores, 0.25, axis=None)`."""
+    ordered = np.sort(scores, axis=None)
+    cut = int(0.25 * ordered.size)
+    return float(ordered[cut : ordered.size - cut].mean())
+
+
+RLIABLE: dict[str, Callable[[Array], float]] = {
+    "IQM": trimmed_mean,
+    "mean": lambda scores: float(np.mean(np.mean(scores, axis=0))),
+    "median": lambda scores: float(np.median(np.mean(scores, axis=0))),
+    "optimality gap": lambda scores: float(1.0 - np.mean(np.minimum(scores, 1.0))),
+}
+"""rliable.metrics, of scores `(runs, tasks)`."""
+
+
+def rliable_interval(scores: Array, metric: Callable[[Array], float], reps: int) -> Array:
+    """rliable's stratified bootstrap: every task's runs drawn anew, by themselves; percentiles."""
+    draws, (runs, tasks) = np.random.default_rng(1), scores.shape
+    found = [
+        metric(np.stack([scores[draws.integers(runs, size=runs), task] for task in range(tasks)], axis=1))
+        for _ in range(reps)
+    ]
+    return np.array([np.percentile(found, share) for share in (2.5, 97.5)], np.float64)
+
+
+def matrices(runs: int, tasks: int) -> dict[str, Array]:
+    """Return scores of two algorithms, whose tasks differ far more than their runs do."""
+    draws = np.random.default_rng(7)
+    level = draws.gamma(1.0, 1.0, tasks)
+    return {name: level * draws.uniform(low, 1.2, (runs, tasks)) for name, low in (("a", 0.6), ("b", 0.3))}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize(("runs", "tasks"), [(8, 6), (4, 3), (6, 6)])
+def test_a_matrix_of_rliables_gives_its_numbers(name: str, runs: int, tasks: int) -> None:
+    """Also where there are as many runs as tasks, so that no shape tells them apart."""
+    scores = matrices(runs, tasks)
+    draws = np.random.default_rng(3)
+    found = statistics.interval_estimates(scores, STATISTICS[name], resamples=10_000, generator=draws)
+    assert list(found) == list(scores)
+    for algorithm, matrix in scores.items():
+        ours, metric = found[algorithm], RLIABLE[name]
+        assert ours.value == pytest.approx(metric(matrix))
+        low, high = rliable_interval(matrix, metric, 3000)
+        width = high - low
+        assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.12 * width)
+        turned = estimate(STATISTICS[name], list(matrix), resamples=10_000, generator=draws)  # rows taken for tasks
+        assert turned.low is not None and turned.high is not None
+        if name in ("IQM", "mean"):
+            assert turned.high - turned.low > 1.5 * width
+
+
+def test_of_a_single_run_a_dictionary_gives_no_interval_and_below_the_fewest_single_ones() -> None:
+    draws = np.random.default_rng(0)
+    (one,) = statistics.interval_estimates(
+        {"a": np.array([[1.0, 3.0]])}, statistics.mean, resamples=10, generator=draws
+    ).values()
+    assert (one.value, one.low) == (2.0, None)
+    few = statistics.interval_estimates(matrices(4, 2), statistics.mean, resamples=10, generator=draws, fewest=5)
+    assert few["a"].low is None and len(few["a"].runs) == 8
+
+
+def test_profiles_and_improvement_of_matrices_are_rliables() -> None:
+    scores = matrices(5, 7)
+    (x, x_sizes), (y, y_sizes) = (flatten(statistics.by_task(matrix)) for matrix in scores.values())
+    thresholds = np.linspace(0, 2, 9)
+    profile = statistics.performance_profile(x, equal_weights(x_sizes), thresholds)
+    np.testing.assert_allclose(profile, [np.mean(scores["a"] > threshold) for threshold in thresholds])
+    found = statistics.probability_of_improvement(
+        (x, equal_weights(x_sizes), x_sizes), (y, equal_weights(y_sizes), y_sizes)
+    )
+    wins = [np.mean(np.heaviside(a[:, None] - b, 0.5)) for a, b in zip(scores["a"].T, scores["b"].T, strict=True)]
+    assert float(found) == pytest.approx(np.mean(wins))
+
+
+BAD = np.array([[1.0, 2.0], [3.0, np.nan]])
+MATRIX: Any = np.zeros((5, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: statistics.by_task(np.arange(3.0)), r"expected scores \(runs, tasks\), got \(3,\)"),
+        (lambda: statistics.by_task(np.zeros((2, 3, 4))), r"got \(2, 3, 4\)"),
+        (lambda: statistics.by_task(np.zeros((0, 3))), r"got \(0, 3\)"),
+        (lambda: statistics.by_task(BAD), r"1 scores are not finite, the first in row \(run\) 1, column \(task\) 1"),
+        (lambda: flatten(MATRIX), r"by_task\(scores\) makes such a list of rliable's matrix"),
+        (lambda: flatten({"a": np.zeros((5, 3))}), "interval_estimates takes its dictionary"),  # type: ignore[arg-type]
+        (
+            lambda: estimate(statistics.mean, MATRIX, resamples=1, generator=np.random.default_rng(0)),
+            "expected runs listed by task",
+        ),
+        (
+            lambda: statistics.interval_estimates(
+                {"ours": BAD}, statistics.mean, resamples=1, generator=np.random.default_rng(0)
+            ),
+            "^ours: 1 scores are not finite",
+        ),
+    ],
+)
+def test_what_is_no_matrix_of_runs_by_tasks_is_refused_in_one_line(make: Callable[[], Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line) as error:
+        make()
+    assert "\n" not in str(error.value)
 
 
 def test_rliable_agrees() -> None:

@@ -251,7 +251,7 @@ def _policy(setting: Setting, hidden: list[int] | None) -> tuple[str, dict[str, 
             f"encoder=sb3 (its NatureCNN) needs frames of {SMALLEST_FRAME} pixels or more, these are {shape[1:]}: "
             "choose another, as encoder=curl_small"
         )
-    return name, options | ({"features_extractor_class": MLPExtractor} if setting.aux and len(shape) == 1 else {})
+    return name, options | ({"features_extractor_class": MLPExtractor} if setting.aux and len(shape) != 3 else {})
 
 
 def _make_buffer(setting: Setting, arguments: dict[str, Any]) -> AuxBuffer:

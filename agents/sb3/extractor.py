@@ -25,16 +25,18 @@ class OwnExtractor:
 
 
 class EncoderExtractor(BaseFeaturesExtractor):
-    """An rlrep encoder. It reads frames as bytes 0..255: give the policy `normalize_images=False`."""
+    """An rlrep encoder. It reads frames as bytes 0..255: give the policy `normalize_images=False`. Observations that
+    have not the three axes of frames are states, and flattened."""
 
     def __init__(self, observation_space: spaces.Box, encoder: EncoderConfig) -> None:
-        made = encoder.make(observation_space.shape)
+        self._frames = len(observation_space.shape) == 3
+        made = encoder.make(observation_space.shape if self._frames else (spaces.flatdim(observation_space),))
         super().__init__(observation_space, made.latent_dim)
         self.encoder = made
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return latents `(B, D)`."""
-        latent: Tensor = self.encoder(observations)
+        latent: Tensor = self.encoder(observations if self._frames else torch.flatten(observations, 1))
         return latent
 
 

@@ -9,7 +9,8 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from io import BytesIO
+from typing import Any, TypeVar, get_args
 
 import torch
 from gymnasium import spaces
@@ -17,8 +18,9 @@ from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 
 from rlrep.aux import AuxConfig, Pull
 from rlrep.aux.named import Heads, named_heads, named_view
@@ -28,9 +30,19 @@ from rlrep.views import View
 from .extractor import MLPExtractor
 from .joint import AuxModules, Joint, owner
 from .replay import AuxBuffer, AuxNStepReplayBuffer, AuxReplayBuffer, Draws
+from .saved import MODULES, check_policy, is_of_heads, misfit_of, read_heads, read_settings, without_heads, write_apart
 
+Model = TypeVar("Model", bound="AuxMixin")
 NETWORKS = ("critic", "q_net", "quantile_net")
 """Where policies keep the network whose features extractor learns values: SAC, TD3 and DDPG; DQN; QR-DQN."""
+
+SETTINGS = ("aux", "augment", "pull", "encoder_tau", "aux_max_norm")
+"""What `AuxMixin` adds to an algorithm's own, by name."""
+BUFFERS: dict[type[ReplayBuffer], type[AuxBuffer]] = {
+    ReplayBuffer: AuxReplayBuffer,
+    NStepReplayBuffer: AuxNStepReplayBuffer,
+}
+"""What stands in for SB3's own buffers where there are heads or a view."""
 
 
 class AuxMixin(OffPolicyAlgorithm):
@@ -49,10 +61,13 @@ class AuxMixin(OffPolicyAlgorithm):
     Raises ValueError on unknown names and options, on heads that do not fit, on observations that are no Box, on a
     replay buffer of another kind, and on `optimize_memory_usage`, which keeps no next observations.
 
-    An agent that SB3 trained gets heads by its policy: `model.set_parameters({"policy": trained.get_parameters()
-    ["policy"]}, exact_match=False)`.
+    An agent that SB3 trained gets heads by `AuxSAC.load("trained", env, aux=["curl"])`, or into a model by
+    `model.set_parameters("trained", exact_match=False)` (a file, or `trained.get_parameters()`). With `MlpPolicy` it
+    must have been trained with an extractor that has parameters: `policy_kwargs={"features_extractor_class":
+    MLPExtractor}`. The other way round, `SAC.load` opens what `AuxSAC` saved.
     """
 
+    _heads_of_file: dict[str, Any]
     default_encoder_tau = 0.05  # CURL on DM Control (Laskin et al. 2020, Table 3)
     default_pull: Pull = "own"  # as agent=sac and agent=rainbow, see docs/results.md
 
@@ -110,23 +125,60 @@ class AuxMixin(OffPolicyAlgorithm):
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
-        """Take parameters, as SB3 does. Raises RuntimeError in one line on those of other heads."""
-        params = load_path_or_dict
-        if not isinstance(params, dict):
-            params = load_from_zip_file(params, device=device, load_data=False)[1]
-        saved, own = (set(each.get("aux_modules", ())) for each in (params, self.get_parameters()))
-        instead = "or take the policy alone, set_parameters({'policy': ...}, exact_match=False)"
-        if exact_match and saved != own:  # a ValueError would be taken for an old file by SB3's load()
+        """Take parameters, as SB3 does. Raises RuntimeError in one line on those that do not fit.
+
+        exact_match=False: where the parameters are of no heads, or of others, the heads stay as they are, but for their
+        momentum copy of the features extractor, which follows it at once.
+        """
+        given = load_path_or_dict
+        if not isinstance(given, dict):
+            given = load_from_zip_file(given, device=device, load_data=False)[1] | read_heads(given, device)
+        of_file = vars(self).get("_heads_of_file")  # while load() is at it, else None
+        given = dict(given) | (of_file or {})
+        theirs, own, begin = without_heads(given), self.get_parameters(), of_file == {}
+        if self._configs:
+            check_policy(theirs.get("policy", {}), self.policy, self.aux_network())
+        misfit = misfit_of(given, own, type(self).__name__, self.pull)
+        if misfit and exact_match and not begin:  # a ValueError would be taken for an old file by SB3's load()
             raise RuntimeError(
-                f"parameters {_headed(saved)} do not fit {type(self).__name__} {_headed(own)}: load with the same aux "
-                f"in the same version of rlrep, {instead}"
+                f"{misfit}: load with the same aux and pull in the same version of rlrep, or only the algorithm's "
+                "parameters, by set_parameters(..., exact_match=False)"
             )
-        if exact_match and _pulled(params) != _pulled(self.get_parameters()):
-            raise RuntimeError(
-                f"parameters of heads with another pull do not fit {type(self).__name__} with pull={self.pull}: load "
-                f"with the same one, {instead}"
-            )
-        super().set_parameters(params, exact_match, device)
+        if begin and misfit:
+            warnings.warn(f"the file has no heads: aux={','.join(self._configs)} begins anew", stacklevel=4)
+        elif misfit and len(theirs) < len(given):
+            warnings.warn(f"{misfit}: they are left out", stacklevel=2)
+        heads = {name: value for name, value in (own if misfit else given).items() if is_of_heads(name)}
+        super().set_parameters(theirs | heads, exact_match, device)
+        if misfit and self._configs and "policy" in theirs:
+            self.aux_modules.target.restart()
+
+    @classmethod
+    def load(
+        cls: type[Model],
+        path: Any,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Model:
+        """Load what `save()` wrote, as SB3 does, heads included; or a file of the algorithm without heads.
+
+        `aux=...` gives heads to the latter, which begin anew, and a warning says so. Raises RuntimeError in one line
+        on parameters that do not fit.
+        """
+        mine = read_settings(path, custom_objects) | kwargs | {"_heads_of_file": read_heads(path, device)}
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **mine)
+        del model._heads_of_file
+        return model
+
+    def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+        """Save as SB3 does. The algorithm without heads loads the file too, and leaves them out."""
+        whole = BytesIO()
+        super().save(whole, exclude, include)
+        write_apart(whole, path, {name: getattr(self, name) for name in SETTINGS})
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         """Load a buffer saved by an algorithm with the same heads and as many environments.
@@ -159,48 +211,67 @@ class AuxMixin(OffPolicyAlgorithm):
         if with_rlrep:
             self._settle()
         with warnings.catch_warnings():
-            if self.replay_buffer_class is AuxNStepReplayBuffer:  # it has been told of n_steps, SB3 cannot know
+            if isinstance(self.replay_buffer, NStepReplayBuffer):  # it has been told of n_steps, SB3 cannot know
                 warnings.filterwarnings("ignore", message="`n_steps=")
             super()._setup_model()
         if with_rlrep:
             self._attach()
 
+    @property
+    def _read_shape(self) -> tuple[int, ...]:
+        """Shape of what heads and views take observations for: frames `(C, H, W)`, or states `(D,)`, which may have
+        axes of their own."""
+        space = self.observation_space
+        assert space.shape is not None
+        frames = len(space.shape) == 3 and (is_image_space(space) or not self._flattens(FlattenExtractor, MLPExtractor))
+        return space.shape if frames else (spaces.flatdim(space),)
+
+    def _flattens(self, *extractors: type[BaseFeaturesExtractor]) -> bool:
+        """Whether the policy's features extractor is one of these."""
+        known = inspect.signature(self.policy_class).parameters.get("features_extractor_class")
+        chosen = self.policy_kwargs.get("features_extractor_class", known and known.default)
+        return isinstance(chosen, type) and issubclass(chosen, extractors)
+
     def _settle(self) -> None:
         """Turn names into configs, and choose what keeps the observations and what encodes them."""
         space = self.observation_space
-        if not isinstance(space, spaces.Box):
-            raise ValueError(f"{type(self).__name__} reads Box observations, this environment has {space}")
+        if not isinstance(space, spaces.Box) or not space.shape:
+            raise ValueError(
+                f"{type(self).__name__} reads Box observations of one axis or more, this environment has {space}"
+            )
         if self.optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True keeps no next observations, which heads read: leave it out")
         if isinstance(self.augment, str):
             none = self.augment == "none"
-            self.augment = None if none else named_view(self.augment, space.shape, "augment")
+            self.augment = None if none else named_view(self.augment, self._read_shape, "augment")
         if not (self.augment is None or callable(self.augment)):
             raise ValueError(f"augment={self.augment!r}: expected the name of an augmentation, or a View")
-        self.aux = named_heads(self.aux, space.shape, self.augment)
+        self.aux = named_heads(self.aux, self._read_shape, self.augment)
         if self.aux:
             self._give_parameters()
-        self._choose_buffer()
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_buffer()
 
-    def _choose_buffer(self) -> None:
-        """Take SB3's own choice of a buffer (in a file of SB3's it has been made) with what heads need."""
-        if self.replay_buffer_class in (None, ReplayBuffer, NStepReplayBuffer):
-            several = self.n_steps > 1 or self.replay_buffer_class is NStepReplayBuffer
-            if several and self.replay_buffer_class is None:
-                self.replay_buffer_kwargs = {**self.replay_buffer_kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
-            self.replay_buffer_class = AuxNStepReplayBuffer if several else AuxReplayBuffer
-        if not issubclass(self.replay_buffer_class, AuxBuffer):
-            name = self.replay_buffer_class.__name__
-            raise ValueError(f"replay_buffer_class={name} does not keep what aux= and augment= need: leave it out")
+    def _make_buffer(self) -> AuxBuffer:
+        """Return SB3's own choice of a buffer with what heads need. Files name SB3's, which serves without them."""
+        chosen, options = self.replay_buffer_class or ReplayBuffer, self.replay_buffer_kwargs
+        if self.replay_buffer_class is None and self.n_steps > 1:
+            chosen, options = NStepReplayBuffer, {**options, "n_steps": self.n_steps, "gamma": self.gamma}
+        ours = BUFFERS.get(chosen, chosen)
+        if not issubclass(ours, AuxBuffer):
+            raise ValueError(
+                f"replay_buffer_class={ours.__name__} does not keep what aux= and augment= need: leave it out"
+            )
+        return ours(
+            self.buffer_size, self.observation_space, self.action_space, self.device, n_envs=self.n_envs, **options
+        )
 
     def _give_parameters(self) -> None:
         """Put an MLP where the policy would take observations as they are."""
-        known = inspect.signature(self.policy_class).parameters.get("features_extractor_class")
-        chosen = self.policy_kwargs.get("features_extractor_class", known and known.default)
-        if isinstance(chosen, type) and issubclass(chosen, FlattenExtractor):
+        if self._flattens(FlattenExtractor):
             self.policy_kwargs = {**self.policy_kwargs, "features_extractor_class": MLPExtractor}
             warnings.warn(
-                f"{chosen.__name__} has no parameters for aux={','.join(self._configs)} to train: the policy gets "
+                f"FlattenExtractor has no parameters for aux={','.join(self._configs)} to train: the policy gets "
                 f"rlrep's MLPExtractor (policy_kwargs={{'features_extractor_class': ...}} chooses another)",
                 stacklevel=6,  # who called the constructor
             )
@@ -218,7 +289,6 @@ class AuxMixin(OffPolicyAlgorithm):
     def _make_heads(self) -> None:
         network, shape = self.aux_network(), self.observation_space.shape
         optimizer = owner(self.policy, network)
-        assert shape is not None
         with torch.random.fork_rng():  # SB3 draws from the global stream
             torch.manual_seed(self._draws.host.initial_seed())
             self.aux_modules = AuxModules(
@@ -228,7 +298,7 @@ class AuxMixin(OffPolicyAlgorithm):
                 optimizer,
                 pull=self.pull,
                 encoder_tau=self.encoder_tau,
-                obs_shape=shape,
+                obs_shape=self._read_shape,
             ).to(self.device)
         views = {name: need.view or self._view for name, need in self._needs.items()}
         for name, view in views.items():
@@ -267,14 +337,14 @@ class AuxMixin(OffPolicyAlgorithm):
     # Saving
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_joint", "_draws"]
+        return [*super()._excluded_save_params(), "_joint", "_draws", *SETTINGS]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules, variables = super()._get_torch_save_params()
         if not self._configs:
             return modules, variables
-        own = [f"aux_modules.adam_{name}" for name in self.aux_modules.own]
-        return [*modules, "aux_modules", *own], variables
+        optimizers = [f"{MODULES}.{name}" for name in self.aux_modules.optimizers]
+        return [*modules, MODULES, *optimizers], variables
 
 
 class AuxSAC(AuxMixin, SAC):
@@ -286,18 +356,6 @@ class AuxDQN(AuxMixin, DQN):
 
     default_encoder_tau = 0.001  # CURL's Rainbow (Laskin et al. 2020, Table 4)
     default_pull = "balanced"
-
-
-def _pulled(params: Mapping[str, Any]) -> tuple[set[str], int]:
-    """Return what of saved parameters depends on the heads' pull: optimisers of their own, and running norms."""
-    own = {name for name in params if name.startswith("aux_modules.adam_")}
-    return own, len(params.get("aux_modules", {}).get("balance.norms", ()))
-
-
-def _headed(names: Iterable[str]) -> str:
-    """Say which heads the parameters `names` are of."""
-    heads = sorted({name.split(".")[1] for name in names if name.startswith("heads.")})
-    return f"with heads {','.join(heads)}" if heads else "without heads"
 
 
 def flat_actions(space: spaces.Space[Any]) -> spaces.Space[Any]:

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Generator, Tensor
@@ -21,6 +22,8 @@ from rlrep.views import View
 
 Array = NDArray[Any]
 COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "first")
+
+KEEPS_SHAPE = "take a view that keeps shape and type, as random_shift of frames or amplitude_scale of states"
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class Drawn:
 class AuxBuffer(ReplayBuffer):
     """What is added to a buffer of SB3's. Its draws, and what it returns of them, are SB3's own.
 
-    `attend` is called before anything is stored. Observations are those of a Box. An episode that stops without its
-    end having been stored (`learn` resets the environments) is left out by labels and windows, not by SB3's sampling.
+    Without `attend`, which comes before anything is stored, it is SB3's. Observations are those of a Box. An episode
+    that stops without its end having been stored (`learn` resets the environments) is left out by labels and windows,
+    not by SB3's sampling.
     """
 
     last: Drawn | None = None
@@ -89,14 +93,17 @@ class AuxBuffer(ReplayBuffer):
 
     def check_view(self, place: str, view: View, wanted: tuple[int, ...] | None) -> None:
         """Try a view on one observation. Raises ValueError, naming `place`, unless `wanted` is its shape then."""
-        stored, kind = self.obs_shape, torch.from_numpy(self.observations[:0]).dtype
+        stored = single(torch.zeros(1, *self.obs_shape, dtype=torch.from_numpy(self.observations[:0]).dtype))
+        name, shape = type(view).__name__, tuple(self.obs_shape)
         try:
-            found = view(single(torch.zeros(1, *stored, dtype=kind)), Generator())
+            found = view(stored, Generator())
         except (ValueError, IndexError, RuntimeError) as error:
-            raise ValueError(f"{place}={type(view).__name__} does not fit observations of {stored}: {error}") from error
-        if tuple(found.shape[1:]) != wanted or found.is_floating_point() != kind.is_floating_point:
-            what = f"{found.dtype} {tuple(found.shape[1:])} of {kind} {stored}"
-            raise ValueError(f"{place}={type(view).__name__} makes {what}, the policy reads {wanted}")
+            why = str(error).partition(": ")[0]  # behind it stands what to do about it on rlrep's command line
+            raise ValueError(f"{place}={name} does not fit observations of {shape} ({why}): {KEEPS_SHAPE}") from error
+        rescaled = found.is_floating_point() and is_image_space(self.observation_space)  # SB3 divides these by 255
+        if tuple(found.shape[1:]) != wanted or rescaled:
+            what = f"{found.dtype} {tuple(found.shape[1:])} of {stored.dtype} {shape}"
+            raise ValueError(f"{place}={name} makes {what}, the policy reads {wanted}: {KEEPS_SHAPE}")
 
     @property
     def ring(self) -> Ring:
@@ -108,7 +115,9 @@ class AuxBuffer(ReplayBuffer):
         self, obs: Array, next_obs: Array, action: Array, reward: Array, done: Array, infos: list[dict[str, Any]]
     ) -> None:
         """Store one vector step, as SB3 does, and its labels."""
-        assert self._extras is not None, "attend() comes first"
+        if self._extras is None:
+            super().add(obs, next_obs, action, reward, done, infos)
+            return
         window, done = self._window, np.asarray(done, bool)
         died, cut_off = (np.array([bool(i.get(key)) for i in infos]) for key in ("died", "TimeLimit.truncated"))
         self._cut_where_not_following(obs)
@@ -145,6 +154,8 @@ class AuxBuffer(ReplayBuffer):
 
         SB3 draws the environments first thing in there: the same draw, from the same state, names them here.
         """
+        if self._extras is None:
+            return super()._get_samples(batch_inds, env)
         state = np.random.get_state()
         envs = np.random.randint(0, high=self.n_envs, size=len(batch_inds))
         np.random.set_state(state)
@@ -188,14 +199,18 @@ class AuxBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what `save_replay_buffer` writes: the arrays once, not the views of them."""
+        if self._extras is None:
+            return dict(self.__dict__)
         anew = ("_ring", "_rows", "_extras", "_draws", "_view", "last")
         state = {key: value for key, value in self.__dict__.items() if key not in anew}
         return state | {"labels": self.labels(), "written": self._ring.written}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Share the arrays anew; `attend` brings the random streams and the view."""
-        labels, written = state.pop("labels"), state.pop("written")
+        labels, written = state.pop("labels", None), state.pop("written", 0)
         self.__dict__.update(state)
+        if labels is None:
+            return
         self._share()
         self._ring.written = written
         self.load_labels(labels)
@@ -254,5 +269,6 @@ def _unviewed(needs: Mapping[str, Needs]) -> dict[str, Needs]:
 
 
 def single(obs: Tensor) -> Tensor:
-    """Return floats in single precision, which is what policies compute in; bytes as they are."""
-    return obs.float() if obs.is_floating_point() else obs
+    """Return observations `(B, ...)` in single precision, which is what policies compute in; frames of bytes as they
+    are."""
+    return obs if obs.dtype == torch.uint8 and obs.ndim == 4 else obs.float()

@@ -25,7 +25,7 @@ class Autoencoder(HeadConfig):
         parameters.
     strides, channels: of the transposed convolutions, mirroring an encoder of 3x3 layers with these strides.
     hidden_dim: of the decoder of states. bits: colour depth of the frames drawn.
-    obs_shape: of what the encoder reads; None = told by the agent.
+    obs_shape: of what the encoder reads, frames `(C, H, W)` or flat states `(D,)`; None = told by the agent.
     """
 
     latent_decay: float = 1e-6
@@ -63,7 +63,8 @@ class AutoencoderTask(nn.Module):
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the squared error, mean over everything, with the two decays."""
         target, config, latent = target_of(batch.obs, self.config.bits), self.config, encoded.latent
-        error = nn.functional.mse_loss(self.decoder(latent).float(), target)
+        drawn = self.decoder(latent).float()
+        error = nn.functional.mse_loss(drawn, target.reshape(drawn.shape))  # states may have axes of their own
         size = latent.float().square().sum(1).mean()
         loss = error + 0.5 * config.latent_decay * size
         for parameter in self.decoder.parameters():

@@ -68,7 +68,8 @@ def _view_node(name: str, obs_shape: tuple[int, ...], place: str) -> dict[str, A
     node = _read("augment", name)
     if not pixels and "${" in str(node):
         raise ConfigError(f"{place}={name} is for frames, observations are {obs_shape}")
-    return cast(dict[str, Any], _sized(node, obs_shape[-1]))
+    height, width = obs_shape[-2:] if pixels else (1, 1)
+    return cast(dict[str, Any], _sized(node, height if height == width else None))
 
 
 def head_names() -> list[str]:
@@ -107,8 +108,8 @@ def _read(group: str, name: str) -> dict[str, Any]:
     return {key: value for part in (*(_read(group, base) for base in bases), node) for key, value in part.items()}
 
 
-def _sized(value: Any, size: int) -> Any:
-    """Replace references (all of them are to the frames' side)."""
+def _sized(value: Any, size: int | None) -> Any:
+    """Replace references (all of them are to the frames' side; None = frames as large as they are)."""
     if isinstance(value, dict):
         return {key: _sized(inner, size) for key, inner in value.items()}
     return size if isinstance(value, str) and value.startswith("${") else value

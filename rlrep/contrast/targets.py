@@ -31,6 +31,10 @@ class MomentumTarget(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         return self.module(*inputs)
 
+    def restart(self) -> None:
+        """Make the copy equal to the module again, as it was at the start."""
+        self.module.load_state_dict(self._source[0].state_dict())
+
     @torch.no_grad()
     def update(self) -> None:
         """Move every parameter by tau towards the module's."""

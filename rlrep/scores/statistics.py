@@ -5,11 +5,13 @@ many each task has. A statistic is a function of scores and **weights** `(..., N
 the same, whatever its number of runs. A bootstrap resample is only another row of weights, drawn within each task, so
 that one draw serves every statistic, every point of a curve and every threshold of a profile, as matrix products.
 With equally many runs per task these are rliable's statistics, but that its trimmed mean rounds a quarter of N down.
+Its matrices `(runs, tasks)` lie the other way round: `by_task` turns one over, `interval_estimates` takes a dictionary
+of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +46,35 @@ class Estimate:
     runs: tuple[float, ...] = ()
 
 
+def by_task(matrix: NDArray[Any]) -> list[Array]:
+    """Return rliable's matrix of scores `(runs, tasks)` as runs listed by task.
+
+    Raises ValueError on another shape, and on scores that are not finite: where runs are missing, list them by task.
+    """
+    scores = np.asarray(matrix, np.float64)
+    if scores.ndim != 2 or scores.size == 0:
+        raise ValueError(
+            f"expected scores (runs, tasks), got {scores.shape}: runs of a single task are scores[:, None]"
+        )
+    if len(bad := np.argwhere(~np.isfinite(scores))):
+        run, task = bad[0].tolist()
+        raise ValueError(
+            f"{len(bad)} scores are not finite, the first in row (run) {run}, column (task) {task}: leave such runs "
+            "out, and list the others by task"
+        )
+    return list(scores.T)
+
+
 def flatten(tasks: Sequence[Sequence[float] | Array]) -> tuple[Array, Counts]:
-    """Return the scores `(N,)` and sizes `(T,)` of runs listed by task. Raises ValueError if a task has no run."""
+    """Return the scores `(N,)` and sizes `(T,)` of runs listed by task.
+
+    Raises ValueError if a task has no run, and on a matrix or dictionary, of which nobody can tell what its rows are.
+    """
+    if isinstance(tasks, (np.ndarray, Mapping)):
+        raise ValueError(
+            "expected runs listed by task: by_task(scores) makes such a list of rliable's matrix (runs, tasks), "
+            "list(scores) of one (tasks, runs), and interval_estimates takes its dictionary"
+        )
     if not tasks or any(len(runs) == 0 for runs in tasks):
         raise ValueError("every task needs at least one run")
     return np.concatenate([np.asarray(runs, np.float64) for runs in tasks]), np.array([len(runs) for runs in tasks])
@@ -143,6 +172,29 @@ def estimate(
         return Estimate(value, runs=alone(statistic, scores))
     low, high = interval(statistic(scores, resample(sizes, resamples, generator), sizes))
     return Estimate(value, float(low), float(high))
+
+
+def interval_estimates(
+    scores: Mapping[str, NDArray[Any]],
+    statistic: Statistic,
+    *,
+    resamples: int,
+    generator: np.random.Generator,
+    fewest: int = 1,
+) -> dict[str, Estimate]:
+    """Return a statistic of each algorithm with its 95 % interval, as rliable's `get_interval_estimates`.
+
+    scores: rliable's dictionary of a matrix `(runs, tasks)` by algorithm. fewest: see `estimate`. Raises ValueError,
+    naming the algorithm, on what is no such matrix.
+    """
+    found = {}
+    for algorithm, matrix in scores.items():
+        try:
+            tasks = by_task(matrix)
+        except ValueError as error:
+            raise ValueError(f"{algorithm}: {error}") from error
+        found[algorithm] = estimate(statistic, tasks, resamples=resamples, generator=generator, fewest=fewest)
+    return found
 
 
 def allows_interval(sizes: Counts, fewest: int = FEWEST_RUNS) -> bool:

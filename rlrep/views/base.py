@@ -8,8 +8,8 @@ from torch import Generator, Tensor
 class View(Protocol):
     """Batched augmentation on the observation's own device.
 
-    Image input is uint8 `(B, S*C, H, W)`; the result is uint8 `(B, S*C, size, size)`.
-    State input is float32 `(B, D)`; the result keeps shape and type.
+    Image input is uint8 `(B, S*C, H, W)`; the result is uint8 `(B, S*C, size, size)`, or as large as it was.
+    State input is float32 `(B, ...)`; the result keeps shape and type.
     """
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:

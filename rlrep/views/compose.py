@@ -57,7 +57,7 @@ class ImageView:
         drawn = []
         for op in self.ops:
             drawn.append(op.draw(rows, height, width, generator))
-            height = width = self.crop.size or height
+            height, width = self.crop.sides(height, width)
         step = rows if obs.is_cuda else max(1, _CACHED // obs[0].numel())
         chunks = [
             self._apply(obs[i : i + step], [values[i : i + step] for values in drawn], channels)
@@ -67,8 +67,8 @@ class ImageView:
 
     def fixed(self, obs: Tensor) -> Tensor:
         """Return the whole frame, resized to the view's size (SimCLR evaluates small images without a crop)."""
-        size = self.crop.size or obs.shape[-2]
-        if tuple(obs.shape[-2:]) == (size, size):
+        height, width = obs.shape[-2:]
+        if self.crop.sides(height, width) == (height, width):
             return obs
         whole = torch.tensor([[0.0, 0.0, *obs.shape[-2:]]], device=obs.device).expand(len(obs), 4)
         x = self.crop.apply(_as_float(obs, 1), whole)

@@ -1,4 +1,7 @@
-"""Image views on uint8 batches: crops and shifts, one offset per row, shared by its stacked frames."""
+"""Image views on uint8 batches: crops and shifts, one offset per row, shared by its stacked frames.
+
+size: side of the square that a view makes; None = the frame as large as it is, square or not.
+"""
 
 from dataclasses import dataclass
 
@@ -6,17 +9,20 @@ import torch
 from torch import Generator, Tensor
 
 
-def crop(obs: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Cut a `size` x `size` window at `(top, left)` `(B,)` out of each row of `(B, C, H, W)`."""
+def crop(obs: Tensor, top: Tensor, left: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Cut a window at `(top, left)` `(B,)` out of each row of `(B, C, H, W)`. size: its side, or height and width."""
+    height, width = (size, size) if isinstance(size, int) else size
     if not obs.is_cuda:  # copying row by row is five times as fast there as one gather
         offsets = zip(obs, top.tolist(), left.tolist(), strict=True)
-        return torch.stack([row[:, y : y + size, x : x + size] for row, y, x in offsets])
-    windows = obs.unfold(2, size, 1).unfold(3, size, 1)
+        return torch.stack([row[:, y : y + height, x : x + width] for row, y, x in offsets])
+    windows = obs.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(obs.shape[0], device=obs.device), :, top, left]
 
 
-def centre_crop(obs: Tensor, size: int) -> Tensor:
-    """Cut the central window. Raises ValueError if the frame is smaller than `size`."""
+def centre_crop(obs: Tensor, size: int | None) -> Tensor:
+    """Cut the central window; None = the whole frame. Raises ValueError if the frame is smaller than `size`."""
+    if size is None:
+        return obs
     height, width = obs.shape[-2:]
     if height < size or width < size:
         raise ValueError(
@@ -34,7 +40,7 @@ def _offsets(count: int, rows: int, generator: Generator) -> Tensor:
 class NoAugment:
     """The deterministic centre crop in both roles (the un-augmented arm of an ablation)."""
 
-    size: int = 84
+    size: int | None = 84
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return the centre crop; draws nothing."""
@@ -49,18 +55,19 @@ class NoAugment:
 class RandomCrop:
     """CURL's and RAD's crop: every offset 0..H-size is reached (CURL's own code never draws the last one)."""
 
-    size: int = 84
+    size: int | None = 84
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return random crops. Raises ValueError unless the frame is square and larger than `size`."""
         height, width = obs.shape[-2:]
-        if height != width or height <= self.size:  # a crop of the whole frame would be no augmentation
+        size = self.size or min(height, width)
+        if height != width or height <= size:  # a crop of the whole frame would be no augmentation
             raise ValueError(
-                f"random_crop needs square frames of more than {self.size} pixels, got {height}x{width}: "
+                f"random_crop needs square frames of more than {size} pixels, got {height}x{width}: "
                 "raise env.size, lower image_size, or choose random_shift"
             )
-        top, left = _offsets(height - self.size + 1, obs.shape[0], generator)
-        return crop(obs, top, left, self.size)
+        top, left = _offsets(height - size + 1, obs.shape[0], generator)
+        return crop(obs, top, left, size)
 
     def fixed(self, obs: Tensor) -> Tensor:
         """Return the centre crop."""
@@ -74,15 +81,16 @@ class RandomShift:
     pad: None = 4 of 84 pixels, DrQ's, in proportion (3 of 60).
     """
 
-    size: int = 84
+    size: int | None = 84
     pad: int | None = None
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return randomly shifted frames. Raises ValueError if the frame is smaller than `size`."""
-        pad = _pad_of(self.size, self.pad)
-        padded = _repeat_border(centre_crop(obs, self.size), pad)
+        frames = centre_crop(obs, self.size)
+        height, width = frames.shape[-2:]
+        pad = _pad_of(frames, self.pad)
         top, left = _offsets(2 * pad + 1, obs.shape[0], generator)
-        return crop(padded, top, left, self.size)
+        return crop(_repeat_border(frames, pad), top, left, (height, width))
 
     def fixed(self, obs: Tensor) -> Tensor:
         """Return the centre crop."""
@@ -96,7 +104,7 @@ class ShiftIntensity:
     size, pad: see `RandomShift`.
     """
 
-    size: int = 84
+    size: int | None = 84
     pad: int | None = None
     scale: float = 0.05
 
@@ -119,28 +127,32 @@ class CropPadCrop:
     pad: None = 4 of 84 pixels, CURL's, in proportion.
     """
 
-    size: int = 84
+    size: int | None = 84
     pad: int | None = None
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return random views. Raises ValueError if the frame is smaller than `size`."""
-        pad = _pad_of(self.size, self.pad)
+        frames = centre_crop(obs, self.size)
+        height, width = frames.shape[-2:]
+        pad = _pad_of(frames, self.pad)
         top, left = _offsets(pad + 1, obs.shape[0], generator)
-        padded = _repeat_border(crop(centre_crop(obs, self.size), top, left, self.size - pad), pad)
+        padded = _repeat_border(crop(frames, top, left, (height - pad, width - pad)), pad)
         top, left = _offsets(pad + 1, obs.shape[0], generator)
-        return crop(padded, top, left, self.size)
+        return crop(padded, top, left, (height, width))
 
     def fixed(self, obs: Tensor) -> Tensor:
         """Return the centre crop."""
         return centre_crop(obs, self.size)
 
 
-def _pad_of(size: int, pad: int | None) -> int:
-    return round(size * 4 / 84) if pad is None else pad
+def _pad_of(frames: Tensor, pad: int | None) -> int:
+    return round(min(frames.shape[-2:]) * 4 / 84) if pad is None else pad
 
 
 def _repeat_border(frames: Tensor, pad: int) -> Tensor:
-    """Add `pad` pixels on each side of square frames by repeating the border."""
-    side = frames.shape[-1]
-    border = torch.arange(-pad, side + pad, device=frames.device).clamp_(0, side - 1)
-    return frames.index_select(2, border).index_select(3, border)
+    """Add `pad` pixels on each side of frames by repeating the border."""
+    for axis in (2, 3):
+        side = frames.shape[axis]
+        border = torch.arange(-pad, side + pad, device=frames.device).clamp_(0, side - 1)
+        frames = frames.index_select(axis, border)
+    return frames

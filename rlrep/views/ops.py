@@ -31,11 +31,11 @@ def _check_probability(p: float) -> None:
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """Random resized crop (Szegedy et al. 2015): a window of random area and aspect, resized bilinearly to a square.
+    """Random resized crop (Szegedy et al. 2015): a window of random area and aspect, resized bilinearly to one size.
 
-    size: side of the result, None = the frame's height. scale: share of the frame's area. ratio: width over height,
-    drawn log-uniformly. Ten windows are drawn per row and the first that fits is taken, else the whole frame. There is
-    no anti-aliasing, so frames should not be much larger than `size`.
+    size: side of the square result, None = the frame's own height and width. scale: share of the frame's area. ratio:
+    width over height, drawn log-uniformly. Ten windows are drawn per row and the first that fits is taken, else the
+    whole frame. There is no anti-aliasing, so frames should not be much larger than `size`.
     """
 
     size: int | None = None
@@ -49,6 +49,10 @@ class ResizedCrop:
             raise ValueError(f"scale is a range of shares of the area, within (0, 1], not {self.scale}")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio is a range of widths over heights, not {self.ratio}")
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of what becomes of frames of this size."""
+        return (height, width) if self.size is None else (self.size, self.size)
 
     def draw(self, rows: int, height: int, width: int, generator: Generator) -> Tensor:
         """Return windows `(rows, 4)`: top, left, height, width in whole pixels."""
@@ -67,12 +71,12 @@ class ResizedCrop:
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:
         """Cut the windows out and resize them; border pixels are repeated, never those beyond the window read."""
         height, width = x.shape[-2:]
-        size = self.size or height
+        out_height, out_width = self.sides(height, width)
         top, left, tall, wide = (column.unsqueeze(1) for column in drawn.unbind(1))
-        steps = (torch.arange(size, device=x.device) + 0.5) / size
-        y = torch.minimum(torch.maximum(top + steps * tall, top + 0.5), top + tall - 0.5) * (2 / height) - 1
-        x_ = torch.minimum(torch.maximum(left + steps * wide, left + 0.5), left + wide - 0.5) * (2 / width) - 1
-        grid = torch.stack([x_.unsqueeze(1).expand(-1, size, -1), y.unsqueeze(2).expand(-1, -1, size)], 3)
+        down, right = ((torch.arange(side, device=x.device) + 0.5) / side for side in (out_height, out_width))
+        y = torch.minimum(torch.maximum(top + down * tall, top + 0.5), top + tall - 0.5) * (2 / height) - 1
+        x_ = torch.minimum(torch.maximum(left + right * wide, left + 0.5), left + wide - 0.5) * (2 / width) - 1
+        grid = torch.stack([x_.unsqueeze(1).expand(-1, out_height, -1), y.unsqueeze(2).expand(-1, -1, out_width)], 3)
         cut = torch.nn.functional.grid_sample(x.flatten(1, 2), grid, padding_mode="border", align_corners=False)
         frames: Tensor = cut.unflatten(1, x.shape[1:3])
         return frames

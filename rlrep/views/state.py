@@ -27,8 +27,9 @@ class AmplitudeScale:
     high: float = 1.2
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
-        """Return scaled states `(B, D)`."""
-        factor = torch.rand(obs.shape[0], 1, generator=generator, device=obs.device)
+        """Return scaled states `(B, ...)`."""
+        each = (len(obs), *(1 for _ in obs.shape[1:]))
+        factor = torch.rand(each, generator=generator, device=obs.device)
         return obs * (self.low + (self.high - self.low) * factor)
 
     def fixed(self, obs: Tensor) -> Tensor:
