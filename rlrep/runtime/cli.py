@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ConfigError, Stopped, UserError, hint, one_line
+from .output import drain, open_streams, spare_output
 from .signals import follow_parent
 
 _FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-cd": "--config-dir"}
@@ -59,14 +60,17 @@ def read_arguments(argv: Sequence[str], more: Sequence[str] = ()) -> Arguments:
 def run_main(body: Callable[[], int]) -> int:
     """Run an entry point's body and return its exit code; the user's errors become one line each."""
     follow_parent()
+    open_streams()
     try:
-        return body()
+        code = body()
+        sys.stdout.flush()
+        return code
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from what is saved", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drain(sys.stdout)
         return 1
     except (UserError, OSError) as error:  # OSError: a full or read-only disk, which a traceback explains no better
         if os.environ.get("RLREP_TRACEBACK"):
@@ -75,7 +79,8 @@ def run_main(body: Callable[[], int]) -> int:
 
 
 def _complain(line: str, exit_code: int) -> int:
-    print(line, file=sys.stderr, flush=True)
+    with spare_output():  # also where standard output is what failed
+        print(line, file=sys.stderr, flush=True)
     return exit_code
 
 

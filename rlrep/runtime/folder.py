@@ -1,5 +1,6 @@
 """The run folder: its default name, its identity, and what is written into it once."""
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -96,6 +97,15 @@ def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
 def write_config(folder: Path, tree: Mapping[str, Any]) -> None:
     """Write `config.yaml`."""
     replace_file(folder / "config.yaml", yaml.safe_dump(dict(tree), sort_keys=False, width=120))
+
+
+def has_final_row(folder: Path) -> bool:
+    """Whether a run's final evaluation is in its `eval.csv`."""
+    try:
+        with open(folder / "eval.csv", newline="", errors="replace") as file:
+            return any(row.get("kind") == "final" for row in csv.DictReader(file))
+    except (OSError, csv.Error):
+        return False
 
 
 def write_tasks(folder: Path, tasks: TaskSet) -> None:

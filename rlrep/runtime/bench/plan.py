@@ -1,6 +1,5 @@
 """The grid of a benchmark: which runs there are, and how each of them stands."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal
 from ..compose import Composed, compose_run
 from ..config import RunConfig
 from ..errors import ConfigError, UserError
-from ..folder import check_same_run, is_locked, read_config
+from ..folder import check_same_run, has_final_row, is_locked, read_config
 from ..overrides import expand
 from .suite import Request, task_name
 
@@ -141,12 +140,7 @@ def standing(run: Run) -> tuple[Kind, str]:
 
 def is_finished(folder: Path) -> bool:
     """Whether a run's final evaluation is there, and whole: its checkpoint, if there is one, is marked finished."""
-    try:
-        with open(folder / "eval.csv", newline="", errors="replace") as file:
-            evaluated = any(row.get("kind") == "final" for row in csv.DictReader(file))
-    except (OSError, csv.Error):
-        return False
-    if not evaluated:
+    if not has_final_row(folder):
         return False
     from ..checkpoint import Checkpoints  # imports torch
 

@@ -17,8 +17,9 @@ from rlrep.ssl.learner import plan, world
 from .. import versions
 from ..checkpoint import Checkpoints, Manifest, load_newest
 from ..errors import Stopped, UserError, one_line
-from ..folder import check_same_run, lock_folder, read_config, resolve_tree, write_config
+from ..folder import check_same_run, has_final_row, lock_folder, read_config, resolve_tree, write_config
 from ..logs import RunLog
+from ..output import spare_output
 from ..process import Seeds, keep_large_blocks, pick_device, set_threads
 from ..progress import Reporter, make_reporter
 from ..protocols import Tree
@@ -29,6 +30,7 @@ from .loop import COLUMNS, Parts, PretrainLoop, Records
 from .picture import Picture
 
 
+@spare_output()
 def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> None:
     """Run, or continue, the pretraining that `config` describes. tree: the same, as composed. again: its command.
 
@@ -45,8 +47,9 @@ def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> 
             manifest = open_run(folder, tree)
         wait_for_all()
         manifest = manifest if first else Checkpoints(folder / "checkpoints").latest()
-        if manifest is not None and manifest.finished:
-            _say(f"this run is finished ({manifest.step} updates): see {folder}, or choose another seed= or out=")
+        if manifest.finished if manifest else has_final_row(folder):
+            size = f" ({manifest.step} updates)" if manifest else ", its checkpoints are gone"
+            _say(f"this run is finished{size}: see {folder}, or choose another seed= or out=")
             return
         stop = stack.enter_context(catch_signals())
         try:
@@ -125,7 +128,7 @@ def _open_records(
     folder, start = Path(config.out), loaded[0].step if loaded else 0
     final = resolve_tree(tree, {"device": device.type})
     write_config(folder, final)
-    versions.record(folder, device, at={"updates": start})
+    versions.record(folder, device, at={"updates": start}, say=reporter.say)
     log = RunLog(
         folder,
         config.logger,
