@@ -1,6 +1,6 @@
 """A worker process: one environment, driven over a socket, observations written to shared memory.
 
-Started as `python -m rlrep.envs.worker FD`. It ends when its parent does.
+Started as `python -m rlrep.envs.worker FD [FOLDER ...]`, the folders holding modules. It ends when its parent does.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ def main() -> None:
     faulthandler.enable()
     _end_with_parent(os.getppid())
     descriptor = int(sys.argv[1])
+    sys.path += sys.argv[2:]
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(Connection(descriptor), socket.socket(fileno=os.dup(descriptor)))
 
