@@ -18,6 +18,7 @@ from .errors import ConfigError, one_line
 from .folder import default_out
 from .options import AUTO, apply_settings, auto_view, expand_views
 from .overrides import CommandLine, parse
+from .search_path import searching
 
 Choices = dict[str, str | list[str]]
 
@@ -111,8 +112,7 @@ def _check_pair(first: _Pass) -> None:
 def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
     outside = _outside(choices, folders)
     words = [_word(group, choice, outside.get(group, [])) for group, choice in choices.items()]
-    words += search_path(folders)
-    node, found = compose_tree("config", words)
+    node, found = compose_tree("config", words, folders)
     _add_outside(node, outside)
     chosen = {**{group: _made(group, v) for group, v in found.items()}, **choices}
     whens = {name: head.pop("when", None) or {} for name, head in (node.get("aux") or {}).items()}
@@ -125,23 +125,18 @@ def _views(node: Mapping[str, Any]) -> dict[str, Any]:
     return {name: head["view"] for name, head in heads.items() if "view" in head}
 
 
-def compose_tree(primary: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def compose_tree(primary: str, words: Sequence[str], folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compose `configs/PRIMARY.yaml` and return the unresolved tree and the choice made in each group.
 
-    Raises ConfigError in one line.
+    folders: of more group files. Raises ConfigError in one line.
     """
     try:
-        with initialize_config_dir(str(registry.ROOT.resolve()), version_base="1.3"):
+        with searching(folders), initialize_config_dir(str(registry.ROOT.resolve()), version_base="1.3"):
             config = compose(primary, list(words), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot compose {' '.join(words)}: {one_line(error)}") from error
     choices = {str(k): v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     return _plain(config), choices
-
-
-def search_path(folders: Sequence[Path]) -> list[str]:
-    """Return the word that lets Hydra look into `--config-dir` folders."""
-    return [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
 
 
 def _made(group: str, choice: Any) -> str | list[str]:

@@ -75,7 +75,7 @@ def conduct(entries: Sequence[Entry], settings: Settings, view: View, standing: 
 
 def command(entry: str, words: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
     """Return the command of one run; how it is launched is not its concern."""
-    flags = [word for folder in folders for word in ("--config-dir", str(folder.resolve()))]
+    flags = [word for folder in folders for word in ("--config-dir", str(folder.absolute()))]
     own = [word for word in words if word.partition("=")[0].split(".")[0] != "launcher"]
     return sys.executable, "-m", entry, *flags, *own
 

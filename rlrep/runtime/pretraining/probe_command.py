@@ -24,7 +24,7 @@ from rlrep.ssl.evaluation import (
 )
 
 from ..cli import Arguments, read_arguments, run_main
-from ..compose import compose_tree, resolve, search_path
+from ..compose import compose_tree, resolve
 from ..config import Device
 from ..errors import ConfigError, UserError, one_line
 from ..files import wrote
@@ -94,7 +94,7 @@ def compose_probe(words: Sequence[str], folders: Sequence[Path] = ()) -> ProbeRu
     encoder = line.setting("encoder")
     if encoder is None:
         raise ConfigError("name the encoder: encoder=RUN, a run folder of rlrep.pretrain or an encoder.safetensors")
-    node, _ = compose_tree("probe", [f"{group}={name}" for group, name in line.choices.items()] + search_path(folders))
+    node, _ = compose_tree("probe", [f"{group}={name}" for group, name in line.choices.items()], folders)
     if "data" not in line.choices and (Path(str(encoder)) / "config.yaml").exists():
         node["data"] = read_config(Path(str(encoder))).get("data", node["data"])
     node["data"] = fill(node["data"], "data")

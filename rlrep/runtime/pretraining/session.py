@@ -1,8 +1,8 @@
 """One session of a pretraining run: open its folder, build its parts, train, and say how it ended."""
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> 
     with ExitStack() as stack:
         device = stack.enter_context(process_group(pick_device(config.device)))
         first = world()[0] == 0
+        say = partial(print, flush=True) if first else _Silent().say
         if first:
             stack.enter_context(lock_folder(folder))
             manifest = open_run(folder, tree)
@@ -49,16 +50,16 @@ def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> 
         manifest = manifest if first else Checkpoints(folder / "checkpoints").latest()
         if manifest.finished if manifest else has_final_row(folder):
             size = f" ({manifest.step} updates)" if manifest else ", its checkpoints are gone"
-            _say(f"this run is finished{size}: see {folder}, or choose another seed= or out=")
+            say(f"this run is finished{size}: see {folder}, or choose another seed= or out=")
             return
         stop = stack.enter_context(catch_signals())
         try:
             _run(config, tree, device, stop, stack)
         except Stopped:
-            _say(f"stopped, saved in {folder}; to go on: {again}")
+            say(f"stopped, saved in {folder}; to go on: {again}")
             raise
     places = [str(folder / name) for name in ("pretraining.png", "encoder.safetensors", "eval.csv", "metrics.jsonl")]
-    _say(f"done: {'  '.join(places)}")
+    say(f"done: {'  '.join(places)}")
 
 
 def open_run(folder: Path, tree: Mapping[str, Any]) -> Manifest | None:
@@ -160,11 +161,6 @@ def _headline(config: PretrainConfig, split: Split, length: Length, encoder: Enc
 def _title(config: PretrainConfig) -> str:
     named = [config.choices[group] for group in ("method", "data", "encoder")]
     return "  ".join([*named, f"preset={config.choices['preset']}", f"seed={config.seed}"])
-
-
-def _say(line: str) -> None:
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(line, flush=True)
 
 
 class _Silent:
