@@ -85,3 +85,34 @@ def test_a_number_of_threads_that_is_none_is_named(value: str, tmp_path: Path) -
 def test_the_threads_of_the_outermost_level_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
     assert set_threads() == 1
+
+
+GL = {"MUJOCO_GL": "egl"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "unset"),
+    [
+        ({"MUJOCO_GL": "foo"}, "unset MUJOCO_GL"),
+        ({"MUJOCO_GL": "glfw"}, "unset MUJOCO_GL"),
+        ({**GL, "PYOPENGL_PLATFORM": "osmesa"}, "unset MUJOCO_GL PYOPENGL_PLATFORM"),
+        ({"PYOPENGL_PLATFORM": "glx"}, "unset PYOPENGL_PLATFORM"),
+        ({**GL, "MUJOCO_EGL_DEVICE_ID": "x"}, "unset MUJOCO_GL MUJOCO_EGL_DEVICE_ID"),
+        ({**GL, "MUJOCO_EGL_DEVICE_ID": "7"}, "unset MUJOCO_GL MUJOCO_EGL_DEVICE_ID"),
+        ({**GL, "__EGL_VENDOR_LIBRARY_FILENAMES": "/no"}, "unset MUJOCO_GL __EGL_VENDOR_LIBRARY_FILENAMES"),
+    ],
+)
+def test_a_gl_variable_that_is_left_in_a_shell_is_named(variables: dict[str, str], unset: str) -> None:
+    code = "from rlrep.envs.dmc import DMC; DMC('cartpole', 'swingup', 'pixels', 8, size=16).make(0)"
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"} | variables
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("RuntimeError: cannot render pixels") and f"try `{unset}`" in line and "apt-get" in line
+
+
+def test_an_empty_gl_variable_is_as_good_as_none() -> None:
+    env = "DMC('cartpole', 'swingup', 'pixels', 8, size=16).make(0)"
+    code = f"from rlrep.envs.dmc import DMC; print({env}.reset(seed=0)[0].shape)"
+    environment = {**os.environ, "MUJOCO_GL": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "(9, 16, 16)", done.stderr
