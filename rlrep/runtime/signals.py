@@ -13,7 +13,7 @@ from .errors import Stopped
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
 """Signals after which a run saves and ends with 128 + signal.
 
-SIGHUP: the terminal was closed. SIGXCPU: the time of `ulimit -t` is up. The last two are Slurm's before a time limit.
+SIGHUP: the terminal was closed. SIGXCPU: `ulimit -S -t`. The last two are Slurm's before a time limit.
 """
 PARENT_VARIABLE = "RLREP_PARENT"
 """Set by a launcher, for the processes it starts, to its own id."""

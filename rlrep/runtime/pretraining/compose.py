@@ -8,7 +8,7 @@ from typing import Any
 from rlrep.settings import TARGET, build, find_target, with_defaults
 
 from .. import registry
-from ..compose import compose_tree, merge, resolve
+from ..compose import check_target, compose_tree, merge, resolve
 from ..folder import default_pretrain_out
 from ..options import apply_settings, expand_views, view_node
 from ..overrides import PRETRAIN, CommandLine, parse
@@ -36,6 +36,7 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
         g: str(line.choices.get(g, made.get(g, "auto"))).removesuffix(_SUFFIX) for g in registry.PRETRAIN_GROUPS
     }
     for group in _COMPONENTS:
+        check_target(node.get(group), group, node["choices"][group])
         node[group] = fill(node[group], group)
     node["method"]["views"] = _views(node, line, folders)
     apply_settings(node, line, folders)
