@@ -11,6 +11,14 @@ INSTALL = (
     "install EGL (Debian/Ubuntu: apt-get install libegl1 libgl1-mesa-dri) "
     "or OSMesa (apt-get install libosmesa6, then set MUJOCO_GL=osmesa)"
 )
+_OFTEN_LEFT = (
+    *(VARIABLE, "PYOPENGL_PLATFORM", "MUJOCO_EGL_DEVICE_ID", "EGL_PLATFORM", "LIBGL_DRIVERS_PATH", "GALLIUM_DRIVER"),
+    *("MESA_LOADER_DRIVER_OVERRIDE", "__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS"),
+)
+_FOUND = {name: os.environ[name] for name in _OFTEN_LEFT if name in os.environ}
+"""What decides about OpenGL and was set before us: as likely to blame as a missing library."""
+_FAILURES = (ImportError, AttributeError, RuntimeError, ValueError)
+"""Of an import under a backend that does not work; ValueError: a device's number that is none."""
 
 _failure: str | None = None
 
@@ -24,14 +32,14 @@ def load_suite() -> ModuleType:
     if "dm_control.suite" in sys.modules:
         return sys.modules["dm_control.suite"]
     before = os.environ.get(VARIABLE)
-    backend = before if before is not None else choose_backend()
+    backend = before or choose_backend()
     try:
         return _import_suite(backend)
-    except (ImportError, AttributeError, RuntimeError) as error:
+    except _FAILURES as error:
         _failure = f"{VARIABLE}={backend}: {_one_line(error)}"
     try:
         return _import_suite("disable")
-    except (ImportError, AttributeError, RuntimeError) as error:
+    except _FAILURES as error:
         raise RuntimeError(f"dm_control cannot be imported ({_one_line(error)})") from error
     finally:
         _restore(before)
@@ -41,7 +49,7 @@ def load_mujoco() -> ModuleType:
     """Import `mujoco`; where the OpenGL that the environment asks for is missing, without any."""
     try:
         return importlib.import_module("mujoco")
-    except (ImportError, AttributeError, RuntimeError):
+    except _FAILURES:
         before = os.environ.get(VARIABLE)
         os.environ[VARIABLE] = "disable"
         try:
@@ -64,8 +72,17 @@ def choose_backend() -> str:
 
 
 def no_gl(error: Exception) -> RuntimeError:
-    """Return the one line that says why nothing can be rendered and what to install."""
-    return RuntimeError(f"cannot render pixels: no working OpenGL ({_failure or _one_line(error)}); {INSTALL}")
+    """Return the one line that says why nothing can be rendered, what to unset and what to install."""
+    reason = _failure or _one_line(error)
+    return RuntimeError(f"cannot render pixels: no working OpenGL ({reason}); {_to_unset()}{INSTALL}")
+
+
+def _to_unset() -> str:
+    """Name what a shell has set, with its values."""
+    if not _FOUND:
+        return ""
+    shown = " ".join(f"{name}={value}" for name, value in _FOUND.items())
+    return f"{shown} was set before: try `unset {' '.join(_FOUND)}`, or "
 
 
 def _import_suite(backend: str) -> ModuleType:

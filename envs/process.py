@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 from .checked import BadEnvironment
 from .losses import Lost, Patience, Raised
+from .tail import Tail
 
 STOP_SECONDS = 5.0
 _POLL_MILLISECONDS = 500
@@ -35,17 +35,18 @@ class WorkerProcess:
             )
         self.index = index
         parent_end, child_end = socket.socketpair()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
+        self._said = Tail()
         with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rlrep.envs.worker", str(child_end.fileno())],
+                [sys.executable, "-m", "rlrep.envs.worker", str(child_end.fileno()), *_unlisted()],
                 pass_fds=[child_end.fileno()],
                 env={**ONE_THREAD, **GL_THREADS, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
+                stdout=self._said.descriptor,
+                stderr=self._said.descriptor,
                 start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
             )
+        self._said.start()
         self._socket = parent_end
         self._connection = Connection(os.dup(parent_end.fileno()))
         self._poll = select.poll()  # Connection.poll makes a selector each time: 20 us
@@ -99,10 +100,8 @@ class WorkerProcess:
         """Return how the process ended and the last line it wrote."""
         code = self._stop()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - 4096))
-        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return f"{how}: {lines[-1].strip()}" if lines else how
+        last = self._said.last_line()
+        return f"{how}: {last}" if last else how
 
     def close(self) -> None:
         """Stop the process and free what belonged to it; again is harmless."""
@@ -111,7 +110,7 @@ class WorkerProcess:
         self._connection.close()
         self._socket.close()
         self._stop()
-        self._errors.close()
+        self._said.close()
 
     def _stop(self) -> int:
         """Wait for the end, kill what does not come to it; return the exit code."""
@@ -120,3 +119,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def _unlisted() -> list[str]:
+    """Return where modules are found that PYTHONPATH cannot say: a colon ends a folder's name there."""
+    return [folder for folder in sys.path if os.pathsep in folder]

@@ -1,6 +1,6 @@
 """A worker process: one environment, driven over a socket, observations written to shared memory.
 
-Started as `python -m rlrep.envs.worker FD`. It ends when its parent does.
+Started as `python -m rlrep.envs.worker FD [FOLDER ...]`, the folders holding modules. It ends when its parent does.
 """
 
 import contextlib
@@ -18,14 +18,18 @@ from .checked import BadEnvironment, Checked
 from .layout import Arrays, attach, step_into
 from .losses import raised
 
+_THE_RUNS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+"""Terminals and clusters tell every process; the run saves, then ends us."""
+
 
 def main() -> None:
     """Build the environment that the first message describes, then answer requests until told to close."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # terminals and clusters tell every process; the run saves, then ends us
+    for number in _THE_RUNS:
+        signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     _end_with_parent(os.getppid())
     descriptor = int(sys.argv[1])
+    sys.path += sys.argv[2:]
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(Connection(descriptor), socket.socket(fileno=os.dup(descriptor)))
 

@@ -1,5 +1,6 @@
 """`python -m rlrep.bench`: which runs a suite is, how they stand, a grid that is killed, stopped and taken up again."""
 
+import fcntl
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from rlrep.runtime.bench.suite import load_suite, read_request, task_name
 from rlrep.runtime.bench.table import Table, draw, make_view
 from rlrep.runtime.checkpoint import Checkpoints
 from rlrep.runtime.errors import ConfigError
-from rlrep.runtime.folder import lock_folder, write_config
+from rlrep.runtime.folder import is_locked, lock_folder, write_config
 from rlrep.runtime.launchers.base import Job
 from rlrep.runtime.launchers.scheduler import Entry
 from rlrep.runtime.train_command import main as train
@@ -126,7 +127,7 @@ def test_seeds_are_a_number_or_a_list() -> None:
 
 
 def test_a_folder_is_read_as_rlrep_train_reads_it() -> None:
-    plan = plan_of(*TOY, "seeds=1", "aux=none", "out='a b/x=1, é'")
+    plan = plan_of(*TOY, "seeds=1", "aux=none", "out=a b/x=1, é")
     assert plan.request.root == "a b/x=1, é" and plan.settings.root == "a b/x=1, é"
     assert {Path(run.out).parts[:2] for run in plan.runs} == {("a b", "x=1, é")}
     assert plan_of(*TOY, "seeds=1", "aux=none", "out=5").runs[0].out.startswith("5/")
@@ -184,7 +185,6 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         (("suite=toy", "launcher=flock"), "launcher=flock is not known"),
         (("suite=toy", "launcher=local,ray"), "launcher=local,ray: give one"),
         (("suite=toy", "out="), "out= names no folder"),
-        (("suite=toy", "out=[a]"), "out=['a']: expected a text"),
         (("suite=toy", "-m"), "-m is rlrep.train's"),
         (("speed", "curl=/no/such"), "curl=/no/such: there is no such folder"),
         (("speed", "rond=3"), "unknown option rond: did you mean rounds?"),
@@ -194,6 +194,47 @@ def test_a_wrong_command_is_one_line(capsys: pytest.CaptureFixture[str], words: 
     assert main(words) in (1, 2)
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1 and error.startswith("error: ")
+
+
+def suite_of(folder: Path, *tasks: str) -> Path:
+    """Write a suite `mine` and return the folder for `--config-dir`."""
+    (folder / "suite").mkdir(exist_ok=True)
+    listed = "".join(f"- {task}\n" for task in tasks)
+    (folder / "suite" / "mine.yaml").write_text(f"tasks:\n{listed}agents: [sac]\naux: [none]\nseeds: 1\n")
+    return folder
+
+
+def test_tasks_of_one_environment_are_told_apart_by_their_other_words(tmp_path: Path) -> None:
+    same = "env=dmc_cheetah train.env_steps=9000"
+    folder = suite_of(tmp_path, f"{same} env.obs=state", f"{same} env.obs=pixels", same, "env=toy_state", same)
+    request = read_request(("suite=mine", "seeds=1"), (folder,))
+    assert len(request.tasks) == 4
+    runs = make_plan(request, (folder,)).runs
+    assert {run.task for run in runs} == {"dmc_cheetah/state", "dmc_cheetah/pixels", "dmc_cheetah", "toy_state"}
+    assert len({run.out for run in runs}) == len(runs) == 8
+    (only,) = read_request(("suite=mine", "tasks=dmc_cheetah/state"), (folder,)).tasks
+    assert "env.obs=state" in only
+
+
+def test_tasks_that_no_name_tells_apart_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = suite_of(tmp_path, "env=toy_state env.num_envs=2", "env=toy_state env.terminates=2")
+    assert main(["suite=mine", "--config-dir", str(folder)]) == 2
+    assert "two tasks of the suite would be called toy_state/2" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_finished_whoever_holds_its_lock(here: Path) -> None:
+    (run, _) = plan_of(*TOY, "seeds=1", "aux=none").runs
+    with lock_folder(leave(run, kind="final")):
+        assert standing(run)[0] == "finished"
+
+
+def test_two_grids_that_ask_do_not_take_each_other_for_training(here: Path) -> None:
+    folder = here / "x"
+    with lock_folder(folder):
+        assert is_locked(folder)
+    with open(folder / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as a grid does that asks at the same moment
+        assert not is_locked(folder)
 
 
 def test_how_runs_stand(here: Path) -> None:
@@ -275,7 +316,7 @@ def test_the_table_shows_every_run(here: Path) -> None:
 
 
 def test_a_low_terminal_shows_what_runs(here: Path) -> None:
-    words = ("aux=none", "agents=sac,sb3_sac", "seeds=1", "train.agent_steps=60", "out='[b]'")
+    words = ("aux=none", "agents=sac,sb3_sac", "seeds=1", "train.agent_steps=60", "out=[b]")
     plan = plan_of("suite=toy", *words)
     entries = [Entry(Job(run.name, (), None)) for run in plan.runs]
     entries[0].state = "failed"

@@ -230,7 +230,7 @@ def test_two_processes_cannot_share_a_folder(
     out.mkdir()
     with open(out / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert run(out, "env=toy_state") == 1
+        assert run(out, "env=toy_state") == 75
     assert "another process is training" in capsys.readouterr().err
 
 

@@ -131,25 +131,29 @@ def test_a_job_that_is_killed_again_is_reported_by_the_last_line_of_its_log(tmp_
 def test_two_schedulers_share_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlrep.runtime.launchers.scheduler._ELSEWHERE_SECONDS", 0.1)
     began = [shell(tmp_path, name, "exit 9") for name in "ab"]
-    left, late, raced = shell(tmp_path, "c", "touch c"), shell(tmp_path, "d", "exit 9"), shell(tmp_path, "e", "exit 1")
+    left, late, raced = shell(tmp_path, "c", "touch c"), shell(tmp_path, "d", "exit 9"), shell(tmp_path, "e", "exit 75")
+    overtaken = shell(tmp_path, "f", "exit 75")
+    inherited = shell(tmp_path, "g", "test -e tried && exit 0; touch tried; exit 75")
     told: dict[str, list[State]] = {
         "a": ["elsewhere", "done"],  # the other finishes it
         "b": ["failed"],
         "c": ["elsewhere", "waiting", "waiting", "done"],  # the other dies
         "d": ["done"],  # finished by the other before it was our turn
         "e": ["waiting", "elsewhere", "done"],  # both start it
+        "f": ["waiting", "done"],  # both start it, and the other has finished it before ours gives way
+        "g": ["waiting", "waiting", "done"],  # both start it, and the other dies before ours gives way
     }
 
     def standing(job: Job) -> tuple[State, str]:
         return told[job.name].pop(0), "as told"
 
-    entries = [*began, left, late, raced]
+    entries = [*began, left, late, raced, overtaken, inherited]
     for entry in (began[0], left):
         entry.state = "elsewhere"
     view = Silent()
     assert Scheduler(Processes([Share((), 1)]), StopRequest(), view, standing).run(entries) == 1
-    assert [entry.state for entry in entries] == ["done", "failed", "done", "done", "done"]
-    assert [entry.attempts for entry in entries] == [0, 0, 1, 0, 1] and (tmp_path / "c").exists()
+    assert [entry.state for entry in entries] == ["done", "failed", *["done"] * 5]
+    assert [entry.attempts for entry in entries] == [0, 0, 1, 0, 1, 1, 2] and (tmp_path / "c").exists()
     assert ("e", "elsewhere") in view.seen and ("e", "failed") not in view.seen and not any(told.values())
 
 

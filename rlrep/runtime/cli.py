@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ConfigError, Stopped, UserError, hint, one_line
+from .output import drain, open_streams, spare_output
 from .signals import follow_parent
 
 _FLAGS = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-cd": "--config-dir"}
@@ -45,7 +46,7 @@ def read_arguments(argv: Sequence[str], more: Sequence[str] = ()) -> Arguments:
             arguments.multirun = True
         elif flag == "--cfg":
             arguments.show = True
-            if not value and rest and "=" not in rest[0]:
+            if not value and rest[:1] == ["job"]:
                 rest.pop(0)  # Hydra's spelling: --cfg job
         elif flag == "--config-dir":
             arguments.folders.append(_folder(value or (rest.pop(0) if rest else "")))
@@ -56,17 +57,41 @@ def read_arguments(argv: Sequence[str], more: Sequence[str] = ()) -> Arguments:
     return arguments
 
 
-def run_main(body: Callable[[], int]) -> int:
-    """Run an entry point's body and return its exit code; the user's errors become one line each."""
+def processes() -> int:
+    """Return how many processes torchrun started. Raises UserError where its variable says something else."""
+    asked = os.environ.get("WORLD_SIZE", "1")
+    if not (asked.isdecimal() and int(asked)):
+        raise UserError(f"WORLD_SIZE={asked} is no number of processes: unset it")
+    return int(asked)
+
+
+def check_alone() -> None:
+    """Raise UserError if torchrun started several of us, which would all write into one folder."""
+    if processes() > 1:
+        raise UserError(
+            f"WORLD_SIZE={processes()}, as torchrun sets it: only a single rlrep.pretrain runs in several processes; "
+            f"start this by python -m, or unset WORLD_SIZE (rlrep.bench and -m use all GPUs, a run on each)"
+        )
+
+
+def run_main(body: Callable[[], int], *, check: Callable[[], object] = check_alone) -> int:
+    """Run an entry point's body and return its exit code; the user's errors become one line each.
+
+    check: asked first, whether it may run as it was started.
+    """
     follow_parent()
+    open_streams()
     try:
-        return body()
+        check()
+        code = body()
+        sys.stdout.flush()
+        return code
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from what is saved", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drain(sys.stdout)
         return 1
     except (UserError, OSError) as error:  # OSError: a full or read-only disk, which a traceback explains no better
         if os.environ.get("RLREP_TRACEBACK"):
@@ -75,11 +100,16 @@ def run_main(body: Callable[[], int]) -> int:
 
 
 def _complain(line: str, exit_code: int) -> int:
-    print(line, file=sys.stderr, flush=True)
+    with spare_output():  # also where standard output is what failed
+        print(line, file=sys.stderr, flush=True)
     return exit_code
 
 
 def _folder(name: str) -> Path:
-    if not Path(name).is_dir():
+    """Return a `--config-dir` folder, whose modules are found from now on, after all others."""
+    folder = Path(os.path.expanduser(name))
+    if not name or not folder.is_dir():
         raise ConfigError(f"--config-dir {name}: there is no such folder")
-    return Path(name)
+    if (place := str(folder.absolute())) not in sys.path:
+        sys.path.append(place)
+    return folder

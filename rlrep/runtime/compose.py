@@ -18,6 +18,7 @@ from .errors import ConfigError, one_line
 from .folder import default_out
 from .options import AUTO, apply_settings, auto_view, expand_views
 from .overrides import CommandLine, parse
+from .search_path import searching
 
 Choices = dict[str, str | list[str]]
 
@@ -44,6 +45,8 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     """
     line = parse(words, folders)
     first = _compose(line.choices, folders)
+    for group in ("env", "agent"):
+        check_target(first.node.get(group), group, str(first.choices[group]))
     _check_pair(first)
     obs, kinds = _obs(first.node["env"], line), _kinds(first.node["env"], line)
     preset = first.choices["preset"]
@@ -54,6 +57,11 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     settled = {group: _settle(group, choice, auto, unasked) for group, choice in first.choices.items()}
     choices = settled | {"preset": preset}
     last = _compose({group: _variant(group, choice, kinds, folders) for group, choice in choices.items()}, folders)
+    for group in ("encoder", "augment"):
+        check_target(last.node.get(group), group, str(choices[group]))
+    if len(last.node["aux"]) < len(choices["aux"]):
+        chosen = ",".join(choices["aux"])
+        raise ConfigError(f"aux={chosen}: a file gives no head of its own (does it begin with `# @package aux.NAME`?)")
     node = last.node
     node = merge(node, node.pop("when").get(obs, {}))
     whens = {name: _asked(when.get(str(preset), {}), name, line) for name, when in last.whens.items()}
@@ -65,6 +73,15 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     tree = resolve(node)
     tree["out"] = tree["out"] or default_out(tree, line)
     return Composed(make_config(tree), tree, _named_views(last, line, view), auto_view("none", obs))
+
+
+def check_target(node: Any, group: str, choice: str) -> None:
+    """Raise ConfigError if what the file of a choice gives to its group is no component."""
+    if not isinstance(node, dict) or TARGET not in node:
+        raise ConfigError(
+            f"{group}={choice}: its file gives {group} no {TARGET} (does it begin with `# @package _global_`, and have "
+            f"`{group}:` then?)"
+        )
 
 
 def _asked(when: dict[str, Any], head: str, line: CommandLine) -> dict[str, Any]:
@@ -111,37 +128,35 @@ def _check_pair(first: _Pass) -> None:
 def _compose(choices: Choices, folders: Sequence[Path]) -> _Pass:
     outside = _outside(choices, folders)
     words = [_word(group, choice, outside.get(group, [])) for group, choice in choices.items()]
-    words += search_path(folders)
-    node, found = compose_tree("config", words)
+    node, found = compose_tree("config", words, folders)
     _add_outside(node, outside)
     chosen = {**{group: _made(group, v) for group, v in found.items()}, **choices}
-    whens = {name: head.pop("when", None) or {} for name, head in (node.get("aux") or {}).items()}
+    whens = {n: head.pop("when", None) or {} for n, head in _heads(node).items()}
     views = _views(node)  # before their names become settings
     return _Pass(_complete(node, folders), chosen, views, whens)
 
 
+def _heads(node: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: head for name, head in (node.get("aux") or {}).items() if isinstance(head, dict)}
+
+
 def _views(node: Mapping[str, Any]) -> dict[str, Any]:
-    heads = {n: with_defaults(h, f"aux.{n}") for n, h in (node.get("aux") or {}).items() if TARGET in h}
+    heads = {n: with_defaults(h, f"aux.{n}") for n, h in _heads(node).items() if TARGET in h}
     return {name: head["view"] for name, head in heads.items() if "view" in head}
 
 
-def compose_tree(primary: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def compose_tree(primary: str, words: Sequence[str], folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compose `configs/PRIMARY.yaml` and return the unresolved tree and the choice made in each group.
 
-    Raises ConfigError in one line.
+    folders: of more group files. Raises ConfigError in one line.
     """
     try:
-        with initialize_config_dir(str(registry.ROOT.resolve()), version_base="1.3"):
+        with searching(folders), initialize_config_dir(str(registry.ROOT.resolve()), version_base="1.3"):
             config = compose(primary, list(words), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, *registry.UNREADABLE) as error:
         raise ConfigError(f"cannot compose {' '.join(words)}: {one_line(error)}") from error
     choices = {str(k): v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     return _plain(config), choices
-
-
-def search_path(folders: Sequence[Path]) -> list[str]:
-    """Return the word that lets Hydra look into `--config-dir` folders."""
-    return [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in folders)}]"] if folders else []
 
 
 def _made(group: str, choice: Any) -> str | list[str]:
@@ -186,10 +201,10 @@ def _complete(node: dict[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
     """Fill in the dataclasses' defaults, so that every option can be named, printed and checked."""
     node["aux"] = dict(sorted((node.get("aux") or {}).items()))
     for group in ("env", "agent", "encoder", "augment"):
-        if TARGET in (node.get(group) or {}):
+        if isinstance(node.get(group), dict) and TARGET in node[group]:
             node[group] = with_defaults(node[group], group)
     for name, head in node["aux"].items():
-        if TARGET not in head:
+        if not isinstance(head, dict) or TARGET not in head:
             raise ConfigError(f"aux.{name} has no {TARGET}: is it active? Add {name} to aux=")
         node["aux"][name] = expand_views(with_defaults(head, f"aux.{name}"), f"aux.{name}", folders)
     return node

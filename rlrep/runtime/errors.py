@@ -2,7 +2,13 @@
 
 from rlrep.settings import ConfigError, UserError, hint, one_line
 
-__all__ = ["ConfigError", "Stopped", "UserError", "hint", "one_line"]
+__all__ = ["Busy", "ConfigError", "Stopped", "UserError", "hint", "one_line"]
+
+
+class Busy(UserError):
+    """Another process works in the folder: later the same command may do."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Stopped(Exception):

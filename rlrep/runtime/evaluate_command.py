@@ -1,6 +1,7 @@
 """`python -m rlrep.evaluate`: score the newest checkpoint of a run, by the run's own config."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -15,6 +16,7 @@ from rlrep.settings import build
 from .cli import Arguments, read_arguments, run_main
 from .config import Device
 from .errors import ConfigError, UserError
+from .files import wrote
 
 Row = Mapping[str, Any]
 APART = 2**31 - 1
@@ -83,14 +85,15 @@ def _evaluate(asked: EvaluateConfig) -> int:
     play = _play if tasks_of(config) is None else _adapt
     found = play(config, asked, state, video)
     returns = np.array([row["return"] for row in _last(found.rows)], np.float64)
-    _write(folder / "evaluate.csv", found.rows)
     normalised = found.summary.get("eval/human_normalised")
     print(
         f"{config.choices['env']} after {steps} agent steps, {len(returns)} episodes: "
         f"mean {returns.mean():.2f}  std {returns.std():.2f}  IQM {interquartile_mean(returns):.2f}"
         + (f"  human-normalised {normalised:.3f}" if normalised is not None else "")
     )
-    print(f"{folder / 'evaluate.csv'}" + (f"  {video}" if video and video.exists() else ""))
+    table = folder / "evaluate.csv"
+    if wrote(table, _as_csv(found.rows)):
+        print(f"{table}" + (f"  {video}" if video and video.exists() else ""))
     return 0
 
 
@@ -162,8 +165,9 @@ def interquartile_mean(scores: NDArray[np.float64]) -> float:
     return float(ordered @ weights / weights.sum())
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _as_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from .errors import UserError
@@ -35,6 +36,16 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def wrote(path: Path, text: str) -> bool:
+    """Write a result that was shown already; where it cannot be written, say so on standard error and return False."""
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        print(f"warning: {path} is not written ({error.strerror or error})", file=sys.stderr)
+        return False
+    return True
+
+
 class AppendFile:
     """A log of whole lines. Lines that could not be written (full disk) wait and go out with the next ones."""
 
@@ -66,6 +77,18 @@ class AppendFile:
             with open(self.path, "r+b") as file:
                 os.fsync(file.fileno())
         return self.size
+
+    def begin_again(self) -> Path | None:
+        """Empty the file. Lines that it had are kept beside it, of several attempts the longest; return that file."""
+        if not self.size:
+            return None
+        aside = self.path.with_name(f"{self.path.stem}.before{self.path.suffix}")
+        if not aside.exists() or aside.stat().st_size <= self.size:
+            self.path.replace(aside)
+        else:
+            self.path.unlink()
+        self.size, self._waiting = 0, b""
+        return aside
 
     def cut(self, size: int) -> None:
         """Drop everything after `size` bytes. Raises UserError if there are fewer: the file was edited."""

@@ -1,5 +1,6 @@
 """The run folder: its default name, its identity, and what is written into it once."""
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -13,7 +14,7 @@ import yaml
 
 from rlrep.settings import coerce
 
-from .errors import UserError, one_line
+from .errors import Busy, UserError, one_line
 from .files import replace_file
 from .overrides import CommandLine
 from .protocols import TaskSet
@@ -98,6 +99,15 @@ def write_config(folder: Path, tree: Mapping[str, Any]) -> None:
     replace_file(folder / "config.yaml", yaml.safe_dump(dict(tree), sort_keys=False, width=120))
 
 
+def has_final_row(folder: Path) -> bool:
+    """Whether a run's final evaluation is in its `eval.csv`."""
+    try:
+        with open(folder / "eval.csv", newline="", errors="replace") as file:
+            return any(row.get("kind") == "final" for row in csv.DictReader(file))
+    except (OSError, csv.Error):
+        return False
+
+
 def write_tasks(folder: Path, tasks: TaskSet) -> None:
     """Write `tasks.json`: the tasks of training and of evaluation, by name."""
     named = {
@@ -132,7 +142,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         deadline = time.monotonic() + _LOCK_SECONDS  # a killed run's simulators take a moment to go
         while not _try_lock(file):
             if time.monotonic() > deadline:
-                raise UserError(f"another process is training in {folder}: wait for it, or choose another out=")
+                raise Busy(f"another process is training in {folder}: wait for it, or choose another out=")
             time.sleep(0.1)
         yield
 
@@ -141,14 +151,14 @@ def is_locked(folder: Path) -> bool:
     """Whether a process is training in a run folder now, as far as this machine can tell."""
     try:
         with open(folder / ".lock") as file:
-            return not _try_lock(file)
+            return not _try_lock(file, fcntl.LOCK_SH)  # two that ask do not take each other for a training process
     except OSError:
         return False
 
 
-def _try_lock(file: IO[str]) -> bool:
+def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks

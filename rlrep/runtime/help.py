@@ -20,7 +20,7 @@ Train an agent, with or without auxiliary heads. The same command again continue
 flags
   -m, --multirun      run every combination of the sweeps: a,b  range(0,5)
   -c, --cfg           print the composed config and stop
-  --config-dir DIR    look for more group files (DIR/env/NAME.yaml, ...) in DIR
+  --config-dir DIR    look for more group files (DIR/env/NAME.yaml, ...), and for their modules, in DIR
   -h, --help          print this
 
 groups (aux takes a name, a list [a,b], or none)
@@ -45,7 +45,7 @@ Pretrain an encoder on images. The same command again continues an unfinished ru
 flags
   -m, --multirun      run every combination of the sweeps: a,b  range(0,5)
   -c, --cfg           print the composed config and stop
-  --config-dir DIR    look for more group files (DIR/method/NAME.yaml, ...) in DIR
+  --config-dir DIR    look for more group files (DIR/method/NAME.yaml, ...), and for their modules, in DIR
   -h, --help          print this
 
 groups
@@ -75,7 +75,7 @@ seedN.log beside its folder.
 flags
   --dry-run           list the runs' commands and stop
   -c, --cfg           print what the grid consists of and stop
-  --config-dir DIR    look for more group files (DIR/suite/NAME.yaml, ...) in DIR
+  --config-dir DIR    look for more group files (DIR/suite/NAME.yaml, ...), and for their modules, in DIR
   -h, --help          print this
 
 options

@@ -12,6 +12,7 @@ from .launchers import LauncherConfig
 from .launchers.base import Job
 from .launchers.lines import Lines, complain
 from .launchers.scheduler import Entry, Scheduler, Standing, View
+from .output import spare_output
 from .overrides import expand
 from .progress import PREFIX_VARIABLE
 from .signals import catch_signals
@@ -40,6 +41,7 @@ class _Composed(Protocol):
 Compose = Callable[[Sequence[str], Sequence[Path]], _Composed]
 
 
+@spare_output()
 def launch(arguments: Arguments, entry: str, compose: Compose) -> int:
     """Check all runs of an entry point, then run them. Returns 0 if all finished, 128 + signal if stopped, else 1.
 
@@ -73,7 +75,7 @@ def conduct(entries: Sequence[Entry], settings: Settings, view: View, standing: 
 
 def command(entry: str, words: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
     """Return the command of one run; how it is launched is not its concern."""
-    flags = [word for folder in folders for word in ("--config-dir", str(folder.resolve()))]
+    flags = [word for folder in folders for word in ("--config-dir", str(folder.absolute()))]
     own = [word for word in words if word.partition("=")[0].split(".")[0] != "launcher"]
     return sys.executable, "-m", entry, *flags, *own
 

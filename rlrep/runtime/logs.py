@@ -49,7 +49,10 @@ class RunLog:
         lines, self._table = JsonLines(folder / "metrics.jsonl"), EvalTable(folder / "eval.csv", columns)
         self._files = {"metrics.jsonl": lines.file, "eval.csv": self._table.file}
         for name, file in self._files.items():
-            file.cut(resumed[name] if resumed else 0)
+            if resumed:
+                file.cut(resumed[name])
+            elif aside := file.begin_again():
+                say(f"no checkpoint is left to go on from, the run begins again; its {name} is now {aside.name}")
         csv = Csv(folder / "metrics.csv")
         self._optional = optional_sinks(folder, config, tree, step_key=step_key, step=step, say=say)
         self._sinks: list[tuple[Guard, Sink]] = [(Guard("metrics.jsonl", say), lines), (Guard("metrics.csv", say), csv)]

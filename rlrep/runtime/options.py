@@ -1,5 +1,6 @@
 """Single options in a composed tree: set by dotted path, with the valid names where a path leads nowhere."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def apply_settings(node: dict[str, Any], line: CommandLine, folders: Sequence[Pa
         holder = _find(node, parents, setting.path, line.grammar.groups)
         if leaf not in holder or leaf == TARGET or setting.path.startswith("choices"):
             raise ConfigError(f"unknown option {setting.path}{_hint(node, parents, leaf, line.grammar.groups)}")
-        _set(holder, leaf, setting.value, setting.path)
+        _set(holder, leaf, _plain_text(setting.value) if setting.as_typed else setting.value, setting.path)
         if TARGET in holder:
             holder.update(expand_views(holder, ".".join(parents), folders))
     if line.grammar.lengths:
@@ -110,6 +111,11 @@ def _set(holder: dict[str, Any], leaf: str, value: Any, path: str) -> None:
         )
     else:
         holder[leaf] = value
+
+
+def _plain_text(value: Any) -> Any:
+    """Return a text such that resolving the tree gives it back: `${` refers to nothing."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _settle_length(train: dict[str, Any], line: CommandLine) -> None:

@@ -1,5 +1,6 @@
 """The command line's `key=value` words, read by Hydra's grammar: group choices, settings, sweeps."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,24 +17,30 @@ from .errors import ConfigError, hint, one_line
 
 @dataclass(frozen=True)
 class Grammar:
-    """What an entry point's words may be. groups: those that choose a name. lengths: options of which one is due."""
+    """What an entry point's words may be. groups: those that choose a name. lengths: options of which one is due.
+
+    paths: options besides `is_path`'s that are one. texts: options that are taken as they are typed.
+    """
 
     groups: tuple[str, ...]
     lengths: tuple[str, ...] = ()
     explanation: str = ""
+    paths: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 TRAIN = Grammar(registry.GROUPS, ("train.agent_steps", "train.env_steps"), "env steps count action repeats")
-PROBE = Grammar(("data",))
+PROBE = Grammar(("data",), paths=("encoder",))
 PRETRAIN = Grammar(registry.PRETRAIN_GROUPS, ("train.epochs", "train.updates"), "an epoch is one pass over the data")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """`path=value` for one option."""
+    """`path=value` for one option. as_typed: the value never went through the grammar, and nothing in it is special."""
 
     path: str
     value: Any
+    as_typed: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,11 @@ def parse(words: Sequence[str], folders: Sequence[Path] = (), grammar: Grammar =
     """Read one run's words. Raises ConfigError on bad grammar, a sweep, or an unknown group choice."""
     choices: dict[str, str | list[str]] = {}
     settings = []
-    for override in map(_read, words):
+    for word in words:
+        if (typed := _as_typed(word, grammar)) is not None:
+            settings.append(typed)
+            continue
+        override = _read(word)
         key, value = str(override.key_or_group), _value(override)
         if key in grammar.groups:
             choices[key] = _choice(key, value, folders)
@@ -67,6 +78,28 @@ def parse(words: Sequence[str], folders: Sequence[Path] = (), grammar: Grammar =
 def expand(words: Sequence[str]) -> list[list[str]]:
     """Return the words of every run of a multirun: the product of its sweeps, the last one moving fastest."""
     return [list(combination) for combination in product(*map(expand_word, words))]
+
+
+def is_path(option: str) -> bool:
+    """Whether an option of any entry point names a file or folder: those are never read by the grammar."""
+    return option in ("out", "root", "encoder.load") or option.rpartition(".")[2] == "path"
+
+
+def as_path(text: str) -> str:
+    """Return what the user calls a place, `~` expanded as a shell does; what still begins with one is called so."""
+    place = os.path.expanduser(text)
+    return os.path.abspath(place) if os.path.normpath(place).startswith("~") else place
+
+
+def _as_typed(word: str, grammar: Grammar) -> Setting | None:
+    """Return what a word sets, everything after its first `=`, if it is a path or a text; `null` is no path."""
+    key, equals, text = word.partition("=")
+    key = key.lstrip("+")  # Hydra's spelling
+    if not equals or not (is_path(key) or key in (*grammar.paths, *grammar.texts)):
+        return None
+    if key in grammar.texts:
+        return Setting(key, text, as_typed=True)
+    return Setting(key, None if text == "null" else as_path(text), as_typed=True)
 
 
 def _read(word: str) -> Override:
@@ -109,11 +142,14 @@ def _reject_two_lengths(settings: Sequence[Setting], grammar: Grammar) -> None:
 
 def key_of(word: str) -> str:
     """Return the left side of a word. Raises ConfigError on bad grammar."""
-    return str(_read(word).key_or_group)
+    typed = _as_typed(word, TRAIN)
+    return typed.path if typed else str(_read(word).key_or_group)
 
 
 def expand_word(word: str) -> list[str]:
-    """Return the words that a sweep stands for, the word itself if it is none."""
+    """Return the words that a sweep stands for, the word itself if it is none. Paths are never swept."""
+    if _as_typed(word, TRAIN):
+        return [word]
     override = _read(word)
     if not override.is_sweep_override():
         return [word]

@@ -26,7 +26,10 @@ def set_threads() -> int:
 
     Two OpenMP pools on the same cores slow everything down many times, hence one place that decides.
     """
-    count = int(os.environ.get("OMP_NUM_THREADS") or cores())
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # more numbers are for nested threads
+    if asked and not (asked.isdecimal() and int(asked)):
+        raise UserError(f"OMP_NUM_THREADS={asked} is no number of threads: unset it, or say how many")
+    count = int(asked or cores())
     for pool in ("OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
     torch.set_num_threads(count)

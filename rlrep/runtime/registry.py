@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from rlrep.settings import TARGET
 
-from .errors import ConfigError, hint
+from .errors import ConfigError, hint, one_line
 
 ROOT = Path(__file__).parent.parent / "configs"
 GROUPS = ("env", "agent", "augment", "aux", "encoder", "preset", "logger", "launcher")
@@ -24,6 +25,8 @@ PRETRAIN_GROUPS = ("method", "data", "encoder", "augment", "preset", "logger", "
 AUTO = {"encoder": {"pixels": "curl", "state": "mlp"}, "augment": {"pixels": "none", "state": "none"}}
 """What the choice `auto` stands for, by kind of observation."""
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
+UNREADABLE = (YAMLError, UnicodeDecodeError, OSError)
+"""What reading a YAML file that somebody wrote may raise."""
 
 OmegaConf.register_new_resolver("min", min, replace=True)  # ${min:84,${env.size}} in the YAML files
 
@@ -39,7 +42,7 @@ OmegaConf.register_new_resolver("frame_size", _frame_size, replace=True)  # ${fr
 
 def names(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """Return every name that `group=` accepts."""
-    files = {path.stem for root in (ROOT, *folders) for path in (root / group).glob("*.yaml")}
+    files = {path.stem for root in (ROOT, *folders) for path in (root / group).glob("*.yaml") if path.is_file()}
     return sorted(files | set(registered(group)))
 
 
@@ -89,7 +92,10 @@ def read_yaml(group: str, name: str, folders: Sequence[Path] = ()) -> dict[str, 
     """Read one YAML file of `group` as it is. Raises ConfigError if there is none."""
     check(group, name, folders)
     path = next(p for root in (ROOT, *folders) if (p := root / group / f"{name}.yaml").is_file())
-    node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    try:
+        node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except UNREADABLE as error:
+        raise ConfigError(f"{path} cannot be read: {one_line(error)}") from error
     return {str(key): value for key, value in node.items()} if isinstance(node, dict) else {}
 
 

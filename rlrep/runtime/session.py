@@ -20,18 +20,28 @@ from .config import Length, RunConfig, TrainConfig, plan_length
 from .curve import Curve
 from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluator, eval_envs, references
-from .folder import check_same_run, lock_folder, read_config, resolve_tree, write_config, write_tasks
+from .folder import (
+    check_same_run,
+    has_final_row,
+    lock_folder,
+    read_config,
+    resolve_tree,
+    write_config,
+    write_tasks,
+)
 from .logs import EVAL_COLUMNS, META_COLUMNS, RunLog
 from .loop import Loop
 from .make import build_agent, build_meta_agent, tasks_of
 from .meta.evaluation import MetaEvaluator
 from .meta.loop import MetaLoop
 from .meta.picture import Pictures
+from .output import spare_output
 from .process import Seeds, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
 from .protocols import Agent, MetaAgent, TaskFamily, TaskSet, Trainee, Tree, VectorEnv
 from .signals import StopRequest, catch_signals
 from .simulators import INEXACT, build_envs, check_savable, evaluation_variant
+from .sinks import Guard
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Trainee)
@@ -46,6 +56,12 @@ class Opened:
     stored: Mapping[str, Any] | None
     manifest: Manifest | None
     grows: bool
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing to do: a final evaluation without any checkpoint is what a tidied run leaves."""
+        over = self.manifest.finished if self.manifest else self.stored is not None and has_final_row(self.folder)
+        return over and not self.grows
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Plan:
     overlap: bool
 
 
+@spare_output()
 def train(config: RunConfig, tree: Mapping[str, Any], *, again: str, full_size: str | None) -> None:
     """Run, or continue, the training that `config` describes.
 
@@ -80,9 +97,8 @@ def train(config: RunConfig, tree: Mapping[str, Any], *, again: str, full_size: 
     with ExitStack() as stack:
         stack.enter_context(lock_folder(folder))
         opened = open_run(folder, tree, config)
-        if opened.manifest is not None and opened.manifest.finished and not opened.grows:
-            steps = opened.manifest.step
-            print(f"this run is finished ({steps} agent steps): see {folder}, or choose another seed= or out=")
+        if opened.is_finished:
+            print(f"this run is finished{_size(opened)}: see {folder}, or choose another seed= or out=")
             return
         stop = stack.enter_context(catch_signals())
         try:
@@ -103,12 +119,20 @@ def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened
     stored = read_config(folder)
     may_grow = not getattr(config.agent, "depends_on_length", False)
     grows = check_same_run(folder, stored, tree, may_grow=may_grow)
+    if grows and manifest is None and has_final_row(folder):
+        raise UserError(
+            f"{folder} is finished and its checkpoints are gone, so it cannot become longer: choose another out="
+        )
     if grows and manifest is not None and manifest.finished and not manifest.rings:
         raise UserError(
             f"{folder} is finished ({manifest.step} agent steps) and its replay was dropped, so it cannot "
             f"become longer: choose another out= (checkpoint.keep_replay=true keeps the replay)"
         )
     return Opened(folder, stored, manifest, grows)
+
+
+def _size(opened: Opened) -> str:
+    return f" ({opened.manifest.step} agent steps)" if opened.manifest else ", its checkpoints are gone"
 
 
 def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
@@ -194,8 +218,8 @@ class _Session:
         start = loaded[0].step if loaded else 0
         final_tree = resolve_tree(tree, _resolved(plan))
         write_config(self._folder, final_tree)
-        versions.record(self._folder, self._device, at={"agent_steps": start})
         reporter = self._make_reporter(plan, start)
+        versions.record(self._folder, self._device, at={"agent_steps": start}, say=reporter.say)
         for line in (*_headline(config, plan, envs), *agent.describe()):
             reporter.say(line)
         logs = loaded[1]["logs"] if loaded else None
@@ -267,7 +291,7 @@ class _Session:
             say=say,
             check_stop=self._stop.check,
         )
-        write_tasks(self._folder, tasks)
+        Guard("tasks.json", say).run(lambda: write_tasks(self._folder, tasks))
         return MetaLoop(
             self._parts(envs, agent, evaluator, outlets),
             config.train,

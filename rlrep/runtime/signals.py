@@ -5,13 +5,16 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from .errors import Stopped
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals after which a run saves and ends with 128 + signal; the last two are Slurm's before a time limit."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals after which a run saves and ends with 128 + signal.
+
+SIGHUP: the terminal was closed. SIGXCPU: `ulimit -S -t`. The last two are Slurm's before a time limit.
+"""
 PARENT_VARIABLE = "RLREP_PARENT"
 """Set by a launcher, for the processes it starts, to its own id."""
 _PR_SET_PDEATHSIG = 1
@@ -40,16 +43,22 @@ def catch_signals(message: str = "stopping after this update (again to quit at o
     def note(number: int, frame: FrameType | None) -> None:
         if request.signal_number is None:
             request.signal_number = number
-            os.write(2, f"\n{message}\n".encode())  # print is not safe in a handler
+            with suppress(OSError):  # a terminal that was closed
+                os.write(2, f"\n{message}\n".encode())  # print is not safe in a handler
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
-    old = {number: signal.signal(number, note) for number in STOPPING}
+    old = {number: signal.signal(number, note) for number in STOPPING if not _is_nohup(number)}
     try:
         yield request
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _is_nohup(number: int) -> bool:
+    """Whether `nohup` started us: the run is to outlive its terminal."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 def follow_parent() -> None:

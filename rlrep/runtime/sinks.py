@@ -45,8 +45,7 @@ class Csv:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rows = _read_csv(path)
-        self._columns = list(rows[0]) if rows else []
+        self._columns: list[str] = []  # unknown: the first row, or `rewrite`, tells
 
     def write(self, row: Row) -> None:
         """Append one row. Raises OSError."""

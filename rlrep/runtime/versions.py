@@ -2,9 +2,10 @@
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from rlrep.version import __version__
 
 from .files import replace_file
+from .sinks import Guard
 
 SIMULATORS = ("mujoco", "dm_control", "gymnasium", "ale-py", "metaworld")
 PACKAGES = ("torch", "numpy", "safetensors", "hydra-core", "omegaconf", "opencv-python-headless", "stable-baselines3")
@@ -33,20 +35,30 @@ def collect(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record(folder: Path, device: torch.device, *, at: Mapping[str, int]) -> None:
-    """Write `versions.json`; a later session of the same run, begun `at` some steps, adds itself under `resumed`."""
+def record(folder: Path, device: torch.device, *, at: Mapping[str, int], say: Callable[[str], None]) -> None:
+    """Write `versions.json`; a later session of the same run, begun `at` some steps, adds itself under `resumed`.
+
+    A file that cannot be read is written anew, one that cannot be written costs a line: no run needs it.
+    """
     path = folder / "versions.json"
-    now = collect(device)
+    content = now = collect(device)
+    first, resumed = _read(path)
+    if first and any(at.values()):
+        changed = {key: value for key, value in now.items() if value != first.get(key)}
+        content = {**first, "resumed": [*resumed, {**at, **changed}]}
+    Guard(path.name, say).run(lambda: replace_file(path, json.dumps(content, indent=2) + "\n"))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Any]]:
+    """Return what the first session wrote, and what later ones did; nothing where the file is none of ours."""
     try:
         first = json.loads(path.read_text())
-    except (OSError, ValueError):
-        first = None
-    if first is None or not any(at.values()):
-        content = now
-    else:
-        changed = {key: value for key, value in now.items() if value != first.get(key)}
-        content = {**first, "resumed": [*first.get("resumed", []), {**at, **changed}]}
-    replace_file(path, json.dumps(content, indent=2) + "\n")
+    except (OSError, ValueError, RecursionError):
+        return {}, []
+    if not isinstance(first, dict):
+        return {}, []
+    resumed = first.get("resumed")
+    return first, resumed if isinstance(resumed, list) else []
 
 
 def device_name(device: torch.device) -> str:
@@ -60,7 +72,7 @@ def command_line() -> str:
     """Return the command of this process."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     start = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
-    return " ".join([start, *sys.argv[1:]])
+    return shlex.join([*start.split(), *sys.argv[1:]])
 
 
 def git_commit() -> str | None:

@@ -1,6 +1,7 @@
 """Videos of evaluation episodes, written frame by frame."""
 
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Video:
         """Drop what was written."""
         if self._encoder is not None:
             self._encoder.close()
-        self._part.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._part.unlink()
 
     def _open(self, size: tuple[int, int]) -> Generator[None, Any, None]:
         try:
@@ -58,7 +60,7 @@ class Video:
             raise UserError("mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or use video_format=gif") from error
         self.path.parent.mkdir(parents=True, exist_ok=True)
         encoder: Generator[None, Any, None] = imageio_ffmpeg.write_frames(
-            str(self._part),
+            str(self._part.absolute()),  # else ffmpeg takes what is before a colon for a protocol
             size,
             fps=self._rate,
             codec="libx264",

@@ -70,14 +70,19 @@ def _run(arguments: Arguments) -> int:
     if arguments.help:
         print(_HELP + "\nall options: " + ", ".join(field.name for field in fields(ReportConfig)))
         return 0
+    from rlrep.runtime.overrides import as_path
+
     roots = [word for word in arguments.words if "=" not in word or os.path.isdir(word)]  # as Hydra's lr=0.1 is
-    return report([Path(word) for word in roots], _settings([word for word in arguments.words if word not in roots]))
+    return report(
+        [Path(as_path(word)) for word in roots], _settings([word for word in arguments.words if word not in roots])
+    )
 
 
 def _settings(words: Sequence[str]) -> ReportConfig:
-    from rlrep.runtime.overrides import parse
+    from rlrep.runtime.overrides import Grammar, parse
 
-    return build(ReportConfig, {setting.path: setting.value for setting in parse(words).settings}, "")  # type: ignore[no-any-return]
+    grammar = Grammar((), texts=("title",))
+    return build(ReportConfig, {setting.path: setting.value for setting in parse(words, grammar=grammar).settings}, "")  # type: ignore[no-any-return]
 
 
 def report(roots: Sequence[Path], config: ReportConfig) -> int:

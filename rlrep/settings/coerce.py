@@ -58,6 +58,8 @@ def find_target(target: str, path: str) -> type[Any]:
         cls = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}: cannot load {target} ({one_line(error)})") from error
+    except Exception as error:  # whatever a module of the user's own raises
+        raise ConfigError(f"{path}: cannot load {target} ({type(error).__name__}: {one_line(error)})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise ConfigError(f"{path}: {target} is not a config dataclass")
     return cls

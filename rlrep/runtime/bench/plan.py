@@ -1,6 +1,5 @@
 """The grid of a benchmark: which runs there are, and how each of them stands."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any, Literal
 from ..compose import Composed, compose_run
 from ..config import RunConfig
 from ..errors import ConfigError, UserError
-from ..folder import check_same_run, is_locked, read_config
+from ..folder import check_same_run, has_final_row, is_locked, read_config
 from ..overrides import expand
-from .suite import Request, task_name
+from .suite import Request, name_tasks
 
 BASE, AUGMENTATION = "base", "augmentation only"
 Kind = Literal["new", "goes on", "finished", "elsewhere", "refused"]
@@ -55,10 +54,10 @@ def make_plan(request: Request, folders: Sequence[Path]) -> Plan:
     _check_head_settings(request)
     cells = [
         cell
-        for task in request.tasks
+        for name, task in name_tasks(request.tasks).items()
         for agent in request.agents
         for more in expand(request.words)
-        for cell in _arms(request, task, agent, more, folders)
+        for cell in _arms(request, name, task, agent, more, folders)
     ]
     runs = {run.out: run for seed in request.seeds for cell in cells for run in [cell.at(seed)]}
     augmentations = dict.fromkeys(view for cell in cells for view in cell.augmentation)
@@ -84,7 +83,7 @@ class _Cell:
 
 
 def _arms(
-    request: Request, task: Sequence[str], agent: str, more: Sequence[str], folders: Sequence[Path]
+    request: Request, name: str, task: Sequence[str], agent: str, more: Sequence[str], folders: Sequence[Path]
 ) -> Iterator[_Cell]:
     """Yield the arms of a task and agent: base, augmentation only, heads."""
     extra = " ".join(word for word in more if word not in request.words)  # what a sweep chose
@@ -95,7 +94,7 @@ def _arms(
         words += [] if request.preset == "paper" else [f"preset={request.preset}"]
         words += request.place
         composed = compose_run([*words, *launcher_words(request)], folders)
-        return _Cell(task_name(task), agent, f"{arm} {extra}".strip(), tuple(words), composed, augmentation)
+        return _Cell(name, agent, f"{arm} {extra}".strip(), tuple(words), composed, augmentation)
 
     heads = [cell(each.strip("[]").replace(",", "+"), request.augment, each) for each in request.aux if each != "none"]
     bare = [] if heads else [cell(BASE, request.augment, "none")]
@@ -103,8 +102,8 @@ def _arms(
     if "none" in request.aux:
         yield cell(BASE, "none", "none")
     for view in sorted(views) or [(heads or bare)[0].composed.usual_view]:
-        name = AUGMENTATION if len(views) < 2 else f"{AUGMENTATION} ({view})"
-        yield cell(name, view, "none", (view,))
+        arm = AUGMENTATION if len(views) < 2 else f"{AUGMENTATION} ({view})"
+        yield cell(arm, view, "none", (view,))
     yield from heads
 
 
@@ -134,19 +133,14 @@ def standing(run: Run) -> tuple[Kind, str]:
         grows = check_same_run(folder, read_config(folder), run.tree, may_grow=True)
     except UserError as error:
         return "refused", str(error)
-    if is_locked(folder):
-        return "elsewhere", "another process is training it"
-    return ("finished" if is_finished(folder) and not grows else "goes on"), ""
+    if is_finished(folder) and not grows:
+        return "finished", ""
+    return ("elsewhere", "another process is training it") if is_locked(folder) else ("goes on", "")
 
 
 def is_finished(folder: Path) -> bool:
     """Whether a run's final evaluation is there, and whole: its checkpoint, if there is one, is marked finished."""
-    try:
-        with open(folder / "eval.csv", newline="", errors="replace") as file:
-            evaluated = any(row.get("kind") == "final" for row in csv.DictReader(file))
-    except (OSError, csv.Error):
-        return False
-    if not evaluated:
+    if not has_final_row(folder):
         return False
     from ..checkpoint import Checkpoints  # imports torch
 

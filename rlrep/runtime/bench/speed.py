@@ -11,9 +11,10 @@ from rlrep.settings import build
 
 from ..cli import read_arguments, run_main
 from ..errors import UserError
-from ..overrides import parse
+from ..overrides import Grammar, parse
 
 _ROOT = Path(__file__).resolve().parents[3]
+_GRAMMAR = Grammar((), paths=("curl", "rainbow"))
 _HELP = """\
 Time updates beside the peers' own code and write the README's tables. Needs a checkout of this repository.
 
@@ -52,7 +53,9 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.help:
         print(_HELP)
         return 0
-    asked: SpeedConfig = build(SpeedConfig, {s.path: s.value for s in parse(arguments.words).settings}, "")
+    asked: SpeedConfig = build(
+        SpeedConfig, {s.path: s.value for s in parse(arguments.words, grammar=_GRAMMAR).settings}, ""
+    )
     if not (_ROOT / "benchmarks" / "update_speed.py").exists():
         raise UserError(
             "the speed tables are the repository's: run this in a checkout of it, not in an installed rlrep"

@@ -117,6 +117,24 @@ def task_name(words: Sequence[str]) -> str:
     return "/".join(named)
 
 
+def name_tasks(tasks: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the tasks by name; those of one environment with what tells them apart.
+
+    Raises ConfigError if two are the same.
+    """
+    named: dict[str, list[tuple[str, ...]]] = {}
+    for words in dict.fromkeys(tasks):
+        named.setdefault(task_name(words), []).append(words)
+    every: dict[str, tuple[str, ...]] = {}
+    for name, alike in named.items():
+        shared = set.intersection(*map(set, alike))
+        for words in alike:
+            own = [word.partition("=")[2] for word in words if word not in shared]
+            if every.setdefault("/".join([name, *own]), words) != words:
+                raise ConfigError(f"two tasks of the suite would be called {'/'.join([name, *own])}: {' '.join(words)}")
+    return every
+
+
 def _folder(word: str) -> str:
     """Return the folder that `out=` names, without the quotes of the command line's grammar."""
     (only,) = parse([word]).settings
@@ -147,7 +165,7 @@ def _seeds(word: str) -> tuple[int, ...]:
 
 
 def _tasks(suite: Suite, word: str | None) -> tuple[tuple[str, ...], ...]:
-    every = {task_name(words): words for words in (tuple(line.split()) for line in suite.tasks)}
+    every = name_tasks([tuple(line.split()) for line in suite.tasks])
     asked = list(every) if word is None else _choices(word)
     for name in asked:
         if name not in every:

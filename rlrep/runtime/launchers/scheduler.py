@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from ..errors import UserError, one_line
+from ..errors import Busy, UserError, one_line
 from ..signals import STOPPING, StopRequest
 from .base import Job, Launcher, Status, Task
 
@@ -127,10 +127,13 @@ class Scheduler:
 
     def _judge(self, entry: Entry, status: Status) -> None:
         code, standing = status.exit_code, self._standing(entry.job)[0] if self._standing else None
+        busy = code == Busy.exit_code and standing is not None
         if code == 0 and standing in (None, "done"):
             self._change(entry, "done")
-        elif code == 1 and standing == "elsewhere" and entry.attempts < 2:
-            self._change(entry, "elsewhere", "another process was faster")
+        elif busy and standing == "done":
+            self._change(entry, "done", "by another process")
+        elif busy and standing in ("elsewhere", "waiting"):
+            self._change(entry, standing, "another process was faster")
         elif code in [128 + number for number in STOPPING]:
             self._change(entry, "stopped", f"stopped by {signal.Signals(code - 128).name}, saved")
         elif was_killed(code) and entry.attempts < 2 and self._stop.signal_number is None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from ..cli import Arguments, read_arguments, run_main
+from ..cli import Arguments, check_alone, processes, read_arguments, run_main
 
 ENTRY = "rlrep.pretrain"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)))
+    return run_main(lambda: _run(read_arguments(argv)), check=processes)
 
 
 def _run(arguments: Arguments) -> int:
@@ -21,6 +21,7 @@ def _run(arguments: Arguments) -> int:
     from .compose import compose_pretraining
 
     if arguments.multirun:
+        check_alone()
         from ..launch import launch
 
         return launch(arguments, ENTRY, compose_pretraining)

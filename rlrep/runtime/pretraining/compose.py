@@ -8,7 +8,7 @@ from typing import Any
 from rlrep.settings import TARGET, build, find_target, with_defaults
 
 from .. import registry
-from ..compose import compose_tree, merge, resolve, search_path
+from ..compose import check_target, compose_tree, merge, resolve
 from ..folder import default_pretrain_out
 from ..options import apply_settings, expand_views, view_node
 from ..overrides import PRETRAIN, CommandLine, parse
@@ -30,12 +30,13 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
     """Compose one run. Raises ConfigError in one line for anything that is not valid."""
     line = parse(words, folders, PRETRAIN)
     chosen = [f"{group}={_variant(group, str(name), folders)}" for group, name in line.choices.items()]
-    node, made = compose_tree("pretrain", [w for w in chosen if not w.startswith("augment=")] + search_path(folders))
+    node, made = compose_tree("pretrain", [w for w in chosen if not w.startswith("augment=")], folders)
     node = merge(node, node.pop("when").get(node.pop("scale"), {}))
     node["choices"] = {
         g: str(line.choices.get(g, made.get(g, "auto"))).removesuffix(_SUFFIX) for g in registry.PRETRAIN_GROUPS
     }
     for group in _COMPONENTS:
+        check_target(node.get(group), group, node["choices"][group])
         node[group] = fill(node[group], group)
     node["method"]["views"] = _views(node, line, folders)
     apply_settings(node, line, folders)

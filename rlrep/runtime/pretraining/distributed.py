@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from ..cli import processes
+from ..errors import UserError
 from ..signals import StopRequest
 
 T = TypeVar("T")
@@ -17,10 +19,20 @@ _AGREE_EVERY = 10
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started, if it did, and yield this one's device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Join the processes that torchrun started, if it did, and yield this one's device.
+
+    Raises UserError for a part of its variables that is left in a shell.
+    """
+    if processes() == 1:
         yield device
         return
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR"):
+        value = os.environ.get(name, "")
+        if not (value if name == "MASTER_ADDR" else value.isdecimal()):
+            raise UserError(
+                f"WORLD_SIZE={processes()} but {name}={value}: start several processes by torchrun, or unset "
+                f"WORLD_SIZE for one"
+            )
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)

@@ -165,7 +165,7 @@ class PretrainLoop:
         records.log.table([{**position, **score._asdict(), "kind": kind} for score in scores])
         records.log.metrics({**position, **summary})
         records.picture.refresh(test_x, data.test)
-        self._save_encoder(records)
+        self._try_to_save_encoder(records)
         self._note = _shown(summarise([score for score in scores if score.features == "encoder"]))
         self.parts.reporter.say(f"{kind} evaluation at epoch {self.learner.epoch:.4g}: {self._note}")
 
@@ -181,6 +181,13 @@ class PretrainLoop:
     def _save_encoder(self, records: Records) -> None:
         shape = self.parts.data.train.shape
         save_encoder(records.folder, self.learner.method.encoder, self.parts.encoder, shape, command=records.command)
+
+    def _try_to_save_encoder(self, records: Records) -> None:
+        """Save the encoder as it is now, unless the disk is full: the run's end must save it, this need not."""
+        try:
+            self._save_encoder(records)
+        except OSError as error:
+            self.parts.reporter.say(f"warning: encoder not saved ({error.strerror or error}), training goes on")
 
     def _save(self, *, must: bool = False, finished: bool = False) -> None:
         """Save a checkpoint. A full disk is survived if training goes on."""

@@ -1,6 +1,7 @@
 """`python -m rlrep.probe`: evaluate the features of a saved encoder, beside an untrained one's and the pixels."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,9 +24,10 @@ from rlrep.ssl.evaluation import (
 )
 
 from ..cli import Arguments, read_arguments, run_main
-from ..compose import compose_tree, resolve, search_path
+from ..compose import compose_tree, resolve
 from ..config import Device
 from ..errors import ConfigError, UserError, one_line
+from ..files import wrote
 from ..folder import read_config
 from ..options import apply_settings
 from ..overrides import PROBE, parse
@@ -75,11 +77,15 @@ def _run(arguments: Arguments) -> int:
     _show(scores, meters)
     place = Path(asked.encoder)
     path = (place if place.is_dir() else place.parent) / "probe.csv"
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([Score._fields, *scores])
-    print(path)
+    if wrote(path, _as_csv(scores)):
+        print(path)
     return 0
+
+
+def _as_csv(scores: Sequence[Score]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Score._fields, *scores])
+    return text.getvalue()
 
 
 def compose_probe(words: Sequence[str], folders: Sequence[Path] = ()) -> ProbeRun:
@@ -88,7 +94,7 @@ def compose_probe(words: Sequence[str], folders: Sequence[Path] = ()) -> ProbeRu
     encoder = line.setting("encoder")
     if encoder is None:
         raise ConfigError("name the encoder: encoder=RUN, a run folder of rlrep.pretrain or an encoder.safetensors")
-    node, _ = compose_tree("probe", [f"{group}={name}" for group, name in line.choices.items()] + search_path(folders))
+    node, _ = compose_tree("probe", [f"{group}={name}" for group, name in line.choices.items()], folders)
     if "data" not in line.choices and (Path(str(encoder)) / "config.yaml").exists():
         node["data"] = read_config(Path(str(encoder))).get("data", node["data"])
     node["data"] = fill(node["data"], "data")

@@ -1,8 +1,8 @@
 """One session of a pretraining run: open its folder, build its parts, train, and say how it ended."""
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from rlrep.ssl.learner import plan, world
 from .. import versions
 from ..checkpoint import Checkpoints, Manifest, load_newest
 from ..errors import Stopped, UserError, one_line
-from ..folder import check_same_run, lock_folder, read_config, resolve_tree, write_config
+from ..folder import check_same_run, has_final_row, lock_folder, read_config, resolve_tree, write_config
 from ..logs import RunLog
+from ..output import spare_output
 from ..process import Seeds, keep_large_blocks, pick_device, set_threads
 from ..progress import Reporter, make_reporter
 from ..protocols import Tree
@@ -29,6 +30,7 @@ from .loop import COLUMNS, Parts, PretrainLoop, Records
 from .picture import Picture
 
 
+@spare_output()
 def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> None:
     """Run, or continue, the pretraining that `config` describes. tree: the same, as composed. again: its command.
 
@@ -40,22 +42,24 @@ def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> 
     with ExitStack() as stack:
         device = stack.enter_context(process_group(pick_device(config.device)))
         first = world()[0] == 0
+        say = partial(print, flush=True) if first else _Silent().say
         if first:
             stack.enter_context(lock_folder(folder))
             manifest = open_run(folder, tree)
         wait_for_all()
         manifest = manifest if first else Checkpoints(folder / "checkpoints").latest()
-        if manifest is not None and manifest.finished:
-            _say(f"this run is finished ({manifest.step} updates): see {folder}, or choose another seed= or out=")
+        if manifest.finished if manifest else has_final_row(folder):
+            size = f" ({manifest.step} updates)" if manifest else ", its checkpoints are gone"
+            say(f"this run is finished{size}: see {folder}, or choose another seed= or out=")
             return
         stop = stack.enter_context(catch_signals())
         try:
             _run(config, tree, device, stop, stack)
         except Stopped:
-            _say(f"stopped, saved in {folder}; to go on: {again}")
+            say(f"stopped, saved in {folder}; to go on: {again}")
             raise
     places = [str(folder / name) for name in ("pretraining.png", "encoder.safetensors", "eval.csv", "metrics.jsonl")]
-    _say(f"done: {'  '.join(places)}")
+    say(f"done: {'  '.join(places)}")
 
 
 def open_run(folder: Path, tree: Mapping[str, Any]) -> Manifest | None:
@@ -125,7 +129,7 @@ def _open_records(
     folder, start = Path(config.out), loaded[0].step if loaded else 0
     final = resolve_tree(tree, {"device": device.type})
     write_config(folder, final)
-    versions.record(folder, device, at={"updates": start})
+    versions.record(folder, device, at={"updates": start}, say=reporter.say)
     log = RunLog(
         folder,
         config.logger,
@@ -157,11 +161,6 @@ def _headline(config: PretrainConfig, split: Split, length: Length, encoder: Enc
 def _title(config: PretrainConfig) -> str:
     named = [config.choices[group] for group in ("method", "data", "encoder")]
     return "  ".join([*named, f"preset={config.choices['preset']}", f"seed={config.seed}"])
-
-
-def _say(line: str) -> None:
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(line, flush=True)
 
 
 class _Silent:
