@@ -130,11 +130,24 @@ def _state_scores(name: str, train_x: Tensor, test_x: Tensor, folds: Mapping[str
 
 
 def folds(train_x: Tensor, test_x: Tensor, data: ProbeData) -> Iterator[tuple[str, Fold]]:
-    """Yield every variable that varies, with the features."""
+    """Yield every variable that varies, with the features of the images of which it is known.
+
+    Classes of single images must also have more than one image to learn from somewhere: an image's number is none.
+    """
+    classes_alone = data.train.episode is None
     for variable, train_y in data.train.labels.items():
-        test_y = data.test.labels[variable]
-        if bool((train_y != train_y[0]).any()) and bool((test_y != test_y[0]).any()):
-            yield variable, Fold(train_x, train_y, test_x, test_y)
+        fold = Fold(train_x, train_y, test_x, data.test.labels[variable])
+        fold = _kept(fold, data.train.known(variable), data.test.known(variable))
+        values = len(fold.train_y.unique())
+        numbers_images = classes_alone and not train_y.is_floating_point() and values == len(fold.train_y)
+        if values > 1 and len(fold.test_y.unique()) > 1 and not numbers_images:
+            yield variable, fold
+
+
+def _kept(fold: Fold, train: Tensor, test: Tensor) -> Fold:
+    if bool(train.all()) and bool(test.all()):
+        return fold
+    return Fold(fold.train_x[train], fold.train_y[train], fold.test_x[test], fold.test_y[test])
 
 
 def _class_scores(fold: Fold, config: ProbeConfig) -> Iterator[tuple[str, str, float]]:

@@ -146,12 +146,20 @@ class Learner:
     def _find_labels(self, label: str | None) -> None:
         needs = self.method.needs
         self._labels = self._balanced = None
-        if needs.labels or needs.labelled:
-            self._labels = self.data.labels[class_label(self.data, label)]
-        if needs.labelled is not None and self._labels is not None:
+        if not (needs.labels or needs.labelled):
+            return
+        name = class_label(self.data, label)
+        self._labels = self.data.labels[name]
+        rows = self.data.known(name).nonzero()[:, 0]
+        if needs.labels and len(rows) < len(self._labels):
+            raise ValueError(
+                f"this method needs the class of every image, {len(self._labels) - len(rows)} have no {name}: leave "
+                f"them out, or choose a method that needs none, or few (method=suncet)"
+            )
+        if needs.labelled is not None:
             wanted = needs.labelled
             _check_share(wanted.classes * wanted.per_class, self._world)
-            self._known = labelled_subset(self._labels, seed=self._draw(_SUBSET), fraction=wanted.fraction)
+            self._known = rows[labelled_subset(self._labels[rows], seed=self._draw(_SUBSET), fraction=wanted.fraction)]
             self._balanced = ClassBalancedSampler(
                 self._labels[self._known],
                 classes=wanted.classes,
@@ -173,6 +181,8 @@ def class_label(data: ImageData, asked: str | None) -> str:
         return str(asked)
     if asked is None and len(classes) == 1:
         return classes[0]
+    if not data.labels:
+        raise ValueError("this method needs classes, and these images have no labels: choose another method=")
     raise ValueError(f"train.label={asked or 'null'} does not name the classes: valid: {', '.join(classes) or 'none'}")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from rlrep.nn import Encoder
 from rlrep.ssl import Learner, Length
-from rlrep.ssl.data import Split
+from rlrep.ssl.data import Split, describe
 from rlrep.ssl.evaluation import ProbeData
 from rlrep.ssl.learner import plan, world
 
@@ -147,6 +147,7 @@ def _headline(config: PretrainConfig, split: Split, length: Length, encoder: Enc
     device = split.train.images.device
     return [
         f"{_title(config)} -> {config.out}",
+        *describe(split),
         f"{len(split.train)} images {split.train.shape} to train on, {len(split.test)} to test on; "
         f"encoder of {weights} weights, latent {encoder.latent_dim}",
         f"{length.updates} updates of {length.batch_size} images, {processes}{versions.device_name(device)}, "

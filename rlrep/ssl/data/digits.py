@@ -6,6 +6,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from rlrep.settings.ranges import at_least
+
 from .image_data import ImageData, Split, SplitSettings
 
 
@@ -18,6 +20,10 @@ class Digits(SplitSettings):
 
     augment: ClassVar[str] = "mild"
     size: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, ("size",))
 
     def make(self, device: torch.device) -> Split:
         """Read the digits out of the installed package."""
