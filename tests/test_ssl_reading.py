@@ -13,7 +13,7 @@ import torch
 from PIL import ExifTags, Image
 
 from rlrep.runtime.pretraining.command import main
-from rlrep.ssl.data import Cifar10, ImageArrays, ImageData, ImageFolder, Split, describe
+from rlrep.ssl.data import Cifar10, Digits, ImageArrays, ImageData, ImageFolder, Split, describe
 
 from .ssl_rig import SMALL
 from .test_ssl_data import joined, write_cifar
@@ -249,6 +249,10 @@ def test_more_images_than_memory_is_one_line(tmp_path: Path) -> None:
     classes(tmp_path, "ant", count=2)
     with pytest.raises(ValueError, match="GiB in memory"):
         ImageFolder(path=str(tmp_path), size=500_000).make(CPU)
+    with pytest.raises(ValueError, match="GiB in memory"):
+        arrays(tmp_path, size=500_000)
+    with pytest.raises(ValueError, match="GiB in memory"):
+        Digits(size=50_000).make(CPU)
 
 
 # --- arrays

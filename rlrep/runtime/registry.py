@@ -25,8 +25,6 @@ AUTO = {"encoder": {"pixels": "curl", "state": "mlp"}, "augment": {"pixels": "no
 """What the choice `auto` stands for, by kind of observation."""
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
 
-OmegaConf.register_new_resolver("min", min, replace=True)  # ${min:84,${env.size}} in the YAML files
-
 
 def _frame_size(*, _root_: DictConfig) -> int | None:
     """Side of the frames that a view hands to the encoder; None (as they come) where there is no environment."""

@@ -81,12 +81,16 @@ class ProbeData:
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Return the encoder's output `(N, D)` in float32 for uint8 images, in evaluation mode; its mode is put back."""
+def encode(encoder: nn.Module, images: Tensor, view: View | None = None) -> Tensor:
+    """Return the encoder's output `(N, D)` in float32 for uint8 images, in evaluation mode; its mode is put back.
+
+    view: whose fixed form the encoder sees; None = the images as they are.
+    """
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        return torch.cat([encoder(part).float() for part in images.split(_BATCH)])
+        parts = images.split(_BATCH)
+        return torch.cat([encoder(part if view is None else view.fixed(part)).float() for part in parts])
     finally:
         for module, training in modes.items():
             module.training = training

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from rlrep.nn import Encoder
 from rlrep.views.compose import multi_view
 
-from .base import Method, MethodConfig
+from .base import Method, MethodConfig, seen_shape
 from .batch import ImageBatch
 from .data import ImageData
 from .optimiser import OptimiserConfig
@@ -46,6 +46,7 @@ class Learner:
     """A method in training.
 
     data: on the device of training. label: which of its labels are the classes, where the method needs them.
+    image_shape: of the views, which the encoder is for.
     Every update draws from streams of its own, by (seed, update, process), so that nothing of them needs saving.
     Raises ValueError if method, data and batch do not fit each other.
     """
@@ -63,8 +64,10 @@ class Learner:
         precision: Literal["float32", "bf16"] = "float32",
     ) -> None:
         self.device = data.images.device
-        self.method: Method = config.make(encoder, data.shape).to(self.device).train()
+        self.image_shape = seen_shape(config.views, data.images)
+        self.method: Method = config.make(encoder, self.image_shape).to(self.device).train()
         self._rank, self._world = world()
+        _check_batch(length.batch_size, self.method.needs.parts, self._world)
         if self._world > 1:
             _check_share(length.batch_size, self._world)
             if self.device.type == "cuda" and self.method.sync_batch_norm:
@@ -202,6 +205,24 @@ def average(gradients: list[Tensor]) -> None:
     dist.all_reduce(flat)
     for gradient, mean in zip(gradients, (flat / processes).split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def _check_batch(batch_size: int, parts: int, processes: int) -> None:
+    """Every process needs two images in every part of its batch; 0 parts: any number will do."""
+    if not parts:
+        return
+    least = 2 * parts * processes
+    split = "" if parts == 1 else f" in each of {parts} parts (method.splits)"
+    share = "" if processes == 1 else f" in each of {processes} processes"
+    if batch_size < least:
+        raise ValueError(
+            f"train.batch_size={batch_size} is too small for this method, which compares images{split}{share}: "
+            f"give {least} at least"
+        )
+    if batch_size % (parts * processes):
+        raise ValueError(
+            f"train.batch_size={batch_size} does not share out{split}{share}: give a multiple of {parts * processes}"
+        )
 
 
 def _check_share(count: int, processes: int) -> None:

@@ -52,7 +52,7 @@ class TargetEmbeddingMethod(Method):
         super().__init__(encoder, config.projector.make(encoder.latent_dim, config.splits))
         if config.splits > 1:
             SplitBatchNorm.convert(encoder, config.splits)
-        self.config, self.needs, self.sync_batch_norm = config, Needs(views=2), config.splits == 1
+        self.config, self.needs, self.sync_batch_norm = config, Needs(parts=config.splits), config.splits == 1
         dim = out_dim(self.online, encoder.latent_dim)
         self.predictor = config.predictor.make(dim) if config.predictor else nn.Identity()
         self.target = MomentumTarget(self.online, config.target.tau) if config.target else None

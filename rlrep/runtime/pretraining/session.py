@@ -10,6 +10,7 @@ import torch
 
 from rlrep.nn import Encoder
 from rlrep.ssl import Learner, Length
+from rlrep.ssl.base import seen_shape
 from rlrep.ssl.data import Split, describe
 from rlrep.ssl.evaluation import ProbeData
 from rlrep.ssl.learner import plan, world
@@ -97,7 +98,7 @@ def build(config: PretrainConfig, device: torch.device) -> tuple[Split, Encoder,
     try:
         split = first_alone(lambda: config.data.make(device))  # it may write a file that the others read
         seeds.set_globals()
-        encoder = config.encoder.make(split.train.shape)
+        encoder = config.encoder.make(seen_shape(config.method.views, split.train.images))
         train = config.train
         learner = Learner(
             config.method,

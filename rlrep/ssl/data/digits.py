@@ -9,6 +9,7 @@ import torch
 from rlrep.settings.ranges import at_least
 
 from .image_data import ImageData, Split, SplitSettings
+from .pixels import check_memory
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Digits(SplitSettings):
         from sklearn.datasets import load_digits  # a second to import
 
         images, digits = load_digits(return_X_y=True)
+        check_memory(4 * len(images) * self.size**2, f"data.size={self.size}")
         pixels = torch.from_numpy(images.reshape(-1, 1, 8, 8).astype(np.float32)) * (255 / 16)
         if self.size != 8:
             pixels = torch.nn.functional.interpolate(

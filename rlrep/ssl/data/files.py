@@ -1,5 +1,6 @@
 """Images of one's own: a folder of image files, or arrays in an .npz or .npy file."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class ImageFolder(SplitSettings):
 
     def _data(self, side: Side, names: Sequence[str], remarks: Counter[str]) -> ImageData:
         shape = (len(side.files), 3 if self.colour == "rgb" else 1, self.size, self.size)
-        check_memory(int(np.prod(shape, dtype=object)), f"data.path={self.path}")
+        check_memory(math.prod(shape), f"data.path={self.path}")
         images = np.empty(shape, np.uint8)
         for i, path in enumerate(side.files):
             images[i], noted = read_image(path, self.size, self.colour)
@@ -118,6 +119,7 @@ class ImageArrays(SplitSettings):
     def _resized(self, images: Tensor) -> Tensor:
         if self.size is None or tuple(images.shape[-2:]) == (self.size, self.size):
             return images
+        check_memory(images.shape[0] * images.shape[1] * self.size**2, f"data.size={self.size}")
         height, width = images.shape[-2:]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
