@@ -23,6 +23,8 @@ from .test_ssl_data import silent, write_cifar
 FEW = ("probe.max_train=60", "probe.max_test=60", "probe.labels_per_class=[]")
 SHORT = ("device=cpu", "train.updates=1", "train.evaluations=1", "train.batch_size=8", *FEW)
 BASE = {"preset": "debug", "logger": "none", "data": "digits", "method": "simclr"}
+NORMED = ("encoder=resnet18", "encoder.width=4", "encoder.blocks=[1,1]")
+"""An encoder with batch norm."""
 ELSEWHERE = {
     ("augment", "amplitude_scale"): "it is for others",
     ("encoder", "mlp"): "needs flat states",
@@ -91,8 +93,7 @@ def test_a_choice_of_pretrain_runs(
     monkeypatch.setattr(Picture, "refresh", lambda *_: None)
     chosen = {**BASE, group: name}
     words = [*(f"{key}={value}" for key, value in chosen.items()), *SHORT, *data_words(chosen["data"], tmp_path)]
-    words += ["data.size=64"] if group == "encoder" else []  # what the largest strides need
-    words += ["train.batch_size=16"] if name in ("moco_v2", "mochi") else []
+    words += ["data.size=36"] if group == "encoder" else []  # what the largest strides need
     words += ["method.labelled.per_class=2"] if name == "suncet" else []
     words += ["encoder=small_cnn"] if group != "encoder" else []
     state = torch.get_rng_state()
@@ -180,8 +181,8 @@ def test_images_that_are_not_square_keep_their_shape_or_are_refused(
         (("method=supcon", "train.batch_size=1"), "give 2 at least"),
         (("method=clae", "train.batch_size=1"), "give 2 at least"),
         (("method=suncet", "train.batch_size=1"), "give 2 at least"),
-        (("method=moco_v2", "train.batch_size=8"), "in each of 8 parts (method.splits): give 16 at least"),
-        (("method=moco_v2", "train.batch_size=20"), "give a multiple of 8"),
+        (("method=moco_v2", "train.batch_size=8", *NORMED), "in each of 8 parts (method.splits): give 16 at least"),
+        (("method=moco_v2", "train.batch_size=20", *NORMED), "give a multiple of 8"),
         (("method=simclr", "method.views=[mild,mild,mild]"), "compares two views, not 3"),
         (("method=shuffled_dbn", "method.whitening.groups=5"), "groups must divide dim"),
     ],

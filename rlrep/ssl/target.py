@@ -52,7 +52,9 @@ class TargetEmbeddingMethod(Method):
         super().__init__(encoder, config.projector.make(encoder.latent_dim, config.splits))
         if config.splits > 1:
             SplitBatchNorm.convert(encoder, config.splits)
-        self.config, self.needs, self.sync_batch_norm = config, Needs(parts=config.splits), config.splits == 1
+        self._split = any(isinstance(module, SplitBatchNorm) for module in self.online.modules())
+        self.config, self.sync_batch_norm = config, config.splits == 1
+        self.needs = Needs(parts=config.splits if self._split else 1)
         dim = out_dim(self.online, encoder.latent_dim)
         self.predictor = config.predictor.make(dim) if config.predictor else nn.Identity()
         self.target = MomentumTarget(self.online, config.target.tau) if config.target else None
@@ -80,7 +82,7 @@ class TargetEmbeddingMethod(Method):
         In the queries' order a key would be normalised with the keys of its query's part, and the statistics that both
         share would tell them apart from the rest (He et al. 2020, section 3.3).
         """
-        if self.config.splits == 1:
+        if not self._split:
             return network(view)
         order = torch.randperm(len(view), device=view.device)
         return network(view[order])[order.argsort()]

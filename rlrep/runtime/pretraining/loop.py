@@ -171,7 +171,9 @@ class PretrainLoop:
         records.picture.refresh(test_x, data.test)
         self._save_encoder(records)
         self._note = _shown(summarise([score for score in scores if score.features == "encoder"]))
-        self.parts.reporter.say(f"{kind} evaluation at epoch {self.learner.epoch:.4g}: {self._note}")
+        self.parts.reporter.say(
+            f"{kind} evaluation at epoch {self.learner.epoch:.4g}: {self._note or 'nothing to probe'}"
+        )
 
     def _references(self, train_x: torch.Tensor, test_x: torch.Tensor) -> list[Score]:
         """Score what a trained encoder is compared with: itself before training, and the pixels."""
