@@ -12,11 +12,12 @@ from rlrep.runtime import registry
 from rlrep.runtime.compose import compose_run
 from rlrep.runtime.frames import collect_frames
 from rlrep.runtime.help import bench_help, pretrain_help, train_help
-from rlrep.runtime.make import build_agent, build_envs, load_component
+from rlrep.runtime.make import build_agent, load_component
 from rlrep.runtime.pretraining.command import main
 from rlrep.runtime.pretraining.compose import compose_pretraining
 from rlrep.runtime.pretraining.picture import Picture
 from rlrep.runtime.pretraining.probe_command import main as probe_main
+from rlrep.runtime.simulators import build_envs
 
 from .test_ssl_data import silent, write_cifar
 
