@@ -27,7 +27,7 @@ BASE = {"preset": "debug", "logger": "none", "data": "digits", "method": "simclr
 NORMED = ("encoder=resnet18", "encoder.width=4", "encoder.blocks=[1,1]")
 """An encoder with batch norm."""
 ELSEWHERE = {
-    ("augment", "amplitude_scale"): "it is for others",
+    ("augment", "amplitude_scale"): "AmplitudeScale does not fit images of",
     ("encoder", "mlp"): "needs flat states",
     ("encoder", "identity"): "needs flat states",
     ("encoder", "sb3"): "is for Stable-Baselines3's agents",
