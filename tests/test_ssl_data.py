@@ -232,7 +232,7 @@ def arrays_without_images(path: Path) -> ImageArrays:
 
 
 def float_images(path: Path) -> ImageArrays:
-    np.savez(path, images=np.zeros((9, 4, 4, 3)))
+    np.savez(path, images=np.full((9, 4, 4, 3), 255.0))
     return ImageArrays(path=f"{path}.npz")
 
 
@@ -266,7 +266,7 @@ def python_archive(path: Path) -> Cifar10:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: ImageFolder(path=str(path)), "put a folder with one subfolder of image files per class there"),
+        (lambda path: ImageFolder(path=str(path)), "put a folder with one subfolder of image files per class"),
         (lambda path: ImageArrays(path=str(path)), "put an .npz file"),
         (lambda path: Cifar10(str(path)), "put cifar-10-binary.tar.gz"),
         (lambda path: Frames(path=str(path)), "put a frame file"),
@@ -274,8 +274,8 @@ def python_archive(path: Path) -> Cifar10:
         (foreign_frames, "its format is None"),
         (broken_image, "x.png is not a sound image"),
         (empty_folder, "holds no images"),
-        (arrays_without_images, "not an .npz file with an array `images`"),
-        (objects_in_npz, "not an .npz file"),
+        (arrays_without_images, "no .npz file with an array `images`, it has: pictures"),
+        (objects_in_npz, "`images` holds Python objects"),
         (float_images, "uint8"),
         (short_labels, "label kind"),
         (cut_archive, "not a sound archive"),

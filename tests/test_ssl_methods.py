@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlrep.contrast import DirectPredictor, MemoryQueue, MomentumTarget, cacr, info_nce, nt_xent, suncet
@@ -187,6 +187,33 @@ def test_moco_encodes_only_the_first_view_online_and_splits_batch_norm() -> None
     method.loss(views())
     assert {int(norm.num_batches_tracked or 0) for norm in norms} == {1}
     assert not method.sync_batch_norm
+
+
+def test_keys_share_no_part_of_a_split_batch_norm_with_their_queries_and_come_back_in_order() -> None:
+    """Images are their number, so that the order in which the networks see them can be read."""
+    numbers = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SHAPE)
+    batch, seen = ImageBatch((numbers, numbers)), list[Tensor]()
+    for config in (MOCO, replace(MOCO, directions="both"), replace(BYOL, target=None, objective=Contrast())):
+        method = replace(config, splits=8).make(resnet(), SHAPE).train()
+        assert isinstance(method, TargetEmbeddingMethod)
+        for network in [method.online, *([method.target.module] if method.target else [])]:
+            network.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, 0, 0, 0].long()))
+        for _ in range(2):
+            method.loss(batch)
+        orders = [order for order in seen if not torch.equal(order, torch.arange(64))]
+        queries = len(seen) - len(orders)
+        assert len(orders) == queries and not torch.equal(orders[0], orders[-1]), "a new order every time"
+        for order in orders:
+            assert torch.equal(order.sort().values, torch.arange(64))
+            part = order.argsort() % 8  # of every image's key; that of its query is its number mod 8
+            assert max(int(part[k::8].bincount(minlength=8).max()) for k in range(8)) < 8, (
+                "no query's part stays together"
+            )
+        method.eval()  # now an image's embedding depends on nothing but the image
+        keys = method._key(numbers, method._online(numbers, 1))
+        network = method.target or method.online
+        torch.testing.assert_close(keys, network(numbers).detach())
+        seen.clear()
 
 
 def test_mixed_negatives_come_with_their_share_of_training() -> None:

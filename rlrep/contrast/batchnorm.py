@@ -1,4 +1,4 @@
-"""Batch norm over parts of a batch: on one device, what MoCo's shuffled batch norm does on several."""
+"""Batch norm over parts of a batch: on one device, the devices of MoCo's batch norm. Who uses it shuffles the keys."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,8 @@ class SplitBatchNorm(_BatchNorm):
     """Batch norm whose training statistics are those of `splits` parts of the batch; sample n is in part n mod splits.
 
     It stands in for BatchNorm1d, 2d and 3d: inputs `(N, C, ...)`, N a multiple of splits. The running statistics, which
-    evaluation uses, are means over the parts. MoCo (He et al. 2020, section 3.3): a query must not see its key's batch.
+    evaluation uses, are means over the parts. MoCo (He et al. 2020, section 3.3): a query and its key must not share a
+    part's statistics, so the keys go through it in another order than the queries.
 
     Raises ValueError on a batch that does not split and on fewer than one part.
     """

@@ -28,8 +28,6 @@ ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError)
 """What reading a YAML file that somebody wrote may raise."""
 
-OmegaConf.register_new_resolver("min", min, replace=True)  # ${min:84,${env.size}} in the YAML files
-
 
 def _frame_size(*, _root_: DictConfig) -> int | None:
     """Side of the frames that a view hands to the encoder; None (as they come) where there is no environment."""

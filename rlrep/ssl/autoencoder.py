@@ -35,7 +35,7 @@ class AutoencoderMethod(Method):
         if len(config.views) != 1:
             raise ValueError(f"method.views needs one view to reconstruct, not {len(config.views)}")
         super().__init__(encoder, nn.Identity())
-        self.config, self.needs = config, Needs(views=1)
+        self.config, self.needs = config, Needs(views=1, parts=0)
         self.decoder = Decoder(encoder.latent_dim, image_shape, config.channels)
 
     def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:

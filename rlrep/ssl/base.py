@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -61,6 +62,41 @@ class MethodConfig(Protocol):
     @property
     def views(self) -> tuple[View, ...]: ...
     def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method: ...
+
+
+def seen_shape(views: Sequence[View], images: Tensor) -> tuple[int, ...]:
+    """Return the shape (C, H, W) of what views make of uint8 images `(N, C, H, W)`: what an encoder sees.
+
+    Raises ValueError on a view that is not for such images, on views of different shapes, and where one would change
+    the proportions of images that are not square.
+    """
+    sample, shapes = images[:2], dict[tuple[int, ...], str]()
+    for view in views:
+        shapes |= dict.fromkeys(_made(view, sample), type(view).__name__)
+    if len(shapes) > 1:
+        made = " and ".join(f"{name} {shape}" for shape, name in shapes.items())
+        raise ValueError(f"views of one method must make images of one shape, not {made}: give them the same size")
+    (shape,), (height, width) = shapes, images.shape[-2:]
+    if height != width and shape != tuple(images.shape[1:]):
+        raise ValueError(
+            f"images of {height}x{width} are not square, which {shapes[shape]} needs: cut them to squares first, "
+            f"as data=folder and data=npz do (data.size={min(height, width)})"
+        )
+    return shape
+
+
+def _made(view: View, sample: Tensor) -> set[tuple[int, ...]]:
+    """Return the shapes of random and of fixed views."""
+    try:
+        found = [view(sample, torch.Generator(sample.device)), view.fixed(sample)]
+        reason = "it makes no images of them"
+    except ValueError as error:
+        found, reason = [], " ".join(str(error).split())
+    except (IndexError, RuntimeError):  # as views of states do
+        found, reason = [], "it is for others"
+    if not found or any(each.dtype != torch.uint8 or each.ndim != 4 for each in found):
+        raise ValueError(f"{type(view).__name__} does not fit images of {tuple(sample.shape[1:])}: {reason}")
+    return {tuple(each.shape[1:]) for each in found}
 
 
 def out_dim(projector: nn.Module, in_dim: int) -> int:

@@ -29,11 +29,16 @@ class LabelledSubset:
 
 @dataclass(frozen=True)
 class Needs:
-    """views: of each image. labels: of the batch's images. labelled: a labelled batch beside it."""
+    """views: of each image. labels: of the batch's images. labelled: a labelled batch beside it.
+
+    parts: of a process's batch, with two images at least in each, for without a second one a contrast has no negatives
+    and batch norm no statistics; 0 = one image will do.
+    """
 
     views: int = 2
     labels: bool = False
     labelled: LabelledSubset | None = None
+    parts: int = 1
 
 
 @dataclass(frozen=True)

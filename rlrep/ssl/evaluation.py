@@ -81,12 +81,16 @@ class ProbeData:
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Return the encoder's output `(N, D)` in float32 for uint8 images, in evaluation mode; its mode is put back."""
+def encode(encoder: nn.Module, images: Tensor, view: View | None = None) -> Tensor:
+    """Return the encoder's output `(N, D)` in float32 for uint8 images, in evaluation mode; its mode is put back.
+
+    view: whose fixed form the encoder sees; None = the images as they are.
+    """
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        return torch.cat([encoder(part).float() for part in images.split(_BATCH)])
+        parts = images.split(_BATCH)
+        return torch.cat([encoder(part if view is None else view.fixed(part)).float() for part in parts])
     finally:
         for module, training in modes.items():
             module.training = training
@@ -130,11 +134,24 @@ def _state_scores(name: str, train_x: Tensor, test_x: Tensor, folds: Mapping[str
 
 
 def folds(train_x: Tensor, test_x: Tensor, data: ProbeData) -> Iterator[tuple[str, Fold]]:
-    """Yield every variable that varies, with the features."""
+    """Yield every variable that varies, with the features of the images of which it is known.
+
+    Classes of single images must also have more than one image to learn from somewhere: an image's number is none.
+    """
+    classes_alone = data.train.episode is None
     for variable, train_y in data.train.labels.items():
-        test_y = data.test.labels[variable]
-        if bool((train_y != train_y[0]).any()) and bool((test_y != test_y[0]).any()):
-            yield variable, Fold(train_x, train_y, test_x, test_y)
+        fold = Fold(train_x, train_y, test_x, data.test.labels[variable])
+        fold = _kept(fold, data.train.known(variable), data.test.known(variable))
+        values = len(fold.train_y.unique())
+        numbers_images = classes_alone and not train_y.is_floating_point() and values == len(fold.train_y)
+        if values > 1 and len(fold.test_y.unique()) > 1 and not numbers_images:
+            yield variable, fold
+
+
+def _kept(fold: Fold, train: Tensor, test: Tensor) -> Fold:
+    if bool(train.all()) and bool(test.all()):
+        return fold
+    return Fold(fold.train_x[train], fold.train_y[train], fold.test_x[test], fold.test_y[test])
 
 
 def _class_scores(fold: Fold, config: ProbeConfig) -> Iterator[tuple[str, str, float]]:

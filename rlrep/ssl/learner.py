@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from rlrep.nn import Encoder
 from rlrep.views.compose import multi_view
 
-from .base import Method, MethodConfig
+from .base import Method, MethodConfig, seen_shape
 from .batch import ImageBatch
 from .data import ImageData
 from .optimiser import OptimiserConfig
@@ -46,6 +46,7 @@ class Learner:
     """A method in training.
 
     data: on the device of training. label: which of its labels are the classes, where the method needs them.
+    image_shape: of the views, which the encoder is for.
     Every update draws from streams of its own, by (seed, update, process), so that nothing of them needs saving.
     Raises ValueError if method, data and batch do not fit each other.
     """
@@ -63,8 +64,10 @@ class Learner:
         precision: Literal["float32", "bf16"] = "float32",
     ) -> None:
         self.device = data.images.device
-        self.method: Method = config.make(encoder, data.shape).to(self.device).train()
+        self.image_shape = seen_shape(config.views, data.images)
+        self.method: Method = config.make(encoder, self.image_shape).to(self.device).train()
         self._rank, self._world = world()
+        _check_batch(length.batch_size, self.method.needs.parts, self._world)
         if self._world > 1:
             _check_share(length.batch_size, self._world)
             if self.device.type == "cuda" and self.method.sync_batch_norm:
@@ -146,12 +149,20 @@ class Learner:
     def _find_labels(self, label: str | None) -> None:
         needs = self.method.needs
         self._labels = self._balanced = None
-        if needs.labels or needs.labelled:
-            self._labels = self.data.labels[class_label(self.data, label)]
-        if needs.labelled is not None and self._labels is not None:
+        if not (needs.labels or needs.labelled):
+            return
+        name = class_label(self.data, label)
+        self._labels = self.data.labels[name]
+        rows = self.data.known(name).nonzero()[:, 0]
+        if needs.labels and len(rows) < len(self._labels):
+            raise ValueError(
+                f"this method needs the class of every image, {len(self._labels) - len(rows)} have no {name}: leave "
+                f"them out, or choose a method that needs none, or few (method=suncet)"
+            )
+        if needs.labelled is not None:
             wanted = needs.labelled
             _check_share(wanted.classes * wanted.per_class, self._world)
-            self._known = labelled_subset(self._labels, seed=self._draw(_SUBSET), fraction=wanted.fraction)
+            self._known = rows[labelled_subset(self._labels[rows], seed=self._draw(_SUBSET), fraction=wanted.fraction)]
             self._balanced = ClassBalancedSampler(
                 self._labels[self._known],
                 classes=wanted.classes,
@@ -173,6 +184,8 @@ def class_label(data: ImageData, asked: str | None) -> str:
         return str(asked)
     if asked is None and len(classes) == 1:
         return classes[0]
+    if not data.labels:
+        raise ValueError("this method needs classes, and these images have no labels: choose another method=")
     raise ValueError(f"train.label={asked or 'null'} does not name the classes: valid: {', '.join(classes) or 'none'}")
 
 
@@ -192,6 +205,24 @@ def average(gradients: list[Tensor]) -> None:
     dist.all_reduce(flat)
     for gradient, mean in zip(gradients, (flat / processes).split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def _check_batch(batch_size: int, parts: int, processes: int) -> None:
+    """Every process needs two images in every part of its batch; 0 parts: any number will do."""
+    if not parts:
+        return
+    least = 2 * parts * processes
+    split = "" if parts == 1 else f" in each of {parts} parts (method.splits)"
+    share = "" if processes == 1 else f" in each of {processes} processes"
+    if batch_size < least:
+        raise ValueError(
+            f"train.batch_size={batch_size} is too small for this method, which compares images{split}{share}: "
+            f"give {least} at least"
+        )
+    if batch_size % (parts * processes):
+        raise ValueError(
+            f"train.batch_size={batch_size} does not share out{split}{share}: give a multiple of {parts * processes}"
+        )
 
 
 def _check_share(count: int, processes: int) -> None:

@@ -1,5 +1,6 @@
 """A prediction of one view from another, whose network gets no gradient (MoCo, BYOL, SimSiam, DirectPred, ...)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,7 @@ class TargetEmbedding:
     target: None = the online network itself, its gradient stopped (SimSiam). predictor: None = the identity.
     queue: negatives from earlier keys; None = those of the batch, where the objective uses any.
     directions: `both` = the sum of predicting each view from the other; `one` = the second from the first.
-    splits: parts of a batch whose batch-norm statistics are kept apart (MoCo on one device).
+    splits: parts of a batch whose batch-norm statistics are kept apart, the targets' shuffled (MoCo on one device).
     """
 
     views: tuple[View, ...]
@@ -51,7 +52,9 @@ class TargetEmbeddingMethod(Method):
         super().__init__(encoder, config.projector.make(encoder.latent_dim, config.splits))
         if config.splits > 1:
             SplitBatchNorm.convert(encoder, config.splits)
-        self.config, self.needs, self.sync_batch_norm = config, Needs(views=2), config.splits == 1
+        self._split = any(isinstance(module, SplitBatchNorm) for module in self.online.modules())
+        self.config, self.sync_batch_norm = config, config.splits == 1
+        self.needs = Needs(parts=config.splits if self._split else 1)
         dim = out_dim(self.online, encoder.latent_dim)
         self.predictor = config.predictor.make(dim) if config.predictor else nn.Identity()
         self.target = MomentumTarget(self.online, config.target.tau) if config.target else None
@@ -63,11 +66,26 @@ class TargetEmbeddingMethod(Method):
         """Return the sum over directions."""
         views, directions = batch.views, [(0, 1), (1, 0)] if self.config.directions == "both" else [(0, 1)]
         seen = {0, 1} if self.target is None else {first for first, _ in directions}
-        online = {view: self.embed(views[view]) for view in sorted(seen)}
+        online = {view: self._online(views[view], view) for view in sorted(seen)}
         keys = {other: self._key(views[other], online.get(other)) for _, other in directions}
         terms = [self._direction(self.predictor(online[first]), keys[other]) for first, other in directions]
         self._embedded, self._keys = [z.detach() for z in online.values()], [keys[other] for _, other in directions]
         return torch.stack(terms).sum(), pair_health(online[0], keys[1])
+
+    def _online(self, view: Tensor, number: int) -> Tensor:
+        """Return the online network's embedding; without a target network the second view's is the first one's key."""
+        return self._shuffled(self.embed, view) if number and self.target is None else self.embed(view)
+
+    def _shuffled(self, network: Callable[[Tensor], Tensor], view: Tensor) -> Tensor:
+        """Embed a view, in an order of its own where batch norm is split, and put the rows back.
+
+        In the queries' order a key would be normalised with the keys of its query's part, and the statistics that both
+        share would tell them apart from the rest (He et al. 2020, section 3.3).
+        """
+        if not self._split:
+            return network(view)
+        order = torch.randperm(len(view), device=view.device)
+        return network(view[order])[order.argsort()]
 
     @torch.no_grad()
     def _key(self, view: Tensor, online: Tensor | None) -> Tensor:
@@ -75,8 +93,7 @@ class TargetEmbeddingMethod(Method):
         if self.target is None:
             assert online is not None
             return online.detach()
-        key: Tensor = self.target(view)
-        return key
+        return self._shuffled(self.target, view)
 
     def _direction(self, prediction: Tensor, key: Tensor) -> Tensor:
         prediction, key = gather_rows(prediction), gather_rows(key)

@@ -26,7 +26,8 @@ def centre_crop(obs: Tensor, size: int | None) -> Tensor:
     height, width = obs.shape[-2:]
     if height < size or width < size:
         raise ValueError(
-            f"cannot crop {size} pixels out of {height}x{width} frames: raise env.size or lower augment.size"
+            f"cannot crop {size} pixels out of {height}x{width} frames: raise env.size (data.size in pretraining) or "
+            f"lower augment.size"
         )
     top, left = (height - size) // 2, (width - size) // 2
     return obs[..., top : top + size, left : left + size]
@@ -53,14 +54,17 @@ class NoAugment:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """CURL's and RAD's crop: every offset 0..H-size is reached (CURL's own code never draws the last one)."""
+    """CURL's and RAD's crop: every offset 0..H-size is reached (CURL's own code never draws the last one).
+
+    size: None = 84 of 100 pixels, theirs, in proportion.
+    """
 
     size: int | None = 84
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return random crops. Raises ValueError unless the frame is square and larger than `size`."""
         height, width = obs.shape[-2:]
-        size = self.size or min(height, width)
+        size = self._size(obs)
         if height != width or height <= size:  # a crop of the whole frame would be no augmentation
             raise ValueError(
                 f"random_crop needs square frames of more than {size} pixels, got {height}x{width}: "
@@ -71,7 +75,10 @@ class RandomCrop:
 
     def fixed(self, obs: Tensor) -> Tensor:
         """Return the centre crop."""
-        return centre_crop(obs, self.size)
+        return centre_crop(obs, self._size(obs))
+
+    def _size(self, obs: Tensor) -> int:
+        return round(min(obs.shape[-2:]) * 84 / 100) if self.size is None else self.size
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a command line to a pretraining run's typed config."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
         check_target(node.get(group), group, node["choices"][group])
         node[group] = fill(node[group], group)
     node["method"]["views"] = _views(node, line, folders)
-    apply_settings(node, line, folders)
+    of_views, others = _apart(line)
+    apply_settings(node, others, folders)
+    for view in node["method"]["views"]:
+        apply_settings({"augment": view}, of_views, folders)
     tree = resolve(node)
     tree["out"] = tree["out"] or default_pretrain_out(tree, line)
     config: PretrainConfig = build(PretrainConfig, tree, "")
@@ -50,6 +53,14 @@ def fill(node: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return a component with its dataclasses' defaults filled in at every depth, so that every option has a name."""
     filled = with_defaults(node, path) if TARGET in node else dict(node)
     return {k: fill(v, f"{path}.{k}") if isinstance(v, Mapping) else v for k, v in filled.items()}
+
+
+def _apart(line: CommandLine) -> tuple[CommandLine, CommandLine]:
+    """Return the settings `augment.OPTION=...`, which all views of the method take, and the others."""
+    of_views = tuple(setting for setting in line.settings if setting.path.startswith("augment."))
+    others = tuple(setting for setting in line.settings if setting not in of_views)
+    grammar = replace(line.grammar, lengths=())  # a view has none
+    return replace(line, settings=of_views, grammar=grammar), replace(line, settings=others)
 
 
 def _variant(group: str, name: str, folders: Sequence[Path]) -> str:

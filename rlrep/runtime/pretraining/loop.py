@@ -23,7 +23,7 @@ from rlrep.ssl.evaluation import (
 
 from ..checkpoint import Checkpoints
 from ..counters import Counters, crossed
-from ..errors import Stopped, UserError
+from ..errors import Stopped, UserError, one_line
 from ..logs import RunLog
 from ..process import load_random_state, random_state
 from ..progress import Reporter
@@ -114,7 +114,10 @@ class PretrainLoop:
 
     def _step(self) -> None:
         learner = self.learner
-        learner.update()
+        try:
+            learner.update()
+        except ValueError as error:  # parts that only a batch shows not to fit
+            raise UserError(f"update {learner.updates + 1}: {one_line(error)}") from error
         self.counters.agent_steps = learner.updates
         if learner.device.type == "cpu":
             self._check_finite()
@@ -155,10 +158,11 @@ class PretrainLoop:
     def _evaluate(self, kind: str, records: Records | None) -> None:
         assert records is not None
         data, config, method = self.parts.data, self.parts.probe, self.learner.method
-        train_x, test_x = (encode(method.encoder, split.images) for split in (data.train, data.test))
+        view = self.learner.views[0]
+        train_x, test_x = (encode(method.encoder, split.images, view) for split in (data.train, data.test))
         scores = self._references(train_x, test_x) if kind == "initial" else []
         scores += score_features("encoder", train_x, test_x, data, config)
-        meters = collapse_meters({"latent": test_x, "embedding": encode(method.online, data.test.images)})
+        meters = collapse_meters({"latent": test_x, "embedding": encode(method.online, data.test.images, view)})
         networks = {"latent": method.encoder, "embedding": method.online}
         summary = {**summarise(scores), **meters, **alignment(networks, data.test.images, self.learner.views, seed=0)}
         position = self._position()
@@ -167,7 +171,9 @@ class PretrainLoop:
         records.picture.refresh(test_x, data.test)
         self._try_to_save_encoder(records)
         self._note = _shown(summarise([score for score in scores if score.features == "encoder"]))
-        self.parts.reporter.say(f"{kind} evaluation at epoch {self.learner.epoch:.4g}: {self._note}")
+        self.parts.reporter.say(
+            f"{kind} evaluation at epoch {self.learner.epoch:.4g}: {self._note or 'nothing to probe'}"
+        )
 
     def _references(self, train_x: torch.Tensor, test_x: torch.Tensor) -> list[Score]:
         """Score what a trained encoder is compared with: itself before training, and the pixels."""
@@ -179,8 +185,8 @@ class PretrainLoop:
         ]
 
     def _save_encoder(self, records: Records) -> None:
-        shape = self.parts.data.train.shape
-        save_encoder(records.folder, self.learner.method.encoder, self.parts.encoder, shape, command=records.command)
+        learner, config = self.learner, self.parts.encoder
+        save_encoder(records.folder, learner.method.encoder, config, learner.image_shape, command=records.command)
 
     def _try_to_save_encoder(self, records: Records) -> None:
         """Save the encoder as it is now, unless the disk is full: the run's end must save it, this need not."""

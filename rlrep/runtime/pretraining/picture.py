@@ -90,7 +90,8 @@ def _scatter(axes: Any, plane: Array, data: ImageData) -> None:
     name = next(iter(data.labels), None)
     colours = None if name is None else data.labels[name][: len(plane)].cpu().numpy().astype(np.float64)
     few = colours is not None and len(np.unique(colours)) <= 10
-    axes.scatter(plane[:, 0], plane[:, 1], s=6, c=colours, cmap="tab10" if few else "viridis", linewidth=0, alpha=0.8)
+    cmap = None if colours is None else "tab10" if few else "viridis"
+    axes.scatter(plane[:, 0], plane[:, 1], s=6, c=colours, cmap=cmap, linewidth=0, alpha=0.8)
     axes.set_title(f"test features, two principal components{f', by {name}' if name else ''}", fontsize=9, loc="left")
     axes.set_xticks([])
     axes.set_yticks([])

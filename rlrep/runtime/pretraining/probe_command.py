@@ -11,8 +11,8 @@ import torch
 
 import rlrep.nn
 from rlrep.nn import Encoder, EncoderConfig, load_encoder, read_encoder
-from rlrep.settings import TARGET, build
-from rlrep.ssl.data import DataConfig
+from rlrep.settings import TARGET, build, coerce
+from rlrep.ssl.data import DataConfig, describe
 from rlrep.ssl.evaluation import (
     ProbeConfig,
     ProbeData,
@@ -22,6 +22,7 @@ from rlrep.ssl.evaluation import (
     pixel_features,
     score_features,
 )
+from rlrep.views import ImageView, NoAugment, NoChange, RandomCrop, ResizedCrop, View
 
 from ..cli import Arguments, read_arguments, run_main
 from ..compose import compose_tree, resolve
@@ -110,11 +111,14 @@ def probe(asked: ProbeRun) -> tuple[list[Score], dict[str, float]]:
     """
     config = saved_config(asked.encoder)
     split = asked.data.make(pick_device(asked.device))
-    data, shape = ProbeData.of(split, asked.probe), split.train.shape
+    for line in describe(split):
+        print(line)
+    data, view = ProbeData.of(split, asked.probe), saved_view(asked.encoder)
+    shape = tuple(view.fixed(split.train.images[:1]).shape[1:])
     Seeds(asked.seed).set_globals()
     networks: dict[str, Encoder] = {"random": config.make(shape), "encoder": config.make(shape)}
     load_encoder(asked.encoder, networks["encoder"], config, shape)
-    found = {name: _features(network, data) for name, network in reversed(networks.items())}
+    found = {name: _features(network, data, view) for name, network in reversed(networks.items())}
     meters = collapse_meters({name: test for name, (_, test) in found.items()})
     most = asked.probe.pixels
     found["pixels"] = (pixel_features(data.train.images, most), pixel_features(data.test.images, most))
@@ -139,9 +143,24 @@ def saved_config(place: str) -> EncoderConfig:
     return config
 
 
-def _features(network: Encoder, data: ProbeData) -> tuple[torch.Tensor, torch.Tensor]:
+def saved_view(place: str) -> View:
+    """Return a view that shows images as a run's encoder saw them in evaluation: as they are, cut, or resized."""
+    if not (Path(place) / "config.yaml").exists():
+        return NoChange()
+    views = (read_config(Path(place)).get("method") or {}).get("views")  # a pretraining run's
+    if not views:
+        return NoChange()
+    kind = str(views[0].get(TARGET)).rpartition(".")[2]
+    holder = views[0].get("crop", {}) if kind == "ImageView" else views[0]
+    size = coerce(holder.get("size"), int | None, "method.views[0].size")
+    if kind == "ImageView":
+        return ImageView(ResizedCrop(size))
+    return RandomCrop(size) if kind == "RandomCrop" else NoAugment(size)
+
+
+def _features(network: Encoder, data: ProbeData, view: View) -> tuple[torch.Tensor, torch.Tensor]:
     network.to(data.train.images.device)
-    return encode(network, data.train.images), encode(network, data.test.images)
+    return encode(network, data.train.images, view), encode(network, data.test.images, view)
 
 
 def _show(scores: Sequence[Score], meters: dict[str, float]) -> None:

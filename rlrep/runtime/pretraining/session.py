@@ -10,7 +10,8 @@ import torch
 
 from rlrep.nn import Encoder
 from rlrep.ssl import Learner, Length
-from rlrep.ssl.data import Split
+from rlrep.ssl.base import seen_shape
+from rlrep.ssl.data import Split, describe
 from rlrep.ssl.evaluation import ProbeData
 from rlrep.ssl.learner import plan, world
 
@@ -101,7 +102,7 @@ def build(config: PretrainConfig, device: torch.device) -> tuple[Split, Encoder,
     try:
         split = first_alone(lambda: config.data.make(device))  # it may write a file that the others read
         seeds.set_globals()
-        encoder = config.encoder.make(split.train.shape)
+        encoder = config.encoder.make(seen_shape(config.method.views, split.train.images))
         train = config.train
         learner = Learner(
             config.method,
@@ -151,6 +152,7 @@ def _headline(config: PretrainConfig, split: Split, length: Length, encoder: Enc
     device = split.train.images.device
     return [
         f"{_title(config)} -> {config.out}",
+        *describe(split),
         f"{len(split.train)} images {split.train.shape} to train on, {len(split.test)} to test on; "
         f"encoder of {weights} weights, latent {encoder.latent_dim}",
         f"{length.updates} updates of {length.batch_size} images, {processes}{versions.device_name(device)}, "

@@ -1,6 +1,7 @@
 """Image data sets as configs. Nothing is downloaded: a missing path says what to put there."""
 
 from .archive import Cifar10
+from .describe import describe
 from .digits import Digits
 from .files import ImageArrays, ImageFolder
 from .frames import FrameFile, Frames, read_frames, save_frames
@@ -17,6 +18,7 @@ __all__ = [
     "ImageFolder",
     "Split",
     "SplitSettings",
+    "describe",
     "read_frames",
     "save_frames",
 ]

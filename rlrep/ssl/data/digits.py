@@ -6,7 +6,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from rlrep.settings.ranges import at_least
+
 from .image_data import ImageData, Split, SplitSettings
+from .pixels import check_memory
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,16 @@ class Digits(SplitSettings):
     augment: ClassVar[str] = "mild"
     size: int = 32
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, ("size",))
+
     def make(self, device: torch.device) -> Split:
         """Read the digits out of the installed package."""
         from sklearn.datasets import load_digits  # a second to import
 
         images, digits = load_digits(return_X_y=True)
+        check_memory(4 * len(images) * self.size**2, f"data.size={self.size}")
         pixels = torch.from_numpy(images.reshape(-1, 1, 8, 8).astype(np.float32)) * (255 / 16)
         if self.size != 8:
             pixels = torch.nn.functional.interpolate(

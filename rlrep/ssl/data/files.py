@@ -1,88 +1,139 @@
-"""Images of one's own: a folder of image files by class, or arrays in an .npz file."""
+"""Images of one's own: a folder of image files, or arrays in an .npz or .npy file."""
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+import torch.nn.functional as F
 from torch import Tensor
 
-from .image_data import ImageData, Split, SplitSettings, existing
+from rlrep.settings.ranges import at_least
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+from .arrays import Array, read_arrays
+from .folders import Side, find_images
+from .image_data import ImageData, Split, SplitSettings, existing
+from .image_file import Colour, read_image
+from .labels import known, read_label
+from .pixels import Bytes, check_memory, to_bytes
+
+_ROWS = 256
 
 
 @dataclass(frozen=True)
 class ImageFolder(SplitSettings):
     """Image files in one subfolder per class; the label is `class`, subfolders in alphabetical order.
 
+    Files without subfolders have no labels. `train` and `test` (or `val`) with class folders each are the split.
     size: side in pixels; images are cut to their central square and resized to it. colour: `rgb` or `gray`.
     """
 
     path: str
     size: int = 32
-    colour: Literal["rgb", "gray"] = "rgb"
+    colour: Colour = "rgb"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, ("size",))
 
     def make(self, device: torch.device) -> Split:
         """Read every image. Raises ValueError naming a file that is none."""
-        folder = existing("data.path", self.path, "a folder with one subfolder of image files per class")
-        classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-        files = [(path, k) for k, name in enumerate(classes) for path in _images_in(name)]
-        if not files:
-            raise ValueError(f"data.path={self.path} holds no images: it needs one subfolder of image files per class")
-        images = torch.from_numpy(np.stack([self._read(path) for path, _ in files]))
-        data = ImageData(images, {"class": torch.tensor([k for _, k in files])})
-        return self.split(data, device)
-
-    def _read(self, path: Path) -> NDArray[np.uint8]:
-        """Return one image `(C, size, size)`."""
+        wanted = "a folder with one subfolder of image files per class (or with image files, unlabelled)"
+        folder = existing("data.path", self.path, wanted, kind="folder")
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB" if self.colour == "rgb" else "L")
-        except (OSError, UnidentifiedImageError, ValueError) as error:
-            raise ValueError(f"{path} is not a sound image: {error}") from error
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
-        small = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        pixels = np.asarray(small, np.uint8)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+            found = find_images(folder)
+        except OSError as error:
+            raise ValueError(f"data.path={self.path} cannot be read: {error}") from error
+        remarks: Counter[str] = Counter()
+        train = self._data(found.train, found.names, remarks)
+        test = self._data(found.test, found.names, remarks) if found.test else None
+        total = sum(len(side) for side in (train, test) if side is not None)
+        notes = (*found.notes, *(f"{count} of {total} images {remark}" for remark, count in remarks.items()))
+        names = {"class": found.names} if found.names else {}
+        if test is None:
+            return self.split(train, device, notes=notes, class_names=names)
+        return Split(train.to(device), test.to(device), notes=notes, class_names=names)
+
+    def _data(self, side: Side, names: Sequence[str], remarks: Counter[str]) -> ImageData:
+        shape = (len(side.files), 3 if self.colour == "rgb" else 1, self.size, self.size)
+        check_memory(math.prod(shape), f"data.path={self.path}")
+        images = np.empty(shape, np.uint8)
+        for i, path in enumerate(side.files):
+            images[i], noted = read_image(path, self.size, self.colour)
+            remarks.update(noted)
+        numbers = {name: k for k, name in enumerate(names)}
+        labels = {"class": torch.tensor([numbers[name] for name in side.classes])} if side.classes else {}
+        return ImageData(torch.from_numpy(images), labels)
 
 
 @dataclass(frozen=True)
 class ImageArrays(SplitSettings):
-    """An .npz file: `images` uint8, and any further arrays of the same length as labels (integers: classes).
+    """An .npz file: `images`, and any further arrays of the same length as labels (whole numbers and texts: classes;
+    floats: quantities). An .npy file: images alone.
 
-    layout: axes of `images`; three axes are `(N, H, W)`, gray.
+    layout: axes of `images`; `auto` takes the smallest of the three for the channels; three axes are `(N, H, W)`, gray.
+    size: side in pixels, None = as they are; otherwise images are cut to their central square and resized to it.
     """
 
     path: str
-    layout: Literal["nhwc", "nchw"] = "nhwc"
+    layout: Literal["auto", "nhwc", "nchw"] = "auto"
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, ("size",))
 
     def make(self, device: torch.device) -> Split:
         """Read the arrays."""
-        path = existing("data.path", self.path, "an .npz file with an array `images` (uint8)")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays: dict[str, NDArray[Any]] = dict(file)
-            images = arrays.pop("images")
-        except (OSError, ValueError, EOFError, KeyError) as error:
-            raise ValueError(f"data.path={self.path} is not an .npz file with an array `images`: {error}") from error
-        if images.ndim == 3:
-            images = images[:, None]
-        elif self.layout == "nhwc" and images.ndim == 4:
-            images = images.transpose(0, 3, 1, 2)
-        labels = {name: _as_label(values) for name, values in arrays.items()}
-        return self.split(ImageData(torch.from_numpy(np.ascontiguousarray(images)), labels), device)
+        path = existing("data.path", self.path, "an .npz file with an array `images` (uint8)", kind="file")
+        arrays = read_arrays(path)
+        if "images" not in arrays:
+            there = ", ".join(arrays) or "none"
+            raise ValueError(f"data.path={self.path} is no .npz file with an array `images`, it has: {there}")
+        raw = arrays.pop("images")
+        images = self._images(raw)
+        notes = [] if raw.dtype == np.uint8 else [f"images of type {raw.dtype}, scaled to bytes"]
+        if images.shape[1] in (2, 4):
+            notes.append(f"{images.shape[1]} channels are taken for gray frames on top of each other")
+        labels = {name: read_label(name, values, len(raw)) for name, values in arrays.items()}
+        names = {name: label.names for name, label in labels.items() if label.names}
+        found = {name: label.values for name, label in labels.items() if bool(known(label.values).any())}
+        notes += [f"label {name} is known of no image and left out" for name in labels if name not in found]
+        data = ImageData(self._resized(torch.from_numpy(np.ascontiguousarray(images))), found)
+        return self.split(data, device, notes=notes, class_names=names)
+
+    def _images(self, raw: Array) -> Bytes:
+        """Return `(N, C, H, W)`, perhaps a view. Raises ValueError on other axes, and on pixels of unknown range."""
+        place = f"data.path={self.path}: `images`"
+        if raw.ndim not in (3, 4) or 0 in raw.shape:
+            raise ValueError(f"{place} must be (N, H, W, C), (N, C, H, W) or (N, H, W), got {raw.shape}")
+        pixels = to_bytes(raw, place)
+        if raw.ndim == 3:
+            return pixels[:, None]
+        layout = self.layout if self.layout != "auto" else _layout(raw.shape, place)
+        return pixels if layout == "nchw" else pixels.transpose(0, 3, 1, 2)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if self.size is None or tuple(images.shape[-2:]) == (self.size, self.size):
+            return images
+        check_memory(images.shape[0] * images.shape[1] * self.size**2, f"data.size={self.size}")
+        height, width = images.shape[-2:]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        parts = images[..., top : top + side, left : left + side].split(_ROWS)
+        return torch.cat([_resize(part, self.size) for part in parts])
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+def _resize(images: Tensor, size: int) -> Tensor:
+    found = F.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
+    return found.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _as_label(values: NDArray[Any]) -> Tensor:
-    kind = np.float32 if values.dtype.kind == "f" else np.int64
-    return torch.from_numpy(values.astype(kind))
+def _layout(shape: tuple[int, ...], place: str) -> Literal["nhwc", "nchw"]:
+    first, last = shape[1], shape[3]
+    if first == last:
+        raise ValueError(f"{place} {shape} may have its channels first or last: give data.layout=nchw or nhwc")
+    return "nchw" if first < last else "nhwc"

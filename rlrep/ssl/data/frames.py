@@ -40,7 +40,7 @@ class Frames(SplitSettings):
 
     def make(self, device: torch.device) -> Split:
         """Read and stack the frames (in memory `stack` times as large as the file)."""
-        existing("data.path", self.path, "a frame file, made by rlrep.runtime.frames.collect_frames,")
+        existing("data.path", self.path, "a frame file, made by rlrep.runtime.frames.collect_frames,", kind="file")
         data = read_frames(Path(self.path).expanduser()).data
         assert data.time is not None
         return self.split(

@@ -1,19 +1,22 @@
 """Images with labels on one device, split into what is trained on and what probes are tested on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from .labels import known
 
 
 @dataclass(frozen=True)
 class ImageData:
     """N images and what is known about them.
 
-    images: uint8 `(N, C, H, W)`. labels: by name, `(N,)`: int64 = classes from 0, float32 = physical quantities.
+    images: uint8 `(N, C, H, W)`. labels: by name, `(N,)`: int64 = classes from 0, float32 = physical quantities; -1 and
+    NaN where it is not known.
     episode, time: int64 `(N,)` for frames of episodes, else None.
     """
 
@@ -30,6 +33,9 @@ class ImageData:
                 raise ValueError(
                     f"label {name} must be int64 or float32 ({len(self)},), got {values.dtype} {tuple(values.shape)}"
                 )
+        for name, times in (("episode", self.episode), ("time", self.time)):
+            if times is not None and (times.shape != (len(self),) or times.dtype != torch.int64):
+                raise ValueError(f"{name} must be int64 ({len(self)},), got {times.dtype} {tuple(times.shape)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -38,6 +44,12 @@ class ImageData:
     def shape(self) -> tuple[int, ...]:
         """Shape (C, H, W) of one image."""
         return tuple(self.images.shape[1:])
+
+    def known(self, name: str) -> Tensor:
+        """Return bool `(N,)`: of which images this label is known. A simulator's whole numbers may be below 0."""
+        values = self.labels[name]
+        all_known = self.episode is not None and not values.is_floating_point()
+        return torch.ones_like(values, dtype=torch.bool) if all_known else known(values)
 
     def rows(self, index: Tensor) -> "ImageData":
         """Return the images that `index` names, with their labels."""
@@ -54,10 +66,15 @@ class ImageData:
 
 @dataclass(frozen=True)
 class Split:
-    """train: for pretraining and for fitting probes. test: for scoring probes."""
+    """train: for pretraining and for fitting probes. test: for scoring probes.
+
+    notes: what was changed or left out when the data was read. class_names: by label, where its classes have names.
+    """
 
     train: ImageData
     test: ImageData
+    notes: Sequence[str] = field(default=(), kw_only=True)
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +89,14 @@ class SplitSettings:
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction must be between 0 and 1, not {self.test_fraction}")
 
-    def split(self, data: ImageData, device: torch.device) -> Split:
+    def split(
+        self,
+        data: ImageData,
+        device: torch.device,
+        *,
+        notes: Sequence[str] = (),
+        class_names: Mapping[str, Sequence[str]] | None = None,
+    ) -> Split:
         """Hold out random images, or whole episodes where there are any (neighbouring frames are nearly the same).
 
         Raises ValueError if there are too few for either side.
@@ -85,7 +109,8 @@ class SplitSettings:
             raise ValueError(f"test_fraction={self.test_fraction} of {count} {what} leaves none on one side")
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
         tested = torch.isin(units, order[:held_out])
-        return Split(data.rows((~tested).nonzero()[:, 0]).to(device), data.rows(tested.nonzero()[:, 0]).to(device))
+        train, test = data.rows((~tested).nonzero()[:, 0]), data.rows(tested.nonzero()[:, 0])
+        return Split(train.to(device), test.to(device), notes=notes, class_names=class_names or {})
 
 
 class DataConfig(Protocol):
@@ -99,9 +124,13 @@ class DataConfig(Protocol):
         ...
 
 
-def existing(option: str, path: str, wanted: str) -> Path:
-    """Return `path` if it is there, else raise ValueError saying what to put there."""
+def existing(option: str, path: str, wanted: str, *, kind: Literal["file", "folder", "any"] = "any") -> Path:
+    """Return `path` if it is there and of that kind, else raise ValueError saying what to put there."""
+    if not path:
+        raise ValueError(f"{option} is empty: give the path of {wanted.rstrip(',')}")
     found = Path(path).expanduser()
     if not found.exists():
         raise ValueError(f"{option}={path} is not there: put {wanted} there (nothing is downloaded)")
+    if (kind == "file" and not found.is_file()) or (kind == "folder" and not found.is_dir()):
+        raise ValueError(f"{option}={path} is no {kind}: give the path of {wanted.rstrip(',')}")
     return found

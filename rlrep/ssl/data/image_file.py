@@ -1,0 +1,94 @@
+"""One image file to bytes: upright, 8 bits, square; a file that says it is enormous is refused before it is decoded."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from .pixels import Bytes, to_bytes
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+MOST_PIXELS = 1 << 26
+"""Of one file: 8192 x 8192, 200 MB decoded."""
+
+Colour = Literal["rgb", "gray"]
+
+
+class ImageFile(NamedTuple):
+    """pixels: uint8 `(C, size, size)`. remarks: what was changed or left out, in words that go with a count."""
+
+    pixels: Bytes
+    remarks: tuple[str, ...]
+
+
+def read_image(path: Path, size: int, colour: Colour) -> ImageFile:
+    """Read a file's (first) image, turn it upright, cut its central square and resize that.
+
+    Raises ValueError naming the file if it is no sound image, too large, or of pixels whose range is not known.
+    """
+    with _one_line(path), Image.open(path) as file:
+        _check_size(path, file.size)
+        remarks = tuple(_remarks(file))
+        image = _eight_bits(ImageOps.exif_transpose(file), path, file.format)
+        square = _square(image.convert("RGB" if colour == "rgb" else "L"), size)
+    pixels = np.asarray(square, np.uint8)
+    return ImageFile(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), remarks)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Decoders meet damage with errors of every kind (SyntaxError, struct.error, ...) and with warnings."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error).split(",")[0]) from error
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path} "):
+            raise
+        raise ValueError(f"{path} is not a sound image: {error or type(error).__name__}") from error
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise _too_large(path, f"it has {size[0]}x{size[1]} pixels")
+
+
+def _too_large(path: Path, how: str) -> ValueError:
+    return ValueError(f"{path} is too large ({how}, at most {MOST_PIXELS} are read): make it smaller, or remove it")
+
+
+def _remarks(file: Image.Image) -> Iterator[str]:
+    if file.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        yield "turned upright, as their EXIF orientation says"
+    if _wide(file.mode, file.format):
+        yield "of 16 bits, scaled to 8 (65535 is white)"
+    if file.mode == "F":
+        yield "of floats in [0, 1], scaled to bytes"
+    if file.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in file.info:
+        yield "with transparency, which is left out"
+    if getattr(file, "is_animated", False):
+        yield "of several frames, of which the first is read"
+
+
+def _wide(mode: str, kind: str | None) -> bool:
+    """Whether pixels have 16 bits; Pillow widens those of some formats to 32."""
+    return mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM"))
+
+
+def _eight_bits(image: Image.Image, path: Path, kind: str | None) -> Image.Image:
+    if not (_wide(image.mode, kind) or image.mode in ("I", "F")):
+        return image
+    values = np.asarray(image)
+    return Image.fromarray(to_bytes(values.astype(np.uint16) if _wide(image.mode, kind) else values, str(path)))
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
