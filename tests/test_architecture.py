@@ -17,6 +17,7 @@ MAX_FUNCTION_LINES = 60
 MAX_ENTRY_LINES = 60
 
 FLOORS = {
+    "rlrep.files": -1,  # reading and writing with distrust
     "rlrep.contrast": 0,
     "rlrep.views": 0,
     "rlrep.nn": 0,

@@ -79,7 +79,8 @@ class Rig:
         self.envs, self.agent = FakeEnvs(calls=self.calls, deaths=deaths), FakeAgent(self.calls, agent)
         self.length: Length = plan_length(train, num_envs=2, action_repeat=2)
         logger = LoggerConfig(tensorboard="false")
-        self.log = RunLog(folder, logger, {}, resumed=resumed, step=0, say=self.said.say)
+        self.log = RunLog(folder, logger, {}, step=0, say=self.said.say)
+        self.log.begin(resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", say=self.said.say)
         evaluator = Evaluator(eval_envs, self.agent, Seeds(0), say=self.said.say, check_stop=self.stop.check)
         parts = Parts(
@@ -450,7 +451,7 @@ def test_a_column_that_appears_later_is_added_to_the_table(tmp_path: Path) -> No
 
 
 def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, LoggerConfig(tensorboard="false"), {}, resumed=None, step=0, say=print)
+    log = RunLog(tmp_path, LoggerConfig(tensorboard="false"), {}, step=0, say=print)
     log.metrics({"env_steps": 1, "x": math.inf, "y": 0.5})
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"env_steps": 1, "x": None, "y": 0.5}
 
@@ -460,8 +461,8 @@ def test_an_optional_sink_that_is_asked_for_and_absent_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("rlrep.runtime.sinks.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'rlrep\[wandb\]'"):
-        RunLog(tmp_path, LoggerConfig(wandb=True), {}, resumed=None, step=0, say=print)
-    RunLog(tmp_path, LoggerConfig(), {}, resumed=None, step=0, say=print).close()
+        RunLog(tmp_path, LoggerConfig(wandb=True), {}, step=0, say=print)
+    RunLog(tmp_path, LoggerConfig(), {}, step=0, say=print).close()
 
 
 def test_tensorboard_hides_what_a_resumed_run_repeats(tmp_path: Path) -> None:
@@ -470,7 +471,8 @@ def test_tensorboard_hides_what_a_resumed_run_repeats(tmp_path: Path) -> None:
 
     for resumed, steps in ((0, (10, 20, 30)), (20, (30, 40))):
         sizes = {"metrics.jsonl": 0, "eval.csv": 0} if resumed else None
-        log = RunLog(tmp_path, LoggerConfig(), {}, resumed=sizes, step=resumed, say=print)
+        log = RunLog(tmp_path, LoggerConfig(), {}, step=resumed, say=print)
+        log.begin(sizes)
         for step in steps:
             log.metrics({"env_steps": step, "loss/x": float(step + resumed)})
         log.close()

@@ -54,11 +54,11 @@ class Rig:
             folder,
             LoggerConfig(tensorboard="false"),
             {},
-            resumed=resumed,
             step=0,
             columns=META_COLUMNS,
             say=self.said.say,
         )
+        log.begin(resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", say=self.said.say)
         self.evaluator = MetaEvaluator(
             lambda: TaskEnvs(3),

@@ -18,6 +18,7 @@ from rlrep.runtime.pretraining.compose import compose_pretraining
 from rlrep.runtime.pretraining.probe_command import compose_probe
 from rlrep.runtime.registry import names
 from rlrep.runtime.train_command import main
+from rlrep.runtime.trust import Trust
 from rlrep.scores.command import main as report
 
 from .runs import ROOT, run
@@ -91,7 +92,7 @@ def test_a_tilde_is_home_in_every_path_option(tmp_path: Path, monkeypatch: pytes
     assert compose_run(["env=toy_state", "out=~/runs"]).config.out == f"{tmp_path}/runs"
     assert compose_run(["env=toy_state", "encoder.load=~/runs"]).config.encoder.load == f"{tmp_path}/runs"
     assert read_request(["suite=toy", "out=~"], []).root == str(tmp_path)
-    assert compose_probe(["encoder=~/x", "data=digits"]).encoder == f"{tmp_path}/x"
+    assert compose_probe(["encoder=~/x", "data=digits"], Trust()).encoder == f"{tmp_path}/x"
     assert as_path("./~") == f"{tmp_path}/~" and as_path("a/~") == "a/~"
     (tmp_path / "more").mkdir()
     assert read_arguments(["--config-dir=~/more"]).folders == [tmp_path / "more"]

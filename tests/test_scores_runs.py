@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
-from rlrep.scores.files import Unreadable, flatten, read_csv, read_json, read_lines, read_yaml
+from rlrep.runtime.stored import Unreadable, read_json, read_yaml
+from rlrep.scores.files import flatten, read_csv, read_lines
 from rlrep.scores.runs import find_folders, read_health, read_run, read_runs
 
 from .report_runs import BASE, CURL, SMALL, family, grid

@@ -6,7 +6,6 @@ the weights' sha256.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,8 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from rlrep.files import header_fits, read_plain, replace_plain
+
 FORMAT = 1
 _WEIGHTS, _SIDECAR = "encoder.safetensors", "encoder.json"
+_MOST_SIDECAR, _MOST_WEIGHTS = 2**20, 2**33
 _NO_ARCHITECTURE = ("load", "freeze", "init")
 
 
@@ -48,8 +50,8 @@ def save_encoder(folder: Path, encoder: nn.Module, config: Any, obs_shape: tuple
         "command": command,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    _replace(folder / _WEIGHTS, weights)
-    _replace(folder / _SIDECAR, (json.dumps(sidecar, indent=2) + "\n").encode())
+    replace_plain(folder / _WEIGHTS, weights)
+    replace_plain(folder / _SIDECAR, (json.dumps(sidecar, indent=2) + "\n").encode())
     return folder / _WEIGHTS
 
 
@@ -62,14 +64,18 @@ def read_encoder(place: str | Path) -> EncoderFile:
         if not needed.is_file():
             raise ValueError(f"encoder.load={place}: there is no {needed}")
     try:
-        about = json.loads(sidecar.read_text())
-        weights = path.read_bytes()
+        about = json.loads(read_plain(sidecar, _MOST_SIDECAR, follow=True))
+        weights = read_plain(path, _MOST_WEIGHTS, follow=True)
+        if not isinstance(about["architecture"]["kind"], str) or not isinstance(about["input"], dict):
+            raise ValueError(f"{sidecar.name} names no architecture")
         if hashlib.sha256(weights).hexdigest() != about["sha256"]:
             raise ValueError(f"{path.name} is not the file that {sidecar.name} describes")
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
-        return EncoderFile(path, about["architecture"], about["input"], about["command"], load(weights))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if not header_fits(weights[:8]):
+            raise ValueError(f"the header of {path.name} is larger than any")
+        return EncoderFile(path, about["architecture"], about["input"], str(about["command"]), load(weights))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, SafetensorError) as error:
         raise ValueError(f"encoder.load={place} is damaged: {error or type(error).__name__}") from error
 
 
@@ -87,9 +93,18 @@ def load_encoder(place: str | Path, encoder: nn.Module, config: Any, obs_shape: 
             f"encoder.load={place} holds {_describe(there, other)}, but this run has {_describe(here, other)}"
         )
     try:
-        encoder.load_state_dict(found.tensors)
-    except RuntimeError as error:
+        encoder.load_state_dict(_alike(found.tensors, encoder))
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"encoder.load={place} is damaged: {error}") from error
+
+
+def _alike(tensors: Mapping[str, Tensor], encoder: nn.Module) -> Mapping[str, Tensor]:
+    """Raise ValueError naming a tensor of another dtype than the encoder's, which loading would cast."""
+    own = encoder.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and own[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is {tensor.dtype}, not {own[name].dtype}")
+    return tensors
 
 
 def architecture_of(config: Any) -> dict[str, Any]:
@@ -107,12 +122,3 @@ def input_of(obs_shape: tuple[int, ...]) -> dict[str, Any]:
 def _describe(about: Mapping[str, Any], keys: list[str]) -> str:
     settings = ", ".join(f"{key} {about[key]}" for key in keys if key in about and key != "kind")
     return f"{about['kind']}" + (f" with {settings}" if settings else "")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

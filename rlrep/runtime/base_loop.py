@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, check_state
 from .config import Length, TrainConfig
 from .counters import Counters, crossed
 from .curve import Curve
 from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluation
+from .files import replace_file
 from .logs import RunLog
 from .meter import EpisodeMeter
 from .perf import Stopwatch
@@ -108,6 +109,19 @@ class BaseLoop(ABC, Generic[A, E]):
             "agent": self.parts.agent.state(),
         }
 
+    def check_state(self, state: Tree, step: int) -> None:
+        """Raise ValueError, saying why, if this is no state of this run after `step` agent steps. Changes nothing."""
+        own = {
+            "counters": self.counters.state(),
+            "meter": self._meter.state(),
+            "random": random_state(),
+            "agent": self.parts.agent.state(),
+        }
+        check_state(own, state, step)
+        envs = state.get("envs")
+        if not isinstance(envs, list) or len(envs) != self.length.num_envs:
+            raise ValueError(f"state.envs is not of {self.length.num_envs} environments")
+
     def load_state(self, state: Tree) -> None:
         """Continue from a checkpoint; the replay's rings are filled already."""
         self.counters.load_state(state["counters"])
@@ -126,7 +140,8 @@ class BaseLoop(ABC, Generic[A, E]):
         if not terms:
             return
         path = self.parts.folder / "nonfinite_batch.safetensors"
-        save_file({name: tensor.cpu().contiguous() for name, tensor in self.parts.agent.last_batch().items()}, path)
+        batch = {name: tensor.cpu().contiguous() for name, tensor in self.parts.agent.last_batch().items()}
+        replace_file(path, save(batch))
         raise UserError(
             f"update {self.parts.agent.updates}: {', '.join(terms)} not finite; the batch is in {path}, "
             f"the last checkpoint before it is kept: try a lower agent.lr"

@@ -8,24 +8,30 @@ A checkpoint is written under a temporary name, synced, and renamed; the manifes
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors.torch import save
 
+from rlrep.files import read_plain
 from rlrep.replay.ring import Ring
 
-from .chunks import ChunkStore, Damaged, RingRecord, read_checked
-from .errors import UserError
+from .chunks import ChunkStore, Damaged, RingRecord, load_tensors, read_checked
+from .errors import UserError, one_line
 from .files import sync_folder, write_synced
 from .protocols import Tree
-from .tree import join, split
+from .stored import MEGABYTE, Unreadable, load_json
+from .tree import join, misfit, split
 
 FORMAT = 2
 KEEP = 2
+_NAME = re.compile(r"(damaged_)?[0-9]{6,12}_step_[0-9]+")
+_MOST_MANIFEST = 64 * MEGABYTE
 _STATE, _TENSORS, _MANIFEST = "state.json", "tensors.safetensors", "manifest.json"
 
 
@@ -91,7 +97,7 @@ class Checkpoints:
                 continue
             self._records = dict(manifest.rings)
             return manifest, tree
-        if paths or list(self.folder.glob("damaged_*")):
+        if paths or self._named():
             raise Damaged(f"no sound checkpoint is left in {self.folder}: start a new out=")
         return None
 
@@ -124,16 +130,20 @@ class Checkpoints:
             self._chunks.restore(ring, manifest.rings[name])
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("[0-9]*_step_*") if path.is_dir())
+        return [path for name, path in sorted(self._named().items()) if name[0].isdigit()]
+
+    def _named(self) -> dict[str, Path]:
+        """Return the folders that checkpoints have, damaged ones too, by name."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return {p.name: p for p in found if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()}
 
     def _next_serial(self) -> int:
-        names = [path.name.removeprefix("damaged_") for path in self.folder.glob("*_step_*")]
-        return 1 + max((int(name.split("_")[0]) for name in names), default=0)
+        return 1 + max((int(name.removeprefix("damaged_").split("_")[0]) for name in self._named()), default=0)
 
     def _clean(self, keep: int = KEEP) -> None:
         """Delete what the newest `keep` checkpoints do not need. A failure to delete only costs space."""
         paths = self._paths()
-        for path in [*paths[:-keep], *self.folder.glob("damaged_*")]:
+        for path in [*paths[:-keep], *(path for name, path in self._named().items() if not name[0].isdigit())]:
             shutil.rmtree(path, ignore_errors=True)
         records: list[RingRecord] = []
         for path in paths[-keep:]:
@@ -169,24 +179,59 @@ def _write(folder: Path, tree: Tree, step: int, finished: bool, records: Mapping
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        outer = json.loads((path / _MANIFEST).read_text())
+        outer = load_json(read_plain(path / _MANIFEST, _MOST_MANIFEST))
         body, digest = outer["body"], outer["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, Unreadable, KeyError, TypeError) as error:
         raise Damaged(f"its manifest is unreadable: {type(error).__name__}") from error
-    if _digest(body) != digest:
+    if not isinstance(body, dict) or _digest(body) != digest:
         raise Damaged("its manifest is not what was written")
-    if body["format"] != FORMAT:
+    if body.get("format") != FORMAT:
         raise UserError(
-            f"{path} was written by another version of rlrep (checkpoint format {body['format']}, this one reads "
+            f"{path} was written by another version of rlrep (checkpoint format {body.get('format')}, this one reads "
             f"{FORMAT}): go on with that version, or start a new out="
         )
-    rings = {name: RingRecord.from_json(record) for name, record in body["rings"].items()}
-    return Manifest(path, body["step"], body["finished"], body["files"], rings)
+    try:
+        rings = {str(name): RingRecord.from_json(record) for name, record in body["rings"].items()}
+        manifest = Manifest(path, body["step"], body["finished"], body["files"], rings)
+        if type(manifest.step) is not int or manifest.step < 0 or type(manifest.finished) is not bool:
+            raise ValueError("it says of no step that it is of it")
+        if manifest.files.keys() != {_STATE, _TENSORS}:
+            raise ValueError("it has other files than a checkpoint")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"its manifest makes no sense: {one_line(error)[:120]}") from error
+    return manifest
 
 
 def _read_state(manifest: Manifest) -> Tree:
     data = {name: read_checked(manifest.path / name, sha256) for name, sha256 in manifest.files.items()}
-    return join(json.loads(data[_STATE]), load(data[_TENSORS]))
+    try:
+        return join(load_json(data[_STATE]), load_tensors(data[_TENSORS]))
+    except (Unreadable, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise Damaged(f"its state makes no sense: {one_line(error)[:120]}") from error
+
+
+def check_state(own: Tree, found: Tree, step: int) -> None:
+    """Raise ValueError, saying why, if `found` is no state, after `step` steps, of the run whose state `own` is."""
+    logs = {"metrics.jsonl": 0, "eval.csv": 0}
+    line = misfit({**own, "logs": logs}, found)
+    if line is None and found["counters"]["agent_steps"] != step:
+        line = f"its counters are at {found['counters']['agent_steps']} steps, its manifest at {step}"
+    if line is not None:
+        raise ValueError(line)
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Take in a checkpoint's state. Raises UserError for whatever it turns out not to be; nothing is written here."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # its hashes are right, so that it was written on purpose: by anyone, holding anything
+        raise UserError(
+            f"{path} does not fit this run ({type(error).__name__}: {one_line(error)[:200]}): it is left as it is; "
+            f"move it away to go on from the one before, or start a new out="
+        ) from error
 
 
 def _digest(body: Any) -> str:

@@ -24,6 +24,7 @@ class Arguments:
     show: bool = False
     dry_run: bool = False
     folders: list[Path] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
 
     def again(self, entry: str, words: Sequence[str]) -> str:
         """Return a command line with these words, quoted for a shell."""
@@ -50,6 +51,8 @@ def read_arguments(argv: Sequence[str], more: Sequence[str] = ()) -> Arguments:
                 rest.pop(0)  # Hydra's spelling: --cfg job
         elif flag == "--config-dir":
             arguments.folders.append(_folder(value or (rest.pop(0) if rest else "")))
+        elif flag == "--trust" and flag in more:
+            arguments.modules.append(_module(value or (rest.pop(0) if rest else "")))
         elif flag == "--dry-run" and flag in more:
             arguments.dry_run = True
         else:
@@ -103,6 +106,12 @@ def _complain(line: str, exit_code: int) -> int:
     with spare_output():  # also where standard output is what failed
         print(line, file=sys.stderr, flush=True)
     return exit_code
+
+
+def _module(name: str) -> str:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"--trust {name}: name a module, as in --trust my_package.heads")
+    return name
 
 
 def _folder(name: str) -> Path:

@@ -10,6 +10,8 @@ from rlrep.settings import build, ranges
 from .launchers import LauncherConfig
 from .protocols import AgentConfig, EnvConfig
 
+_MOST_AT_ONCE = 4096
+
 Device = Literal["auto", "cpu", "cuda"]
 Compile = Literal["auto", "off", "default", "cudagraph"]
 
@@ -62,6 +64,8 @@ class TrainConfig:
             self, 0, ("init_steps", "updates_per_step", "eval_every", "eval_envs", "adaptation_episodes", "env_timeout")
         )
         ranges.share(self, ("eval_epsilon",))
+        if max(self.eval_batch, self.eval_envs) > _MOST_AT_ONCE:
+            raise ValueError(f"eval_batch and eval_envs are at most {_MOST_AT_ONCE}")
         if self.adaptation_episodes and not 1 <= self.exploration_episodes <= self.adaptation_episodes:
             raise ValueError(
                 f"exploration_episodes must be from 1 to adaptation_episodes={self.adaptation_episodes}, "

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .files import replace_picture
 from .sinks import Guard
 
 _REFRESH_SECONDS = 30.0
@@ -110,6 +111,4 @@ def draw(points: Points, path: Path, title: str, references: Mapping[str, float]
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="best")
-    part = path.with_name(f".{path.name}")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    replace_picture(path, figure)

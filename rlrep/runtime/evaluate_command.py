@@ -1,10 +1,9 @@
 """`python -m rlrep.evaluate`: score the newest checkpoint of a run, by the run's own config."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +14,30 @@ from rlrep.settings import build
 
 from .cli import Arguments, read_arguments, run_main
 from .config import Device
-from .errors import ConfigError, UserError
-from .files import wrote
+from .errors import ConfigError, UserError, one_line
+from .files import csv_text, wrote
 
+_MOST_ENVS = 64
 Row = Mapping[str, Any]
+Take = Callable[["Trainee"], None]
+"""Gives an agent the state of the checkpoint."""
 APART = 2**31 - 1
 """Number of an evaluation that no run comes to, so that its episodes are seeded apart."""
 
 if TYPE_CHECKING:
     from .config import RunConfig
     from .evaluation import Evaluation
+    from .protocols import Trainee
+    from .trust import Trust
 
 _HELP = """\
 Score the newest checkpoint of a run: prints mean, standard deviation and interquartile mean, writes evaluate.csv.
 
   python -m rlrep.evaluate out=RUN [episodes=10] [seed=0] [video=true|false] [device=auto|cpu|cuda]
+                           [--config-dir DIR] [--trust MODULE]
 
+A run folder is data, never code: components that are not rlrep's or an installed package's are made only if a file in
+DIR names them, or MODULE (or a package of that name) has them.
 Episodes are seeded apart from those of training and of its evaluations. video=true films the first one. Of a run on a
 family of tasks, `episodes` counts attempts at each task of evaluation, and the mean is that after all adaptation.
 """
@@ -56,7 +63,7 @@ class EvaluateConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)))
+    return run_main(lambda: _run(read_arguments(argv, ("--trust",))))
 
 
 def _run(arguments: Arguments) -> int:
@@ -68,36 +75,40 @@ def _run(arguments: Arguments) -> int:
     settings = {setting.path: setting.value for setting in parse(arguments.words).settings}
     if "out" not in settings:
         raise ConfigError("name the run folder: out=RUN")
-    return _evaluate(build(EvaluateConfig, settings, ""))
+    from .trust import Trust
+
+    return _evaluate(build(EvaluateConfig, settings, ""), Trust(tuple(arguments.folders), tuple(arguments.modules)))
 
 
-def _evaluate(asked: EvaluateConfig) -> int:
+def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
     from .config import make_config
-    from .folder import read_config
+    from .folder import check_plain
     from .make import tasks_of
     from .process import set_threads
 
     folder = Path(asked.out)
-    config = make_config(read_config(folder))
+    check_plain(folder)
+    with _sound(asked.out):
+        config = make_config(trust.read(folder))
+        play = _play if tasks_of(config) is None else _adapt
     steps, state = _newest(folder)
     set_threads()
     video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
-    play = _play if tasks_of(config) is None else _adapt
-    found = play(config, asked, state, video)
+    found = play(config, asked, partial(_take, place=folder / "checkpoints", state=state), video)
     returns = np.array([row["return"] for row in _last(found.rows)], np.float64)
     normalised = found.summary.get("eval/human_normalised")
     print(
-        f"{config.choices['env']} after {steps} agent steps, {len(returns)} episodes: "
+        f"{config.choices.get('env', '?')} after {steps} agent steps, {len(returns)} episodes: "
         f"mean {returns.mean():.2f}  std {returns.std():.2f}  IQM {interquartile_mean(returns):.2f}"
         + (f"  human-normalised {normalised:.3f}" if normalised is not None else "")
     )
     table = folder / "evaluate.csv"
-    if wrote(table, _as_csv(found.rows)):
+    if wrote(table, csv_text(found.rows)):
         print(f"{table}" + (f"  {video}" if video and video.exists() else ""))
     return 0
 
 
-def _play(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
+def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> "Evaluation":
     """Play episodes of a single task."""
     from rlrep.envs.vector import Patience
 
@@ -108,14 +119,30 @@ def _play(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | 
 
     count = asked.episodes or 10
     train = replace(config.train, eval_episodes=count, final_episodes=None)
-    envs = build_envs(evaluation_variant(config.env), [0] * eval_envs(train), Patience(train.env_timeout or None))
-    with closing(envs):
-        agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
-        agent.load_state(state["agent"])
+    with ExitStack() as stack:
+        with _sound(asked.out):
+            seeds, patience = [0] * min(eval_envs(train), _MOST_ENVS), Patience(train.env_timeout or None)
+            envs = stack.enter_context(closing(build_envs(evaluation_variant(config.env), seeds, patience)))
+            agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
+            take(agent)
         evaluator = Evaluator(
             lambda: envs, agent, Seeds(asked.seed), batch=train.eval_batch, epsilon=train.eval_epsilon, say=print
         )
         return evaluator.evaluate(APART, count, references=references(config.env), video=video)
+
+
+@contextmanager
+def _sound(folder: str) -> Iterator[None]:
+    """Build from a run folder, which may hold anything. Raises UserError for whatever comes of that."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{folder}: its config and checkpoint do not fit each other, or this version "
+            f"({type(error).__name__}: {one_line(error)[:200]})"
+        ) from error
 
 
 def _last(rows: Sequence[Row]) -> list[Row]:
@@ -124,7 +151,7 @@ def _last(rows: Sequence[Row]) -> list[Row]:
     return [row for row, count in zip(rows, known, strict=True) if count == max(known)]
 
 
-def _adapt(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path | None) -> "Evaluation":
+def _adapt(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> "Evaluation":
     """Adapt to every task of evaluation; `asked.episodes` counts attempts at each."""
     from rlrep.envs.vector import Patience
 
@@ -136,14 +163,28 @@ def _adapt(config: "RunConfig", asked: EvaluateConfig, state: Any, video: Path |
 
     tasks = tasks_of(config)
     assert tasks is not None
-    envs = build_envs(config.env, [0] * config.env.num_envs, Patience(config.train.env_timeout or None))
-    with closing(envs):
-        agent = build_meta_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off")
-        agent.load_state(state["agent"])
+    with ExitStack() as stack:
+        with _sound(asked.out):
+            seeds, patience = [0] * min(config.env.num_envs, _MOST_ENVS), Patience(config.train.env_timeout or None)
+            envs = stack.enter_context(closing(build_envs(config.env, seeds, patience)))
+            agent = build_meta_agent(
+                config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True
+            )
+            take(agent)
         evaluator = MetaEvaluator(
             lambda: envs, agent, tasks.test, config.train, Seeds(asked.seed), pictures=None, say=print
         )
         return evaluator.evaluate(APART, asked.episodes or 1, references=references(config.env), video=video)
+
+
+def _take(agent: "Trainee", *, place: Path, state: Any) -> None:
+    """Give an agent the state of a checkpoint. Raises UserError if it is none of such an agent."""
+    from .tree import misfit
+
+    line = misfit({"agent": agent.state()}, state)
+    if line is not None:
+        raise UserError(f"{place} does not fit its run's config: {line}")
+    agent.load_state(state["agent"])
 
 
 def _newest(folder: Path) -> tuple[int, Any]:
@@ -163,11 +204,3 @@ def interquartile_mean(scores: NDArray[np.float64]) -> float:
     edges = np.arange(len(ordered) + 1) / len(ordered)
     weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
     return float(ordered @ weights / weights.sum())
-
-
-def _as_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

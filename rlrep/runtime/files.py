@@ -1,30 +1,53 @@
 """Files that survive a crash: atomic replacement, and logs that can be cut back."""
 
+import csv
 import hashlib
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlrep.files import open_plain, replace_plain, write_new
 
 from .errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def write_synced(path: Path, data: bytes) -> str:
-    """Write `data` to disk, through its caches, and return its sha256."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write `data` to a file that is not there yet, through the disk's caches, and return its sha256."""
+    write_new(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put `text` in place of `path` in one step: readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write_synced(temporary, text.encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Put `content` in place of `path` in one step: readers see the old file or the new one."""
+    replace_plain(path, content.encode() if isinstance(content, str) else content)
+
+
+def replace_picture(path: Path, figure: "Figure", dpi: float | None = None) -> None:
+    """Put a figure in place of a picture, of the kind that its suffix says."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], dpi=dpi or "figure")
+    replace_file(path, drawn.getvalue())
+
+
+def replace_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Put rows in place of a CSV; see `csv_text`."""
+    replace_file(path, csv_text(rows))
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as a CSV; the first one's keys are its columns."""
+    text = StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def sync_folder(path: Path) -> None:
@@ -64,7 +87,7 @@ class AppendFile:
         self._waiting += text.encode()
         if not self._waiting:
             return
-        with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
+        with open(open_plain(self.path, os.O_RDWR | os.O_CREAT), "r+b") as file:
             file.truncate(self.size)  # a half line left by an earlier failure
             file.seek(self.size)
             file.write(self._waiting)
@@ -74,7 +97,7 @@ class AppendFile:
     def sync(self) -> int:
         """Make what was appended durable and return the file's length."""
         if self.path.exists():
-            with open(self.path, "r+b") as file:
+            with open(open_plain(self.path, os.O_RDWR), "r+b") as file:
                 os.fsync(file.fileno())
         return self.size
 
@@ -95,5 +118,6 @@ class AppendFile:
         if self.size < size:
             raise UserError(f"{self.path} was cut ({self.size} bytes, not {size}): restore it, or choose another out=")
         if self.path.exists():
-            os.truncate(self.path, size)
+            with open(open_plain(self.path, os.O_RDWR), "r+b") as file:
+                file.truncate(size)
         self.size, self._waiting = size, b""

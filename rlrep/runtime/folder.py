@@ -4,6 +4,7 @@ import csv
 import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +13,14 @@ from typing import IO, Any
 
 import yaml
 
+from rlrep.files import foreign, open_plain
 from rlrep.settings import coerce
 
 from .errors import Busy, UserError, one_line
 from .files import replace_file
 from .overrides import CommandLine
 from .protocols import TaskSet
+from .stored import Unreadable, read_yaml
 
 NOT_IDENTITY = frozenset(
     {
@@ -37,6 +40,7 @@ NOT_IDENTITY = frozenset(
 _NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "logger"})
 _PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
 _LOCK_SECONDS = 5.0
+_SHOWN = 200
 _LENGTH = ("train.agent_steps", "train.env_steps")
 
 
@@ -75,22 +79,33 @@ def resolve_tree(tree: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[s
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a run folder's `config.yaml`. Raises UserError if there is none."""
+    """Read a run folder's `config.yaml`, whose texts are texts. Raises UserError if there is none, or a damaged one."""
     try:
-        tree = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} is not a run folder: {one_line(error)}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{folder} is not a run folder: its config.yaml is empty")
+        tree = read_yaml(folder / "config.yaml", "values")
+    except Unreadable as error:
+        raise UserError(f"{folder} is not a run folder: its config.yaml {error}") from error
     return tree
+
+
+def check_plain(folder: Path) -> None:
+    """Raise UserError if a run folder, where it is one, holds links or devices, through which we would write elsewhere.
+
+    The folder itself may be reached through links.
+    """
+    found = foreign(folder) if folder.is_dir() else None
+    if found is not None:
+        raise UserError(f"{folder} holds {found}: a run folder is made of files and folders alone; take that out of it")
 
 
 def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored tree with the values that were asked for, as a command line composes them."""
     tree: dict[str, Any] = json.loads(json.dumps({key: value for key, value in stored.items() if key != "requested"}))
-    for path, value in stored.get("requested", {}).items():
-        holder, leaf = _holder(tree, path)
-        holder[leaf] = value
+    try:
+        for path, value in (stored.get("requested") or {}).items():
+            holder, leaf = _holder(tree, path)
+            holder[leaf] = value
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"config.yaml is damaged: what it says was requested ({one_line(error)[:80]})") from error
     return tree
 
 
@@ -122,7 +137,10 @@ def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, 
 
     Raises UserError naming the keys that differ, if it is another run or the length may not change.
     """
-    old, new = (dict(_flatten(as_requested(tree))) for tree in (stored, asked))
+    try:
+        old, new = (dict(_flatten(as_requested(tree))) for tree in (stored, asked))
+    except UserError as error:
+        raise UserError(f"{folder}: its {error}") from error
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     differing = [key for key in differing if _matters(key)]
     others = [key for key in differing if key not in _LENGTH]
@@ -130,7 +148,9 @@ def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, 
         return False
     if not others and may_grow:
         return True
-    shown = "; ".join(f"{key} was {old.get(key)}, now {new.get(key)}" for key in (others or differing)[:6])
+    shown = "; ".join(
+        f"{key} was {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in (others or differing)[:6]
+    )
     raise UserError(f"{folder} holds another run ({shown}): give this one its own out=, or repeat the first command")
 
 
@@ -138,7 +158,8 @@ def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, 
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keep a second process out of a run folder. The system frees the lock however this process ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    check_plain(folder)
+    with open(open_plain(folder / ".lock", os.O_RDWR | os.O_CREAT), "w") as file:
         deadline = time.monotonic() + _LOCK_SECONDS  # a killed run's simulators take a moment to go
         while not _try_lock(file):
             if time.monotonic() > deadline:
@@ -150,7 +171,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def is_locked(folder: Path) -> bool:
     """Whether a process is training in a run folder now, as far as this machine can tell."""
     try:
-        with open(folder / ".lock") as file:
+        with open(open_plain(folder / ".lock", os.O_RDONLY)) as file:
             return not _try_lock(file, fcntl.LOCK_SH)  # two that ask do not take each other for a training process
     except OSError:
         return False
@@ -175,6 +196,11 @@ def _holder(tree: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     for key in parents:
         tree = tree[key]
     return tree, leaf
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

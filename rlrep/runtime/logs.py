@@ -29,7 +29,7 @@ class EvalTable:
 
 
 class RunLog:
-    """All logs of one run. They are first cut back to what the checkpoint knew, to nothing in a fresh run.
+    """All logs of one run. `begin` comes first.
 
     step: where the run stands, in what its rows count as `step_key`. columns: of eval.csv.
     """
@@ -40,7 +40,6 @@ class RunLog:
         config: LoggerConfig,
         tree: Mapping[str, Any],
         *,
-        resumed: Tree | None,
         step: int,
         step_key: str = "env_steps",
         columns: Sequence[str] = EVAL_COLUMNS,
@@ -48,17 +47,24 @@ class RunLog:
     ) -> None:
         lines, self._table = JsonLines(folder / "metrics.jsonl"), EvalTable(folder / "eval.csv", columns)
         self._files = {"metrics.jsonl": lines.file, "eval.csv": self._table.file}
+        self._csv = csv = Csv(folder / "metrics.csv")
+        self._optional = optional_sinks(folder, config, tree, step_key=step_key, step=step, say=say)
+        self._sinks: list[tuple[Guard, Sink]] = [(Guard("metrics.jsonl", say), lines), (Guard("metrics.csv", say), csv)]
+        self._sinks += self._optional
+        self._say = say
+        self._table_guard = Guard("eval.csv", say)
+
+    def begin(self, resumed: Tree | None) -> None:
+        """Cut the logs back to what the checkpoint knew, to nothing in a fresh run.
+
+        This loses rows, so that it waits until the checkpoint has been taken in. Raises UserError if rows are missing.
+        """
         for name, file in self._files.items():
             if resumed:
                 file.cut(resumed[name])
             elif aside := file.begin_again():
-                say(f"no checkpoint is left to go on from, the run begins again; its {name} is now {aside.name}")
-        csv = Csv(folder / "metrics.csv")
-        self._optional = optional_sinks(folder, config, tree, step_key=step_key, step=step, say=say)
-        self._sinks: list[tuple[Guard, Sink]] = [(Guard("metrics.jsonl", say), lines), (Guard("metrics.csv", say), csv)]
-        self._sinks[1][0].run(lambda: csv.rewrite(read_rows(folder / "metrics.jsonl")))
-        self._sinks += self._optional
-        self._table_guard = Guard("eval.csv", say)
+                self._say(f"no checkpoint is left to go on from, the run begins again; its {name} is now {aside.name}")
+        self._sinks[1][0].run(lambda: self._csv.rewrite(read_rows(self._files["metrics.jsonl"].path)))
 
     def metrics(self, row: Row) -> None:
         """Write one row everywhere."""

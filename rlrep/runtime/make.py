@@ -137,12 +137,11 @@ def build_agent(
     agent_steps: planned length, for schedules that depend on it.
     """
     for_length = getattr(config.agent, "for_length", None)
-    loads = restored and getattr(config.encoder, "load", None) is not None
     return assemble(
         config.agent if for_length is None or agent_steps is None else for_length(agent_steps),
         envs,
         num_envs=config.env.num_envs,
-        encoder=replace(config.encoder, load=None) if loads else config.encoder,
+        encoder=_encoder(config, restored=restored),
         augment=config.augment,
         aux=config.aux,
         device=device,
@@ -175,7 +174,7 @@ def build_meta_agent(
             envs.single_action_space,
             tasks=family.tasks().train,
             horizon=family.horizon,
-            encoder=config.encoder,
+            encoder=_encoder(config, restored=restored),
             augment=config.augment,
             aux=config.aux,
             device=device,
@@ -184,6 +183,11 @@ def build_meta_agent(
         )
     except ValueError as error:
         raise UserError(one_line(error)) from error
+
+
+def _encoder(config: RunConfig, *, restored: bool) -> Any:
+    loads = restored and getattr(config.encoder, "load", None) is not None
+    return replace(config.encoder, load=None) if loads else config.encoder
 
 
 def assemble(

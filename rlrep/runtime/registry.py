@@ -6,6 +6,7 @@ An entry point of group `rlrep.aux`, `rlrep.envs` or `rlrep.agents` names a conf
     my_head = "my_package.heads:MyHead"        # then: aux=my_head aux.my_head.weight=0.1
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -27,6 +28,8 @@ AUTO = {"encoder": {"pixels": "curl", "state": "mlp"}, "augment": {"pixels": "no
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
 UNREADABLE = (YAMLError, UnicodeDecodeError, OSError)
 """What reading a YAML file that somebody wrote may raise."""
+
+_TARGETS = re.compile(rf"""{TARGET}["']?\s*:\s*["']?([\w.]+)""")
 
 
 def _frame_size(*, _root_: DictConfig) -> int | None:
@@ -74,6 +77,18 @@ def registered(group: str) -> Mapping[str, EntryPoint]:
 def registered_node(group: str, name: str) -> dict[str, str]:
     """Return the config node of a registered component: its `_target_`, everything else by its own defaults."""
     return {TARGET: registered(group)[name].value.replace(":", ".")}
+
+
+@lru_cache
+def targets(group: str, folders: tuple[Path, ...] = ()) -> frozenset[str]:
+    """Return every `_target_` that files of `group` (`*`: of any) name, here or in `folders`, and entry points have.
+
+    They are read as texts; nothing is imported.
+    """
+    files = [path for root in (ROOT, *folders) for path in root.glob(f"{group}/*.yaml")]
+    outside = [point for name in ENTRY_POINTS if group in (name, "*") for point in registered(name).values()]
+    named = (_TARGETS.findall(path.read_text()) for path in files)
+    return frozenset({name for found in named for name in found} | {p.value.replace(":", ".") for p in outside})
 
 
 def is_file(group: str, name: str, folders: Sequence[Path] = ()) -> bool:

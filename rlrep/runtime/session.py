@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 
@@ -14,9 +14,9 @@ from rlrep.envs.vector import Patience
 
 from . import versions
 from .base_loop import BaseLoop, Evaluates, Parts
-from .checkpoint import Checkpoints, Manifest, load_newest
+from .checkpoint import Checkpoints, Manifest, fitting, load_newest
 from .compile_rule import CompileChoice, choose_compile
-from .config import Length, RunConfig, TrainConfig, plan_length
+from .config import Compile, Length, RunConfig, TrainConfig, plan_length
 from .curve import Curve
 from .errors import Stopped, UserError
 from .evaluation import FINAL, Evaluator, eval_envs, references
@@ -38,7 +38,7 @@ from .meta.picture import Pictures
 from .output import spare_output
 from .process import Seeds, keep_large_blocks, pick_device, set_threads
 from .progress import Reporter, make_reporter
-from .protocols import Agent, MetaAgent, TaskFamily, TaskSet, Trainee, Tree, VectorEnv
+from .protocols import Agent, MetaAgent, TaskFamily, TaskSet, Trainee, VectorEnv
 from .signals import StopRequest, catch_signals
 from .simulators import INEXACT, build_envs, check_savable, evaluation_variant
 from .sinks import Guard
@@ -128,11 +128,22 @@ def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened
             f"{folder} is finished ({manifest.step} agent steps) and its replay was dropped, so it cannot "
             f"become longer: choose another out= (checkpoint.keep_replay=true keeps the replay)"
         )
+    _check_settled(folder, stored)
     return Opened(folder, stored, manifest, grows)
 
 
 def _size(opened: Opened) -> str:
     return f" ({opened.manifest.step} agent steps)" if opened.manifest else ", its checkpoints are gone"
+
+
+def _check_settled(folder: Path, stored: Mapping[str, Any]) -> None:
+    """Raise UserError if what this run's first session settled is none of what may be settled."""
+    steps = stored["train"].get("agent_steps")
+    if type(steps) is not int or stored.get("compile") not in get_args(Compile):
+        raise UserError(
+            f"{folder}: its config.yaml is damaged (train.agent_steps={steps}, compile={stored.get('compile')}): "
+            f"restore it, or choose another out="
+        )
 
 
 def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
@@ -153,7 +164,7 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
             f"{opened.folder} is a run of {stored['train']['agent_steps']} agent steps; it can be made longer, "
             f"not shorter ({length.agent_steps}): choose another out="
         )
-    if stored and stored["device"] == device.type:
+    if stored and stored.get("device") == device.type:
         mode = CompileChoice(stored["compile"], "as this run began")
     else:
         mode = choose_compile(
@@ -217,21 +228,23 @@ class _Session:
             make_loop = partial(self._meta_loop, learner, tasks)
         start = loaded[0].step if loaded else 0
         final_tree = resolve_tree(tree, _resolved(plan))
-        write_config(self._folder, final_tree)
         reporter = self._make_reporter(plan, start)
-        versions.record(self._folder, self._device, at={"agent_steps": start}, say=reporter.say)
         for line in (*_headline(config, plan, envs), *agent.describe()):
             reporter.say(line)
-        logs = loaded[1]["logs"] if loaded else None
-        log = self._open_log(final_tree, logs, start * envs.action_repeat, reporter)
+        log = self._open_log(final_tree, start * envs.action_repeat, reporter)
         loop = make_loop(envs, plan, Outlets(log, checkpoints, reporter))
         if loaded is None:
             loop.start(self._seeds.envs(envs.num_envs))
             check_savable(envs)
         else:
-            checkpoints.restore_rings(loaded[0], agent.rings)
-            loop.load_state(loaded[1])
+            with fitting(loaded[0].path):
+                loop.check_state(loaded[1], loaded[0].step)
+                checkpoints.restore_rings(loaded[0], agent.rings)
+                loop.load_state(loaded[1])
             reporter.say(f"continuing at {loop.env_steps} env steps" + ("" if envs.exact else ", in new episodes"))
+        write_config(self._folder, final_tree)
+        versions.record(self._folder, self._device, at={"agent_steps": start}, say=reporter.say)
+        log.begin(loaded[1]["logs"] if loaded else None)
         loop.run()
 
     def _make_reporter(self, plan: Plan, start: int) -> Reporter:
@@ -240,12 +253,11 @@ class _Session:
         self._stack.enter_context(_warnings_to(reporter))
         return reporter
 
-    def _open_log(self, tree: Mapping[str, Any], logs: Tree, env_steps: int, reporter: Reporter) -> RunLog:
+    def _open_log(self, tree: Mapping[str, Any], env_steps: int, reporter: Reporter) -> RunLog:
         log = RunLog(
             self._folder,
             self._config.logger,
             tree,
-            resumed=logs,
             step=env_steps,
             columns=EVAL_COLUMNS if tasks_of(self._config) is None else META_COLUMNS,
             say=reporter.say,

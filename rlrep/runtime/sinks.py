@@ -5,10 +5,13 @@ import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from rlrep.files import open_plain
 
 from .config import LoggerConfig
 from .errors import UserError, one_line
@@ -50,7 +53,7 @@ class Csv:
     def write(self, row: Row) -> None:
         """Append one row. Raises OSError."""
         if row.keys() <= set(self._columns):
-            with open(self.path, "a", newline="") as file:
+            with open(open_plain(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", newline="") as file:
                 file.write(_csv_lines([row], self._columns))
         else:
             self.rewrite([*_read_csv(self.path), row])

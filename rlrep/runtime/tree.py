@@ -42,6 +42,51 @@ def join(data: Any, tensors: dict[str, Tensor]) -> Tree:
     return {key: join(value, tensors) for key, value in data.items()}
 
 
+def misfit(own: Tree, found: Tree, path: str = "state") -> str | None:
+    """Return what keeps `found` from being a later state of what is in state `own` now, None if nothing does.
+
+    Names, types, dtypes and shapes must agree, and counts not be negative. What is empty or None may become anything.
+    """
+    if isinstance(own, dict):
+        return _misfit_of_names(own, found, path) if isinstance(found, dict) else _wrong(own, found, path)
+    if isinstance(own, (list, tuple)):
+        if not isinstance(found, (list, tuple)):
+            return _wrong(own, found, path)
+        pairs = enumerate(zip(own, found, strict=False))
+        return next((line for i, pair in pairs if (line := misfit(*pair, f"{path}.{i}"))), None)
+    if isinstance(own, (Tensor, np.ndarray, np.generic)):
+        return _misfit_of_arrays(own, found, path)
+    if isinstance(own, (int, float)) and not isinstance(own, bool):
+        number = isinstance(found, (int, float)) and not isinstance(found, bool)
+        sound = number and (isinstance(own, float) or own < 0 or found >= 0)
+        return None if sound else _wrong(own, found, path)
+    return None if own is None or type(own) is type(found) else _wrong(own, found, path)
+
+
+def _misfit_of_names(own: dict[Any, Tree], found: dict[Any, Tree], path: str) -> str | None:
+    missing = [key for key in own if key not in found]
+    if missing:
+        return f"{path} has no {missing[0]}"
+    return next((line for key in own if (line := misfit(own[key], found[key], f"{path}.{key}"))), None)
+
+
+def _misfit_of_arrays(own: Any, found: Any, path: str) -> str | None:
+    if isinstance(found, Tensor) is not isinstance(own, Tensor) or not isinstance(found, (Tensor, np.ndarray)):
+        return _wrong(own, found, path)
+    same = own.shape == found.shape or (0 in own.shape and len(own.shape) == len(found.shape))
+    return None if own.dtype == found.dtype and same else _wrong(own, found, path)
+
+
+def _wrong(own: Tree, found: Tree, path: str) -> str:
+    return f"{path} is {_kind(found)}, not {_kind(own)}"
+
+
+def _kind(value: Tree) -> str:
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return f"{value}"[:40] if isinstance(value, (int, float, str)) or value is None else f"a {type(value).__name__}"
+
+
 class _Splitter:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}

@@ -43,6 +43,7 @@ class Video:
             self._encoder.close()
             self._part.replace(self.path)
         elif self._images:
+            self._part.unlink(missing_ok=True)
             _write_gif(self._part, self._images, self._rate)
             self._part.replace(self.path)
 
@@ -59,6 +60,7 @@ class Video:
         except ImportError as error:
             raise UserError("mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg, or use video_format=gif") from error
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._part.unlink(missing_ok=True)
         encoder: Generator[None, Any, None] = imageio_ffmpeg.write_frames(
             str(self._part.absolute()),  # else ffmpeg takes what is before a colon for a protocol
             size,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.runtime.files import replace_picture
+
 from .analysis import Line, shortest
 from .arms import Arm
 from .comparison import SCALES
@@ -50,7 +52,7 @@ def write_figures(folder: Path, results: Sequence[Results]) -> None:
         for number, found in enumerate(results, start=1):
             for name, figure in draw(found, names):
                 for kind in ("png", "pdf"):
-                    figure.savefig(folder / f"{number:02d}-{name}.{kind}", dpi=150)
+                    replace_picture(folder / f"{number:02d}-{name}.{kind}", figure, dpi=150)
 
 
 def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from rlrep.runtime.stored import MEGABYTE
+
 from .arms import Arm, Task
 from .comparison import Comparison
-from .files import MEGABYTE, clean
+from .files import clean
 from .runs import Run
 
 _KINDS = {".mp4": ("video/mp4", b"ftyp", 4), ".gif": ("image/gif", b"GIF8", 0)}

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Table, Unreadable, clean, flatten, read_csv, read_json, read_lines, read_yaml
+from rlrep.runtime.stored import Unreadable, read_json, read_yaml
+
+from .files import Table, clean, flatten, read_csv, read_lines
 
 Array = NDArray[np.float64]
 _DEEPEST = 12

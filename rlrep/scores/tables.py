@@ -1,10 +1,11 @@
 """The report's numbers as CSV and LaTeX."""
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from rlrep.runtime.files import replace_file, replace_table
 
 from .analysis import counts, endings
 from .arms import Arm, Task
@@ -34,8 +35,8 @@ def write_tables(folder: Path, results: Sequence[Results]) -> None:
     ):
         _write(folder / f"{name}.csv", _bounded([row for found in results for row in rows(found)]))
     for number, found in enumerate(results, start=1):
-        (folder / f"aggregates-{number}.tex").write_text(aggregates_latex(found), "utf-8")
-        (folder / f"tasks-{number}.tex").write_text(tasks_latex(found), "utf-8")
+        replace_file(folder / f"aggregates-{number}.tex", aggregates_latex(found))
+        replace_file(folder / f"tasks-{number}.tex", tasks_latex(found))
 
 
 def aggregate_rows(found: Results) -> Iterator[Row]:
@@ -192,11 +193,7 @@ def _bounded(rows: Sequence[Row]) -> list[Row]:
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        if rows:
-            writer.writeheader()
-        writer.writerows({key: harmless(value) for key, value in row.items()} for row in rows)
+    replace_table(path, [{key: harmless(value) for key, value in row.items()} for row in rows])
 
 
 def harmless(value: object) -> object:

@@ -25,5 +25,6 @@ def hint(name: str, valid: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's message squeezed into one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return an exception's message squeezed into one line; what a screen would obey rather than show becomes `?`."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if line.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ..compose import Composed, compose_run
 from ..config import RunConfig
 from ..errors import ConfigError, UserError
-from ..folder import check_same_run, has_final_row, is_locked, read_config
+from ..folder import check_plain, check_same_run, has_final_row, is_locked, read_config
 from ..overrides import expand
 from .suite import Request, name_tasks
 
@@ -130,6 +130,7 @@ def standing(run: Run) -> tuple[Kind, str]:
     if not (folder / "config.yaml").exists():
         return "new", ""
     try:
+        check_plain(folder)
         grows = check_same_run(folder, read_config(folder), run.tree, may_grow=True)
     except UserError as error:
         return "refused", str(error)

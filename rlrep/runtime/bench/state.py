@@ -1,6 +1,5 @@
 """How far a grid is, read from the run folders."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from ..launchers.scheduler import Entry, last_line
 from ..progress import clock
+from ..stored import Unreadable, load_json
 from .plan import Plan, Run
 
 
@@ -58,8 +58,8 @@ class Board:
 def share_done(run: Run) -> float:
     """Return how much of a run's steps its metrics tell of; 0 where there is nothing to read."""
     try:
-        row = json.loads(last_line(Path(run.out) / "metrics.jsonl"))
-    except (OSError, ValueError):
+        row = load_json(last_line(Path(run.out) / "metrics.jsonl").encode())
+    except (OSError, Unreadable):
         return 0.0
     train, row = run.tree["train"], row if isinstance(row, Mapping) else {}
     for unit in ("agent_steps", "env_steps"):

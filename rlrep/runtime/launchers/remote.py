@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from rlrep.files import open_plain
+
 from ..signals import PARENT_VARIABLE
 from .base import Job
 
@@ -22,7 +24,7 @@ def start(job: Job, *, environment: dict[str, str], folder: Path | None = None) 
         return subprocess.Popen(job.command, env=environment, cwd=folder, start_new_session=True)
     log = (folder or Path()) / job.log
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as output:
+    with open(open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
         return subprocess.Popen(
             job.command,
             env=environment,

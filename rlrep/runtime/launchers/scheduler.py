@@ -1,11 +1,14 @@
 """Keeps a launcher busy until all jobs have ended, whatever happens to any of them."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+from rlrep.files import open_plain
 
 from ..errors import Busy, UserError, one_line
 from ..signals import STOPPING, StopRequest
@@ -174,7 +177,7 @@ def last_line(log: Path | None) -> str:
     """Return the last line of a log that says something; nothing where there is no log."""
     if log is None or not log.exists():
         return ""
-    with open(log, "rb") as file:
+    with open(open_plain(log, os.O_RDONLY), "rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     return next((line for line in reversed(lines) if line), "")

@@ -4,6 +4,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,7 +57,10 @@ class Slurm:
         except ImportError as error:
             raise UserError("launcher=slurm needs submitit: pip install 'rlrep[slurm]'") from error
         try:
-            executor = AutoExecutor(folder / "%j", self.cluster, slurm_max_num_timeout=self.requeues)
+            folder.mkdir(parents=True, exist_ok=True)
+            # What jobs return is unpickled, so that nobody else may have put a file where it is looked for.
+            own = Path(mkdtemp(prefix="", dir=folder))
+            executor = AutoExecutor(own / "%j", self.cluster, slurm_max_num_timeout=self.requeues)
         except RuntimeError as error:
             raise UserError(
                 f"launcher=slurm: no Slurm here ({one_line(error)}): run this where sbatch is, or use launcher=local"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import replace_picture
 from ..protocols import Array, Task
 from ..sinks import Guard
 from .health import Health
@@ -54,7 +55,7 @@ def draw_adaptation(rows: Rows, path: Path, title: str) -> None:
         axes.set(xlabel="episodes of the task before", ylabel=key, xticks=known)
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_title(title, fontsize=9, loc="left")
-    _save(figure, path)
+    replace_picture(path, figure)
 
 
 def draw_latents(health: Health, tasks: Sequence[Task], path: Path, title: str) -> None:
@@ -76,7 +77,7 @@ def draw_latents(health: Health, tasks: Sequence[Task], path: Path, title: str) 
     )
     right.plot(list(health.variance), list(health.variance.values()), color=_BLUE, marker="o")
     right.set(xscale="log", yscale="log", xlabel="transitions in the context", ylabel="posterior variance")
-    _save(figure, path)
+    replace_picture(path, figure)
 
 
 def _figure(panels: int) -> tuple[Any, list[Any]]:
@@ -91,9 +92,3 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
     return figure, made
-
-
-def _save(figure: Any, path: Path) -> None:
-    part = path.with_name(f".{path.name}")
-    figure.savefig(part, format="png")
-    part.replace(path)

@@ -6,10 +6,13 @@ from typing import ClassVar
 
 import torch
 
+from rlrep.settings import ranges
 from rlrep.ssl.data import Frames, Split, SplitSettings
 
 from ..frames import collect_frames
 from ..make import load_component
+
+_MOST_BYTES = 2**36
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,13 @@ class CollectedFrames(SplitSettings):
     seed: int = 0
     stack: int = 3
     path: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges.at_least(self, 1, ("size", "steps", "stack"))
+        ranges.at_least(self, 0, ("seed",))
+        if self.steps * self.size**2 > _MOST_BYTES:
+            raise ValueError(f"{self.steps} frames of {self.size}x{self.size} do not fit into memory: lower steps")
 
     def make(self, device: torch.device) -> Split:
         """Collect the frames where that was not done before. Raises UserError if the environment cannot be made."""

@@ -21,7 +21,7 @@ from rlrep.ssl.evaluation import (
     summarise,
 )
 
-from ..checkpoint import Checkpoints
+from ..checkpoint import Checkpoints, check_state
 from ..counters import Counters, crossed
 from ..errors import Stopped, UserError, one_line
 from ..logs import RunLog
@@ -105,6 +105,11 @@ class PretrainLoop:
             "random": random_state(),
             "learner": self.learner.state(),
         }
+
+    def check_state(self, state: Tree, step: int) -> None:
+        """Raise ValueError, saying why, if this is no state of this run after `step` updates. Changes nothing."""
+        own = {"counters": self.counters.state(), "random": random_state(), "learner": self.learner.state()}
+        check_state(own, state, step)
 
     def load_state(self, state: Tree) -> None:
         """Continue from a checkpoint."""

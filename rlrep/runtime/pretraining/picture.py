@@ -11,6 +11,7 @@ from torch import Tensor
 from rlrep.ssl.data import ImageData
 from rlrep.ssl.evaluation import principal_plane
 
+from ..files import replace_picture
 from ..logs import read_rows
 from ..sinks import Guard
 
@@ -47,10 +48,7 @@ class Picture:
         twin = meters.twinx()
         _lines(twin, rows, ["rep/latent/effective_rank"], "", first=3)
         _scatter(plane, principal_plane(features).cpu().numpy(), data)
-        path = self._folder / "pretraining.png"
-        part = path.with_name(f".{path.name}")
-        figure.savefig(part, format="png")
-        part.replace(path)
+        replace_picture(self._folder / "pretraining.png", figure)
 
 
 def _keys(rows: Sequence[Any]) -> list[str]:

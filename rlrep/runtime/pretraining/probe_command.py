@@ -1,17 +1,15 @@
 """`python -m rlrep.probe`: evaluate the features of a saved encoder, beside an untrained one's and the pixels."""
 
-import csv
-import io
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import rlrep.nn
-from rlrep.nn import Encoder, EncoderConfig, load_encoder, read_encoder
-from rlrep.settings import TARGET, build, coerce
+from rlrep.nn import Encoder, EncoderConfig, EncoderFile, load_encoder, read_encoder
+from rlrep.settings import TARGET, build, coerce, find_target
 from rlrep.ssl.data import DataConfig, describe
 from rlrep.ssl.evaluation import (
     ProbeConfig,
@@ -24,23 +22,29 @@ from rlrep.ssl.evaluation import (
 )
 from rlrep.views import ImageView, NoAugment, NoChange, RandomCrop, ResizedCrop, View
 
+from .. import registry
 from ..cli import Arguments, read_arguments, run_main
 from ..compose import compose_tree, resolve
 from ..config import Device
 from ..errors import ConfigError, UserError, one_line
-from ..files import wrote
-from ..folder import read_config
+from ..files import csv_text, wrote
+from ..folder import check_plain, read_config
 from ..options import apply_settings
-from ..overrides import PROBE, parse
+from ..overrides import PROBE, CommandLine, parse
 from ..process import Seeds, pick_device, set_threads
+from ..trust import Trust
 from .compose import fill
 
+MOST_SIDE = 8192
+"""Pixels of a side that a run folder may ask images to be brought to."""
 _HELP = """\
 Probe a saved encoder: nearest neighbours and linear probes of classes, a linear probe per variable of simulator state.
 
   python -m rlrep.probe encoder=RUN [data=NAME] [data.OPTION=VALUE ...] [probe.OPTION=VALUE ...]
 
-RUN is a run folder of rlrep.pretrain, or any encoder.safetensors. Without data=, the run's own data is used.
+RUN is a run folder of rlrep.pretrain, or any encoder.safetensors. Without data=, the run's own data is used; where that
+is a file of yours, data.path= says again which. A run folder is data, never code: components that are not rlrep's or an
+installed package's are made only if a file in --config-dir DIR names them, or if --trust MODULE has them.
 An encoder of the same architecture with random weights (seed=0) and the raw pixels are scored beside it; probe.csv is
 written next to the encoder.
 """
@@ -59,57 +63,75 @@ class ProbeRun:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)))
+    return run_main(lambda: _run(read_arguments(argv, ("--trust",))))
 
 
 def _run(arguments: Arguments) -> int:
     if arguments.help:
-        from .. import registry
-
         print(f"{_HELP}data: {', '.join(registry.names('data', arguments.folders))}")
         print(f"probe: {', '.join(field.name for field in fields(ProbeConfig))}")
         return 0
-    asked = compose_probe(arguments.words, arguments.folders)
+    trust = Trust(tuple(arguments.folders), tuple(arguments.modules))
+    asked = compose_probe(arguments.words, trust)
     set_threads()
     try:
-        scores, meters = probe(asked)
+        scores, meters = probe(asked, saved_config(asked.encoder, trust))
     except ValueError as error:
         raise UserError(one_line(error)) from error
     _show(scores, meters)
     place = Path(asked.encoder)
     path = (place if place.is_dir() else place.parent) / "probe.csv"
-    if wrote(path, _as_csv(scores)):
+    if wrote(path, csv_text([score._asdict() for score in scores])):
         print(path)
     return 0
 
 
-def _as_csv(scores: Sequence[Score]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Score._fields, *scores])
-    return text.getvalue()
-
-
-def compose_probe(words: Sequence[str], folders: Sequence[Path] = ()) -> ProbeRun:
-    """Compose one evaluation. Raises ConfigError in one line."""
+def compose_probe(words: Sequence[str], trust: Trust) -> ProbeRun:
+    """Compose one evaluation. Raises UserError in one line."""
+    folders = trust.folders
     line = parse(words, folders, PROBE)
     encoder = line.setting("encoder")
     if encoder is None:
         raise ConfigError("name the encoder: encoder=RUN, a run folder of rlrep.pretrain or an encoder.safetensors")
     node, _ = compose_tree("probe", [f"{group}={name}" for group, name in line.choices.items()], folders)
-    if "data" not in line.choices and (Path(str(encoder)) / "config.yaml").exists():
-        node["data"] = read_config(Path(str(encoder))).get("data", node["data"])
-    node["data"] = fill(node["data"], "data")
+    stored = stored_config(str(encoder), trust).get("data")
+    own = "data" not in line.choices and isinstance(stored, Mapping)
+    node["data"] = fill(stored if own and stored else node["data"], "data")
     apply_settings(node, line, folders)
-    run: ProbeRun = build(ProbeRun, resolve(node), "")
+    if own:
+        _check_path(node["data"], line, str(encoder))
+        data = node.pop("data")  # what is stored is text, `${...}` too
+        node = {**resolve(node), "data": data}
+    else:
+        node = resolve(node)
+    run: ProbeRun = build(ProbeRun, node, "")
     return run
 
 
-def probe(asked: ProbeRun) -> tuple[list[Score], dict[str, float]]:
+def stored_config(place: str, trust: Trust) -> dict[str, Any]:
+    """Return the config of a run folder, nothing of an encoder without one. Raises UserError on what is not trusted."""
+    folder = Path(place)
+    if not os.path.lexists(folder / "config.yaml"):
+        return {}
+    check_plain(folder)
+    return trust.read(folder)
+
+
+def _check_path(data: Mapping[str, Any], line: CommandLine, encoder: str) -> None:
+    """Raise ConfigError if a run folder, rather than the user, says which file is read."""
+    path = data.get("path")
+    if path is not None and line.setting("data.path") is None:
+        raise ConfigError(
+            f"{encoder} was trained on data.path={path}: a run folder does not choose what is read, repeat data.path="
+        )
+
+
+def probe(asked: ProbeRun, config: EncoderConfig) -> tuple[list[Score], dict[str, float]]:
     """Return the scores of encoder, random encoder and pixels, and the meters of collapse of the first two.
 
-    Raises ValueError if the encoder is missing, damaged, or made for other images.
+    config: the encoder's. Raises ValueError if the encoder is missing, damaged, or made for other images.
     """
-    config = saved_config(asked.encoder)
+    _check_weights(read_encoder(asked.encoder), config)
     split = asked.data.make(pick_device(asked.device))
     for line in describe(split):
         print(line)
@@ -126,20 +148,22 @@ def probe(asked: ProbeRun) -> tuple[list[Score], dict[str, float]]:
     return scores, meters
 
 
-def saved_config(place: str) -> EncoderConfig:
+def saved_config(place: str, trust: Trust) -> EncoderConfig:
     """Return the settings of a saved encoder; those of its run, where there is one, know how it was initialised.
 
-    Raises ValueError if it is missing or of an unknown kind.
+    Raises ValueError if it is missing or of an unknown kind, UserError if a component in it is not known.
     """
     settings: dict[str, Any] = dict(read_encoder(place).architecture)
     kind = settings.pop("kind")
-    cls = getattr(rlrep.nn, kind, None)
-    if cls is None:
+    stored = stored_config(place, trust).get("encoder")
+    if isinstance(stored, Mapping):
+        settings = {**stored, **({"load": None} if "load" in stored else {})}
+    known = [target for target in registry.targets("encoder", trust.folders) if target.rpartition(".")[2] == kind]
+    target = settings.pop(TARGET, min(known, default=None))
+    if target is None or str(target).rpartition(".")[2] != kind:
         raise ValueError(f"encoder={place} is a {kind}, which this version does not have")
-    if (Path(place) / "config.yaml").exists():
-        settings = {**read_config(Path(place))["encoder"], "load": None}
-        settings.pop(TARGET)
-    config: EncoderConfig = build(cls, settings, "encoder")
+    trust.check("encoder", {TARGET: target, **settings}, f"encoder={place}")
+    config: EncoderConfig = build(find_target(target, "encoder"), settings, "encoder")
     return config
 
 
@@ -147,15 +171,31 @@ def saved_view(place: str) -> View:
     """Return a view that shows images as a run's encoder saw them in evaluation: as they are, cut, or resized."""
     if not (Path(place) / "config.yaml").exists():
         return NoChange()
-    views = (read_config(Path(place)).get("method") or {}).get("views")  # a pretraining run's
-    if not views:
+    method = read_config(Path(place)).get("method")  # a pretraining run's
+    views = method.get("views") if isinstance(method, dict) else None
+    if not (isinstance(views, list) and views and isinstance(views[0], dict)):
         return NoChange()
     kind = str(views[0].get(TARGET)).rpartition(".")[2]
-    holder = views[0].get("crop", {}) if kind == "ImageView" else views[0]
-    size = coerce(holder.get("size"), int | None, "method.views[0].size")
+    holder = views[0].get("crop") if kind == "ImageView" else views[0]
+    size = coerce(holder.get("size") if isinstance(holder, dict) else None, int | None, "method.views[0].size")
+    if size is not None and not 1 <= size <= MOST_SIDE:
+        raise ConfigError(f"{place}/config.yaml: method.views[0].size is {size}, expected 1 to {MOST_SIDE}")
     if kind == "ImageView":
         return ImageView(ResizedCrop(size))
     return RandomCrop(size) if kind == "RandomCrop" else NoAugment(size)
+
+
+def _check_weights(saved: EncoderFile, config: EncoderConfig) -> None:
+    """Raise ValueError unless the file's weights are those of its architecture, before memory is taken for these."""
+    if not type(config).__module__.startswith("rlrep."):  # the user's own, which may not be made of shapes alone
+        return
+    try:
+        with torch.device("meta"):
+            own = {name: tensor.shape for name, tensor in config.make(tuple(saved.input["shape"])).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, KeyError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{saved.path} describes no encoder: {one_line(error)[:200]}") from error
+    if own != {name: tensor.shape for name, tensor in saved.tensors.items()}:
+        raise ValueError(f"{saved.path} does not hold the weights of the encoder that it describes")
 
 
 def _features(network: Encoder, data: ProbeData, view: View) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ from rlrep.ssl.evaluation import ProbeData
 from rlrep.ssl.learner import plan, world
 
 from .. import versions
-from ..checkpoint import Checkpoints, Manifest, load_newest
+from ..checkpoint import Checkpoints, Manifest, fitting, load_newest
 from ..errors import Stopped, UserError, one_line
 from ..folder import check_same_run, has_final_row, lock_folder, read_config, resolve_tree, write_config
 from ..logs import RunLog
@@ -91,8 +91,14 @@ def _run(
     parts = Parts(learner, config.encoder, data, config.probe, reporter, stop, records)
     loop = PretrainLoop(parts, config.train)
     if loaded is not None:
-        loop.load_state(loaded[1])
+        with fitting(loaded[0].path):
+            loop.check_state(loaded[1], start)
+            loop.load_state(loaded[1])
         reporter.say(f"continuing at update {start}")
+    if records is not None:
+        write_config(folder, resolve_tree(tree, {"device": device.type}))
+        versions.record(folder, device, at={"updates": start}, say=reporter.say)
+        records.log.begin(loaded[1]["logs"] if loaded else None)
     loop.run()
 
 
@@ -129,13 +135,10 @@ def _open_records(
 ) -> Records:
     folder, start = Path(config.out), loaded[0].step if loaded else 0
     final = resolve_tree(tree, {"device": device.type})
-    write_config(folder, final)
-    versions.record(folder, device, at={"updates": start}, say=reporter.say)
     log = RunLog(
         folder,
         config.logger,
         final,
-        resumed=loaded[1]["logs"] if loaded else None,
         step=start,
         step_key="updates",
         columns=COLUMNS,

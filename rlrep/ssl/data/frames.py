@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rlrep.files import check_tensor_file
+
 from .image_data import ImageData, Split, SplitSettings, existing
 
 FORMAT = "rlrep frames 1"
@@ -76,12 +78,13 @@ def save_frames(path: Path, data: ImageData, about: Mapping[str, Any]) -> None:
 def read_about(path: Path) -> dict[str, Any]:
     """Return how a frame file was collected, without reading its frames. Raises ValueError if it is none."""
     try:
+        check_tensor_file(path)
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
         if header.get("format") != FORMAT:
             raise ValueError(f"its format is {header.get('format')}, not {FORMAT}")
         about: dict[str, Any] = json.loads(header["about"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
         raise ValueError(f"{path} is not a sound frame file: {error}") from error
     return about
 
