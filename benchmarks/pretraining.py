@@ -3,7 +3,8 @@
     python -m benchmarks.pretraining [--suite digits|collapse|frames] [--seeds N] [--dry-run] [KEY=VALUE ...]
 
 digits: all methods on scikit-learn's digits. collapse: three methods with and without what keeps them from collapsing.
-frames: five methods on random play of one Atari game and one Control Suite task, the simulator's state as labels.
+frames: five methods on random play of one Atari game and one Control Suite task, the simulator's state as labels, and
+SimCLR with views of one frame, and with those of digits.
 Without `--suite`, all three. Writes results/pretraining_SUITE.json.
 """
 
@@ -22,7 +23,12 @@ from . import learning, machine
 from .grid import Run, run_all, show
 
 METHODS = registry.names("method")
-ON_FRAMES = ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")
+ON_FRAMES = {
+    **{name: (f"method={name}",) for name in ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")},
+    "simclr, views of one frame": ("method=simclr", "data.gap=0"),
+    "simclr, mild views of one frame": ("method=simclr", "data.gap=0", "augment=mild"),
+}
+"""By arm, what makes it: methods as they come, and one without what frames have of their own."""
 FRAMES = {
     "atari_pong": ("data=atari_frames", "data.env=atari_pong", "data.steps=10000", "encoder=der"),
     "dmc_cartpole": (
@@ -39,7 +45,7 @@ GUARDS = {
     "directpred": ("directpred without small eigenvalues", ("method.predictor.eps=-0.5",)),
 }
 """By method: what it is called without its guard against collapse, and the words that take that away."""
-FRAMES_LENGTH = ("train.updates=200", "train.batch_size=128", "train.evaluations=1")
+FRAMES_LENGTH = ("train.updates=600", "train.batch_size=128", "train.evaluations=1")
 COLLAPSE_LENGTH = ("train.updates=800", "train.evaluations=8")
 QUIET = ("logger.tensorboard=false",)
 PROBES = ("knn_accuracy", "linear_accuracy", "linear_1_per_class_accuracy", "linear_10_per_class_accuracy")
@@ -112,10 +118,8 @@ def plan(suite: str, seeds: int, words: tuple[str, ...]) -> list[Pretraining]:
         if suite == "frames":
             for env, data in FRAMES.items():
                 runs += [
-                    Pretraining(
-                        env, name, seed, (f"method={name}", *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words)
-                    )
-                    for name in ON_FRAMES
+                    Pretraining(env, arm, seed, (*chosen, *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words))
+                    for arm, chosen in ON_FRAMES.items()
                 ]
     return runs
 
