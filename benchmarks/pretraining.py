@@ -25,8 +25,8 @@ from .grid import Run, run_all, show
 METHODS = registry.names("method")
 ON_FRAMES = {
     **{name: (f"method={name}",) for name in ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")},
-    "simclr, views of one frame": ("method=simclr", "data.gap=0"),
-    "simclr, mild views of one frame": ("method=simclr", "data.gap=0", "augment=mild"),
+    "simclr without gap": ("method=simclr", "data.gap=0"),
+    "simclr without gap or shifts": ("method=simclr", "data.gap=0", "augment=mild"),
 }
 """By arm, what makes it: methods as they come, and one without what frames have of their own."""
 FRAMES = {
