@@ -95,6 +95,14 @@ def test_every_method_gets_views_of_frames_a_few_steps_apart(method: str) -> Non
     assert moved == wanted.get(method, {0, 1, 2, 3}), "one view has no partner; classes differ from step to step here"
 
 
+def test_a_resumed_run_draws_the_same_partners() -> None:
+    config = composed("simclr", "augment=random_shift").method
+    whole, resumed = (learner(config, frames(), 3) for _ in range(2))
+    whole.update()
+    resumed.load_state(whole.state())
+    assert all(torch.equal(a, b) for a, b in zip(whole.next_batch().views, resumed.next_batch().views, strict=True))
+
+
 def test_without_a_gap_all_views_are_of_one_frame() -> None:
     batch = learner(composed("simclr", "augment=random_shift").method, frames(), 0).next_batch()
     assert torch.equal(batch.views[0][:, 0, 0, 0], batch.views[1][:, 0, 0, 0])

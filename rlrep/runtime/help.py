@@ -53,8 +53,8 @@ groups
 _PRETRAIN_TAIL = """
 Every option of the chosen components has a dotted name (method.objective.temperature, method.predictor, data.path,
 encoder.latent_dim): see --cfg. augment=NAME makes all views of a method with that; without it they are the data's
-(digits: mild, frames: random_shift) or the method's own. Positives of frames are up to data.gap steps apart (0: views of
-one frame). train.epochs or train.updates replaces the preset's length."""
+(digits: mild, frames: random_shift) or the method's own. Positives of frames are up to data.gap steps apart (0: of one
+frame). train.epochs or train.updates replaces the preset's length."""
 
 
 _BENCH_HEAD = """\
