@@ -258,7 +258,8 @@ LIMITS = {
     f"{_DRAWS}; what another seed would change is not in it.",
     "collapse": "One seed. Rank, correlation and uniformity are those of the projector's output on test images. "
     f"{_DRAWS}.",
-    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary.",
+    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary. Spread: 1 = "
+    "all over the sphere, 0 = collapsed to a point.",
 }
 
 
@@ -284,7 +285,8 @@ def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str
 def columns(suite: str, seeds: Sequence[int]) -> list[str]:
     """Return the table's head. seeds: of its rows, how many."""
     if suite == "frames":
-        return ["frames", "features", "seeds", "probe", learning.spread_head("mean", seeds), "minus untrained"]
+        mean = learning.spread_head("mean", seeds)
+        return ["frames", "features", "seeds", "probe", mean, "minus untrained", "spread of embeddings"]
     few = [f"{name} (sd)" for name in ("1 label per class", "10 labels")]
     control = ["1 label minus control (sd)", "10 labels"] if suite == "digits" else []
     return ["features", "kNN", "linear", *few, *control, *(name.replace("_", " ") for name in METERS)]
@@ -327,17 +329,18 @@ def cells(probes: Probe) -> list[str]:
 
 
 def frames_table(data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[list[str]]:
-    """Return one row per method: the headline probe, and its gain over the same seeds' untrained encoders."""
+    """Return one row per arm: the headline probe, its gain over the same seeds' untrained encoders, every seed's spread."""
     every = [outcome for seeds in arms.values() for outcome in seeds.values()]
     probe = "linear_r2" if "linear_r2" in every[0].probes["encoder"] else "linear_macro_f1"
     rows = []
     for name, label in REFERENCES.items():
         values = [outcome.probes[name][probe] for outcome in next(iter(arms.values())).values()]
-        rows.append([data, label, str(len(values)), probe, spread(values), ""])
+        rows.append([data, label, str(len(values)), probe, spread(values), "", ""])
     for arm, seeds in arms.items():
         values = [outcome.probes["encoder"][probe] for outcome in seeds.values()]
         gains = [outcome.probes["encoder"][probe] - outcome.probes["random"][probe] for outcome in seeds.values()]
-        rows.append([data, arm, str(len(values)), probe, spread(values), spread(gains)])
+        spreads = ", ".join(f"{outcome.meters['rep/embedding/spread']:.2f}" for outcome in seeds.values())
+        rows.append([data, arm, str(len(values)), probe, spread(values), spread(gains), spreads])
     return rows
 
 

@@ -154,7 +154,8 @@ def fake_pretraining(work: Path, run: Run, *, gain: float) -> None:
         for v, level in (VARIABLES if p == "linear,r2" else ONE)
     ]
     (folder / "eval.csv").write_text("features,variable,probe,metric,value,draw,kind\n" + "\n".join(rows) + "\n")
-    meters = {"rep/embedding/effective_rank": 7.0, "rep/embedding/uniformity": -2.0, "rep/embedding/correlation": 0.5}
+    measured = {"effective_rank": 7.0, "uniformity": -2.0, "correlation": 0.5, "spread": 0.25}
+    meters = {f"rep/embedding/{name}": value for name, value in measured.items()}
     lines = [
         {"updates": 0, **meters},
         {"updates": 5, "train/loss": 1.0},
@@ -215,7 +216,8 @@ def test_gains_on_frames_are_over_seeds(tmp_path: Path) -> None:
     for run, gain in zip(runs, (0.1, 0.3), strict=True):
         fake_pretraining(tmp_path, run, gain=gain)
     rows = pretraining.report("frames", runs, tmp_path, 1)["table"]["rows"]  # type: ignore[index]
-    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", "0.575 (0.475, 0.675)", "0.200 (0.100, 0.300)"]
+    means = ["0.575 (0.475, 0.675)", "0.200 (0.100, 0.300)"]
+    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", *means, "0.25, 0.25"]
 
 
 def test_a_line_of_a_page_is_filled(tmp_path: Path) -> None:
