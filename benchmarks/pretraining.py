@@ -258,8 +258,8 @@ LIMITS = {
     f"{_DRAWS}; what another seed would change is not in it.",
     "collapse": "One seed. Rank, correlation and uniformity are those of the projector's output on test images. "
     f"{_DRAWS}.",
-    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary. Spread: 1 = "
-    "all over the sphere, 0 = collapsed to a point.",
+    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary. "
+    "Spread: 1 = all over the sphere, 0 = collapsed to a point.",
 }
 
 
@@ -329,7 +329,7 @@ def cells(probes: Probe) -> list[str]:
 
 
 def frames_table(data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[list[str]]:
-    """Return one row per arm: the headline probe, its gain over the same seeds' untrained encoders, every seed's spread."""
+    """Return one row per arm: the headline probe, its gain over the same seeds' untrained encoders, the spreads."""
     every = [outcome for seeds in arms.values() for outcome in seeds.values()]
     probe = "linear_r2" if "linear_r2" in every[0].probes["encoder"] else "linear_macro_f1"
     rows = []

@@ -43,10 +43,9 @@ class Needs:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """views: V tensors uint8 `(N, C, H, W)` of the same N images or, after the first, of later frames of their episodes.
+    """views: V tensors uint8 `(N, C, H, W)` of the same N images; after the first, of frames a few steps later if asked.
 
     labels: int64 `(N,)`, of all views.
-
     labelled: uint8 `(M, C, H, W)`, one view each of M labelled images, and labelled_classes int64 `(M,)`.
     What the method's `needs` leave out is None.
     """
