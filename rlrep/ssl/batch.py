@@ -43,7 +43,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """views: V tensors uint8 `(N, C, H, W)` of the same N images; after the first, of frames a few steps later if asked.
+    """views: V tensors uint8 `(N, C, H, W)` of the same N images, or of frames some steps later after the first.
 
     labels: int64 `(N,)`, of all views.
     labelled: uint8 `(M, C, H, W)`, one view each of M labelled images, and labelled_classes int64 `(M,)`.
