@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, r2_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from rlrep.ssl import probes
 from rlrep.ssl.data import ImageData, Split
 from rlrep.ssl.evaluation import (
     ProbeConfig,
@@ -61,7 +62,7 @@ def test_linear_classes_are_scikit_learns(strength: float) -> None:
 
 
 @pytest.mark.parametrize("dims", [3, 40])
-def test_few_labels_are_scikit_learns_draw_by_draw(dims: int) -> None:
+def test_few_labels_are_scikit_learns_draw_by_draw(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More features than images (the draws' space is theirs) and fewer; a feature that the draw leaves constant."""
     fold = classes()
     mix = torch.randn(5, dims)
@@ -77,6 +78,9 @@ def test_few_labels_are_scikit_learns_draw_by_draw(dims: int) -> None:
         assert accuracy(predicted, torch.from_numpy(oracle.predict(test))) >= 0.99
         scores.append(accuracy(predicted, fold.test_y))
     assert len(set(scores)) > 3, "draws differ, or nothing is tested"
+    monkeypatch.setattr(probes, "_TOGETHER", 2 * draws.shape[1] * dims)
+    apart = linear_classes_of_few(fold, draws)
+    assert all(accuracy(a, b) >= 0.99 for a, b in zip(found, apart, strict=True)), "two at a time"
 
 
 def test_draws_of_few_labels_are_the_same_for_all_features() -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 _ITERATIONS = 200
 _JOINT_ITERATIONS = 30
 _CHUNK = 4096
+_TOGETHER = 1 << 23
+"""Values of the features of few labelled images that are worked on at once."""
 
 
 class Fold(NamedTuple):
@@ -57,9 +59,14 @@ def linear_classes(fold: Fold, *, strength: float = 1.0) -> Tensor:
 def linear_classes_of_few(fold: Fold, draws: Tensor, *, strength: float = 1.0) -> list[Tensor]:
     """Return for every row of `draws` `(R, n)` what `linear_classes` of these n training images does: classes `(M,)`.
 
-    All draws take the same steps of L-BFGS, each in the space that its n images span, which holds the minimum: a third
-    of the time of one after the other. Every draw must hold the same classes. In float64.
+    As many draws as fit into memory take the same steps of L-BFGS, each in the space that its n images span, which
+    holds the minimum: a third of the time of one after the other. Every draw must hold the same classes. In float64.
     """
+    together = max(1, _TOGETHER // (draws.shape[1] * fold.train_x.shape[1]))
+    return [classes for part in draws.split(together) for classes in _classes_of_few(fold, part, strength)]
+
+
+def _classes_of_few(fold: Fold, draws: Tensor, strength: float) -> list[Tensor]:
     names, target = fold.train_y[draws].unique(return_inverse=True)
     few = fold.train_x.double()[draws]
     mean, deviation = _scale(few, dim=1)
