@@ -264,7 +264,7 @@ LIMITS = {
 
 
 def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str, object]:
-    """Return a method's command and, by seed, its probes, meters and, if asked for, both over the updates."""
+    """Return an arm's command and, by seed, its probes, all draws of few labels, meters and, if asked for, the curve."""
     return {
         "command": " ".join(["python", *run.command(Path("runs"))]),
         "seeds": {
@@ -273,7 +273,9 @@ def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str
                     name: {probe: round(value, 4) for probe, value in values.items()}
                     for name, values in outcome.probes.items()
                 },
-                **({"draws": outcome.draws} if outcome.draws["encoder"] else {}),
+                "draws": {
+                    probe: [round(value, 4) for value in values] for probe, values in outcome.draws["encoder"].items()
+                },
                 "meters": {name: round(value, 4) for name, value in outcome.meters.items()},
                 **({"curve": list(outcome.curve)} if curve else {}),
             }

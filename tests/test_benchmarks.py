@@ -184,7 +184,7 @@ def test_methods_of_pretraining_are_held_against_an_untrained_encoder(tmp_path: 
         "in parentheses the untrained encoder and the method without tau_plus: nearest neighbours 57.5 % (37.5; 47.5)"
     )
     assert beside in report["lines"]["debiased"]
-    draws = report["tasks"]["digits"]["simclr"]["seeds"]["0"]["draws"]["encoder"]["linear_1_per_class_accuracy"]
+    draws = report["tasks"]["digits"]["simclr"]["seeds"]["0"]["draws"]["linear_1_per_class_accuracy"]
     assert draws == pytest.approx([0.575, 0.675, 0.775])
 
 
