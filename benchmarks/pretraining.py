@@ -264,7 +264,7 @@ LIMITS = {
 
 
 def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str, object]:
-    """Return an arm's command and, by seed, its probes, all draws of few labels, meters and, if asked for, the curve."""
+    """Return an arm's command and, by seed, its probes, draws of few labels, meters and, if asked for, the curve."""
     return {
         "command": " ".join(["python", *run.command(Path("runs"))]),
         "seeds": {
