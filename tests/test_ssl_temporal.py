@@ -18,7 +18,7 @@ from rlrep.views import RandomShift
 
 from .ssl_rig import METHODS, composed
 
-LENGTHS = (5, 1, 2, 7)
+LENGTHS = (5, 1, 2, 8)
 
 
 def frames(*, classes: Tensor | None = None, keep: Tensor | None = None) -> ImageData:
@@ -50,7 +50,7 @@ def partners(data: ImageData, gap: int, classes: Tensor | None) -> list[list[int
 @pytest.mark.parametrize("case", ["whole", "gaps in time", "classes"])
 def test_partners_are_the_slow_twins_each_as_often(case: str, gap: int) -> None:
     data = frames(keep=torch.tensor([0, 1, 2, 4, 5, 6, 7, 9, 10, 12, 13]) if case == "gaps in time" else None)
-    classes = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 2, 2, 2, 2]) if case == "classes" else None
+    classes = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 2, 2, 2, 2, 2]) if case == "classes" else None
     reach = steps_left(data, classes).clamp(max=gap)
     draws = 2000
     rows = torch.arange(len(data)).repeat_interleave(draws)
