@@ -64,7 +64,7 @@ CONTROLS: dict[str, tuple[str, Words]] = {
     "moco_v2": ("queue", ("method.queue=null",)),
     "moco_v3": ("predictor", ("method.predictor=null",)),
     "shuffled_dbn": ("shuffle", ("method.whitening.shuffle=false",)),
-    "simclr": ("views", ("augment=none_state",)),
+    "simclr": ("views", ("augment=none",)),
     "simsiam": ("predictor", ("method.predictor=null",)),
     "suncet": ("labels", ("method.weight=0.0",)),
     "supcon": (
