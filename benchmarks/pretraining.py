@@ -2,8 +2,10 @@
 
     python -m benchmarks.pretraining [--suite digits|collapse|frames] [--seeds N] [--dry-run] [KEY=VALUE ...]
 
-digits: all methods on scikit-learn's digits. collapse: three methods with and without what keeps them from collapsing.
-frames: five methods on random play of one Atari game and one Control Suite task, the simulator's state as labels.
+digits: all methods on scikit-learn's digits, each beside itself without what is its own. collapse: three methods with
+and without what keeps them from collapsing.
+frames: five methods on random play of one Atari game and one Control Suite task, the simulator's state as labels, and
+SimCLR with views of one frame, and with those of digits.
 Without `--suite`, all three. Writes results/pretraining_SUITE.json.
 """
 
@@ -12,7 +14,7 @@ import csv
 import json
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,12 @@ from . import learning, machine
 from .grid import Run, run_all, show
 
 METHODS = registry.names("method")
-ON_FRAMES = ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")
+ON_FRAMES = {
+    **{name: (f"method={name}",) for name in ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")},
+    "simclr without gap": ("method=simclr", "data.gap=0"),
+    "simclr without gap or shifts": ("method=simclr", "data.gap=0", "augment=mild"),
+}
+"""By arm, what makes it: methods as they come, and one without what frames have of their own."""
 FRAMES = {
     "atari_pong": ("data=atari_frames", "data.env=atari_pong", "data.steps=10000", "encoder=der"),
     "dmc_cartpole": (
@@ -33,19 +40,54 @@ FRAMES = {
         "encoder=curl_small",
     ),
 }
-GUARDS = {
-    "byol": ("byol without predictor", ("method.predictor=null",)),
-    "shuffled_dbn": ("shuffled_dbn without whitening", ("method.whitening=null",)),
-    "directpred": ("directpred without small eigenvalues", ("method.predictor.eps=-0.5",)),
+Words = tuple[str, ...]
+GUARDS: dict[str, dict[str, Words]] = {
+    "byol": {"byol without predictor": ("method.predictor=null",)},
+    "shuffled_dbn": {
+        "shuffled_dbn without whitening": ("method.whitening=null",),
+        "shuffled_dbn with batch norm only": ("method.whitening=null", "method.projector.last_norm=plain"),
+    },
+    "directpred": {"directpred without small eigenvalues": ("method.predictor.eps=-0.5",)},
 }
 """By method: what it is called without its guard against collapse, and the words that take that away."""
-FRAMES_LENGTH = ("train.updates=200", "train.batch_size=128", "train.evaluations=1")
+CONTROLS: dict[str, tuple[str, Words]] = {
+    "autoencoder": ("penalty", ("method.latent_penalty=0.0",)),
+    "barlow_twins": ("decorrelation", ("method.objective.off_diagonal=0.0",)),
+    "byol": ("predictor", ("method.predictor=null",)),
+    "cacr": ("temperatures", ("method.objective.t_pos=0.0", "method.objective.t_neg=0.0")),
+    "clae": ("adversary", ("method.weight=0.0",)),
+    "debiased": ("tau_plus", ("method.objective.tau_plus=0.0",)),
+    "directcopy": ("predictor", ("method.predictor=null",)),
+    "directpred": ("predictor", ("method.predictor=null",)),
+    "hard_negative": ("beta", ("method.objective.beta=0.0",)),
+    "mochi": ("mixing", ("method.queue.mixing=null",)),
+    "moco_v2": ("queue", ("method.queue=null",)),
+    "moco_v3": ("predictor", ("method.predictor=null",)),
+    "shuffled_dbn": ("shuffle", ("method.whitening.shuffle=false",)),
+    "simclr": ("views", ("augment=none",)),
+    "simsiam": ("predictor", ("method.predictor=null",)),
+    "suncet": ("labels", ("method.weight=0.0",)),
+    "supcon": (
+        "labels",
+        (
+            "method=simclr",
+            "method.objective.temperature=0.1",
+            "method.projector.norm=none",
+            "method.projector.last_norm=none",
+        ),
+    ),
+    "vicreg": ("variance and covariance", ("method.objective.variance=0.0", "method.objective.covariance=0.0")),
+}
+"""By method: what is its own, and the words that take it away and leave the rest. Of supcon that is SimCLR."""
+FRAMES_LENGTH = ("train.updates=600", "train.batch_size=128", "train.evaluations=1")
+DIGITS_LENGTH = ("train.evaluations=1",)
 COLLAPSE_LENGTH = ("train.updates=800", "train.evaluations=8")
 QUIET = ("logger.tensorboard=false",)
 PROBES = ("knn_accuracy", "linear_accuracy", "linear_1_per_class_accuracy", "linear_10_per_class_accuracy")
 REFERENCES = {"random": "untrained encoder", "pixels": "raw pixels"}
+FEW = PROBES[2:]
 Probe = dict[str, float]
-"""Mean over variables by `PROBE_METRIC`."""
+"""Mean over variables, and over draws of few labels, by `PROBE_METRIC`."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +103,13 @@ class Pretraining(Run):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run left: probes by kind of features, the final meters, and both over the updates."""
+    """What a finished run left: probes by kind of features, the final meters, and both over the updates.
+
+    draws: by kind of features and probe of few labels, the accuracy of every draw.
+    """
 
     probes: Mapping[str, Probe]
+    draws: Mapping[str, Mapping[str, Sequence[float]]]
     meters: Mapping[str, float]
     curve: Sequence[Mapping[str, float]]
 
@@ -79,50 +125,67 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def read_outcome(folder: Path) -> Outcome:
     """Read a finished run."""
     rows = read_rows(folder / "eval.csv")
-    probes = {"encoder": mean_probes(r for r in rows if r["features"] == "encoder" and r["kind"] == "final")}
-    for name in REFERENCES:
-        probes[name] = mean_probes(row for row in rows if row["features"] == name)
+    last = {"encoder": [row for row in rows if row["features"] == "encoder" and row["kind"] == "final"]}
+    last |= {name: [row for row in rows if row["features"] == name] for name in REFERENCES}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     evaluated = [line for line in lines if "rep/embedding/effective_rank" in line]
     curve = [
         {"updates": line["updates"], **{k: round(v, 4) for k, v in line.items() if k.startswith(("rep/", "probe/enc"))}}
         for line in evaluated
     ]
-    return Outcome(probes, {k: v for k, v in evaluated[-1].items() if k.startswith("rep/")}, curve)
+    probes = {name: mean_probes(found) for name, found in last.items()}
+    draws = {name: drawn(found) for name, found in last.items()}
+    return Outcome(probes, draws, {k: v for k, v in evaluated[-1].items() if k.startswith("rep/")}, curve)
 
 
-def mean_probes(rows: Iterator[dict[str, str]]) -> Probe:
-    """Return the mean over variables of each probe."""
+def drawn(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
+    """Return the accuracy of every draw of few labels, by probe."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("draw"):
+            found.setdefault(f"{row['probe']}_{row['metric']}", []).append(float(row["value"]))
+    return found
+
+
+def mean_probes(rows: Sequence[Mapping[str, str]]) -> Probe:
+    """Return the mean over variables and draws of each probe."""
     found: dict[str, list[float]] = {}
     for row in rows:
         found.setdefault(f"{row['probe']}_{row['metric']}", []).append(float(row["value"]))
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
-def plan(suite: str, seeds: int, words: tuple[str, ...]) -> list[Pretraining]:
+def plan(suite: str, seeds: int, words: Words) -> list[Pretraining]:
     """Return a suite's runs; seeds vary slowest."""
     runs: list[Pretraining] = []
     for seed in range(seeds):
         if suite == "digits":
-            runs += [digits(name, name, seed, words) for name in METHODS]
+            for name in METHODS:
+                runs += [digits(name, name, seed, (*DIGITS_LENGTH, *words))]
+                own = CONTROLS[name][1]
+                runs += [digits(control(name), name, seed, (*own, *DIGITS_LENGTH, *words))]
         if suite == "collapse":
-            for name, (without, change) in GUARDS.items():
-                runs += [digits(name, name, seed, (*COLLAPSE_LENGTH, *words))]
-                runs += [digits(without, name, seed, (*change, *COLLAPSE_LENGTH, *words))]
+            for name, changes in GUARDS.items():
+                for arm, change in {name: (), **changes}.items():
+                    runs += [digits(arm, name, seed, (*change, *COLLAPSE_LENGTH, *words))]
         if suite == "frames":
             for env, data in FRAMES.items():
                 runs += [
-                    Pretraining(
-                        env, name, seed, (f"method={name}", *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words)
-                    )
-                    for name in ON_FRAMES
+                    Pretraining(env, arm, seed, (*chosen, *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words))
+                    for arm, chosen in ON_FRAMES.items()
                 ]
     return runs
 
 
-def digits(arm: str, method: str, seed: int, words: tuple[str, ...]) -> Pretraining:
-    """Return a run on digits."""
-    return Pretraining("digits", arm, seed, (f"method={method}", "data=digits", "preset=cpu", *QUIET, *words))
+def digits(arm: str, method: str, seed: int, words: Words) -> Pretraining:
+    """Return a run on digits; `words` may name another method."""
+    chosen = () if any(word.startswith("method=") for word in words) else (f"method={method}",)
+    return Pretraining("digits", arm, seed, (*chosen, "data=digits", "preset=cpu", *QUIET, *words))
+
+
+def control(method: str) -> str:
+    """Return what a method without what is its own is called."""
+    return f"{method} without {CONTROLS[method][0]}"
 
 
 def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> dict[str, object]:
@@ -156,38 +219,52 @@ def lines(suite: str, found: Mapping[str, Mapping[str, Mapping[int, Outcome]]]) 
     """Return a sentence per method, for its page."""
     outcomes = {arm: next(iter(seeds.values())) for arm, seeds in found.get("digits", {}).items()}
     if suite == "digits":
-        return {arm: sentence(outcome) for arm, outcome in outcomes.items()}
-    pairs = {arm: without for arm, (without, _) in GUARDS.items() if {arm, without} <= outcomes.keys()}
+        return {arm: sentence(arm, outcomes) for arm in METHODS if {arm, control(arm)} <= outcomes.keys()}
     return {
-        arm: f"Twice as long: {decline(outcomes[arm])}; {without[len(arm) + 1 :]}: {decline(outcomes[without])}."
-        for arm, without in pairs.items()
+        arm: f"Twice as long: {'; '.join([decline(outcomes[arm]), *named_declines(arm, outcomes)])}."
+        for arm, changes in GUARDS.items()
+        if {arm, *changes} <= outcomes.keys()
     }
 
 
+def named_declines(method: str, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Say the same of each arm without the method's guard."""
+    return [f"{arm[len(method) + 1 :]}: {decline(outcomes[arm])}" for arm in GUARDS[method]]
+
+
 def decline(outcome: Outcome) -> str:
-    """Say how far the projections spread over the sphere, and what neighbours still tell."""
-    rank, uniformity = (outcome.meters[f"rep/embedding/{name}"] for name in ("effective_rank", "uniformity"))
+    """Say how the projections spread over the sphere and its directions, and what neighbours still tell."""
+    meters = {name: outcome.meters[f"rep/embedding/{name}"] for name in METERS}
     accuracy = 100 * outcome.probes["encoder"]["knn_accuracy"]
-    return f"effective rank {rank:.1f}, uniformity {uniformity:.2f}, nearest neighbours {accuracy:.1f} %"
+    said = (f"{name.replace('_', ' ')} {meters[name]:{form}}" for name, form in METERS.items())
+    return f"{', '.join(said)}, nearest neighbours {accuracy:.1f} %"
 
 
-def sentence(outcome: Outcome) -> str:
-    """Say what probes read from digits, beside the untrained encoder."""
-    trained, untrained = cells(outcome.probes["encoder"]), cells(outcome.probes["random"])
+def sentence(method: str, outcomes: Mapping[str, Outcome]) -> str:
+    """Say what probes read from digits, beside the untrained encoder and the method without what is its own."""
+    outcome, without = outcomes[method], outcomes[control(method)]
+    three = [cells(outcome.probes["encoder"]), cells(outcome.probes["random"]), cells(without.probes["encoder"])]
     what = ("nearest neighbours", "linear probe", "one label per class", "ten")
-    parts = [f"{name} {a} % ({b})" for name, a, b in zip(what, trained, untrained, strict=True)]
-    return f"Digits, `preset=cpu`, one seed, the untrained encoder in parentheses: {', '.join(parts)}."
+    parts = [f"{name} {a} % ({b}; {c})" for name, a, b, c in zip(what, *three, strict=True)]
+    beside = f"in parentheses the untrained encoder and the method without {CONTROLS[method][0]}"
+    return f"Digits, `preset=cpu`, one seed, {beside}: {', '.join(parts)}."
 
 
+METERS = {"effective_rank": ".1f", "correlation": ".2f", "uniformity": ".2f"}
+"""Of the projector's output, and how they are written."""
+_DRAWS = "(sd): the mean over 20 draws of the labels, the same for all rows, and the standard deviation of one draw"
 LIMITS = {
-    "digits": "One seed, 80 epochs, a small encoder: differences of a percent mean nothing.",
-    "collapse": "One seed. Effective rank and uniformity are those of the projector's output on test images.",
-    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary.",
+    "digits": "One seed, 80 epochs, a small encoder: differences of a percent mean nothing. "
+    f"{_DRAWS}; what another seed would change is not in it.",
+    "collapse": "One seed. Rank, correlation and uniformity are those of the projector's output on test images. "
+    f"{_DRAWS}.",
+    "frames": "Frames of a uniformly random policy; the mean over the variables of the simulator that vary. "
+    "Spread: 1 = all over the sphere, 0 = collapsed to a point.",
 }
 
 
 def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str, object]:
-    """Return a method's command and, by seed, its probes, meters and, if asked for, both over the updates."""
+    """Return an arm's command and, by seed, its probes, draws of few labels, meters and, if asked for, the curve."""
     return {
         "command": " ".join(["python", *run.command(Path("runs"))]),
         "seeds": {
@@ -195,6 +272,9 @@ def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str
                 "probes": {
                     name: {probe: round(value, 4) for probe, value in values.items()}
                     for name, values in outcome.probes.items()
+                },
+                "draws": {
+                    probe: [round(value, 4) for value in values] for probe, values in outcome.draws["encoder"].items()
                 },
                 "meters": {name: round(value, 4) for name, value in outcome.meters.items()},
                 **({"curve": list(outcome.curve)} if curve else {}),
@@ -207,9 +287,11 @@ def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str
 def columns(suite: str, seeds: Sequence[int]) -> list[str]:
     """Return the table's head. seeds: of its rows, how many."""
     if suite == "frames":
-        return ["frames", "features", "seeds", "probe", learning.spread_head("mean", seeds), "minus untrained"]
-    last = ["effective rank", "uniformity"]
-    return ["features", "kNN", "linear", "1 label per class", "10 labels", *last]
+        mean = learning.spread_head("mean", seeds)
+        return ["frames", "features", "seeds", "probe", mean, "minus untrained", "spread of embeddings"]
+    few = [f"{name} (sd)" for name in ("1 label per class", "10 labels")]
+    control = ["1 label minus control (sd)", "10 labels"] if suite == "digits" else []
+    return ["features", "kNN", "linear", *few, *control, *(name.replace("_", " ") for name in METERS)]
 
 
 def table(suite: str, data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[list[str]]:
@@ -218,11 +300,29 @@ def table(suite: str, data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> l
         return frames_table(data, arms)
     outcomes = {arm: next(iter(seeds.values())) for arm, seeds in arms.items()}
     any_run = next(iter(outcomes.values()))
-    rows = [[label, *cells(any_run.probes[name]), "", ""] for name, label in REFERENCES.items()]
+    width = len(columns(suite, []))
+    rows = [probe_cells(label, any_run, name) for name, label in REFERENCES.items()]
     for arm, outcome in outcomes.items():
-        rank, uniformity = (outcome.meters[f"rep/embedding/{name}"] for name in ("effective_rank", "uniformity"))
-        rows.append([arm, *cells(outcome.probes["encoder"]), f"{rank:.1f}", f"{uniformity:.2f}"])
-    return rows
+        gains = [gain(outcome, outcomes.get(control(arm)) if arm in CONTROLS else None, name) for name in FEW]
+        meters = [f"{outcome.meters[f'rep/embedding/{name}']:{form}}" for name, form in METERS.items()]
+        rows.append([*probe_cells(arm, outcome, "encoder"), *(gains if suite == "digits" else []), *meters])
+    return [row + [""] * (width - len(row)) for row in rows]
+
+
+def probe_cells(label: str, outcome: Outcome, features: str) -> list[str]:
+    """Return a row's beginning: its name and the accuracies in percent, of draws with the deviation of one."""
+    means, draws = cells(outcome.probes[features]), outcome.draws[features]
+    few = [f"{mean} ({100 * statistics.stdev(draws[name]):.1f})" for mean, name in zip(means[2:], FEW, strict=True)]
+    return [label, *means[:2], *few]
+
+
+def gain(outcome: Outcome, without: Outcome | None, probe: str) -> str:
+    """Return by how many percent a method is above its control on the same labels, and the deviation of one draw."""
+    if without is None:
+        return ""
+    pairs = zip(outcome.draws["encoder"][probe], without.draws["encoder"][probe], strict=True)
+    differences = [100 * (a - b) for a, b in pairs]
+    return f"{statistics.fmean(differences):+.1f} ({statistics.stdev(differences):.1f})"
 
 
 def cells(probes: Probe) -> list[str]:
@@ -231,17 +331,18 @@ def cells(probes: Probe) -> list[str]:
 
 
 def frames_table(data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[list[str]]:
-    """Return one row per method: the headline probe, and its gain over the same seeds' untrained encoders."""
+    """Return one row per arm: the headline probe, its gain over the same seeds' untrained encoders, the spreads."""
     every = [outcome for seeds in arms.values() for outcome in seeds.values()]
     probe = "linear_r2" if "linear_r2" in every[0].probes["encoder"] else "linear_macro_f1"
     rows = []
     for name, label in REFERENCES.items():
         values = [outcome.probes[name][probe] for outcome in next(iter(arms.values())).values()]
-        rows.append([data, label, str(len(values)), probe, spread(values), ""])
+        rows.append([data, label, str(len(values)), probe, spread(values), "", ""])
     for arm, seeds in arms.items():
         values = [outcome.probes["encoder"][probe] for outcome in seeds.values()]
         gains = [outcome.probes["encoder"][probe] - outcome.probes["random"][probe] for outcome in seeds.values()]
-        rows.append([data, arm, str(len(values)), probe, spread(values), spread(gains)])
+        spreads = ", ".join(f"{outcome.meters['rep/embedding/spread']:.2f}" for outcome in seeds.values())
+        rows.append([data, arm, str(len(values)), probe, spread(values), spread(gains), spreads])
     return rows
 
 

@@ -18,7 +18,7 @@ from rlrep.views import NoChange
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = [name for name in registry.names("method")]
 SHAPE = (1, 16, 16)
-FEW = ("probe.max_train=300", "probe.max_test=100")
+FEW = ("probe.max_train=300", "probe.max_test=100", "probe.draws=3")
 SMALL = ("data=digits", "data.size=16", "preset=debug", "device=cpu", "logger=none", "train.batch_size=32", *FEW)
 SAME = (NoChange(), NoChange())
 

@@ -13,6 +13,7 @@ from benchmarks.learning import Study, parser, spread, spread_head, summarise, w
 from rlrep.agents.sac import SACConfig
 from rlrep.agents.sb3 import SB3SACConfig
 from rlrep.runtime.compose import compose_run
+from rlrep.runtime.pretraining.compose import compose_pretraining
 from rlrep.scores.published import Published
 
 HEADER = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n"
@@ -145,15 +146,16 @@ def fake_pretraining(work: Path, run: Run, *, gain: float) -> None:
         ("encoder", "initial", 0.0),
         ("encoder", "final", gain),
     )
-    probes = ("knn,accuracy", "linear,accuracy", "linear_1_per_class,accuracy", "linear_10_per_class,accuracy")
+    few = [(f"linear_{count}_per_class,accuracy", draw, 0.1 * draw) for count in (1, 10) for draw in (0, 1, 2)]
     rows = [
-        f"{f},{v},{p},{level + more},{kind}"
+        f"{f},{v},{p},{level + more + luck},{draw},{kind}"
         for f, kind, more in kinds
-        for p in (*probes, "linear,r2")
-        for v, level in VARIABLES
+        for p, draw, luck in (("knn,accuracy", "", 0), ("linear,accuracy", "", 0), ("linear,r2", "", 0), *few)
+        for v, level in (VARIABLES if p == "linear,r2" else ONE)
     ]
-    (folder / "eval.csv").write_text("features,variable,probe,metric,value,kind\n" + "\n".join(rows) + "\n")
-    meters = {"rep/embedding/effective_rank": 7.0, "rep/embedding/uniformity": -2.0}
+    (folder / "eval.csv").write_text("features,variable,probe,metric,value,draw,kind\n" + "\n".join(rows) + "\n")
+    measured = {"effective_rank": 7.0, "uniformity": -2.0, "correlation": 0.5, "spread": 0.25}
+    meters = {f"rep/embedding/{name}": value for name, value in measured.items()}
     lines = [
         {"updates": 0, **meters},
         {"updates": 5, "train/loss": 1.0},
@@ -163,18 +165,50 @@ def fake_pretraining(work: Path, run: Run, *, gain: float) -> None:
 
 
 VARIABLES = (("a", 0.5), ("b", 0.25))
+ONE = (("class", 0.375),)
 
 
 def test_methods_of_pretraining_are_held_against_an_untrained_encoder(tmp_path: Path) -> None:
-    runs = [run for run in pretraining.plan("digits", 1, ()) if run.arm in ("simclr", "byol")]
+    runs = [run for run in pretraining.plan("digits", 1, ()) if run.arm.startswith(("simclr", "debiased"))]
+    for run in runs:
+        fake_pretraining(tmp_path, run, gain=0.1 if "without" in run.arm else 0.2)
+    report: Any = pretraining.report("digits", runs, tmp_path, 1)
+    rows = {row[0]: row[1:] for row in report["table"]["rows"]}
+    assert rows["untrained encoder"] == ["37.5", "37.5", "47.5 (10.0)", "47.5 (10.0)", "", "", "", "", ""]
+    assert rows["raw pixels"][0] == "47.5"
+    few = ["67.5 (10.0)"] * 2
+    assert rows["simclr"] == ["57.5", "57.5", *few, *["+10.0 (0.0)"] * 2, "3.0", "0.50", "-2.00"]
+    assert rows["debiased without tau_plus"][4:6] == ["", ""]
+    assert all(len(row) == len(report["table"]["columns"]) - 1 for row in rows.values())
+    beside = (
+        "in parentheses the untrained encoder and the method without tau_plus: nearest neighbours 57.5 % (37.5; 47.5)"
+    )
+    assert beside in report["lines"]["debiased"]
+    draws = report["tasks"]["digits"]["simclr"]["seeds"]["0"]["draws"]["linear_1_per_class_accuracy"]
+    assert draws == pytest.approx([0.575, 0.675, 0.775])
+
+
+@pytest.mark.parametrize("suite", ["digits", "collapse", "frames"])
+def test_every_pretraining_arm_composes_and_differs_from_its_method(suite: str) -> None:
+    runs = pretraining.plan(suite, 1, ())
+    assert len({run.folder(Path()) for run in runs}) == len(runs)
+    trees: dict[tuple[str, str], Any] = {}
+    for run in runs:
+        tree = compose_pretraining([*run.command(Path("work"))[2:], "out=x"]).tree
+        trees[run.task, run.arm] = {part: tree[part] for part in ("method", "data")}
+    changed = [(task, arm) for task, arm in trees if " with" in arm]
+    assert len(changed) == {"digits": len(pretraining.METHODS), "collapse": 4, "frames": 4}[suite]
+    assert all(trees[task, arm] != trees[task, arm.split(" with")[0]] for task, arm in changed)
+
+
+def test_the_collapse_table_tells_correlation(tmp_path: Path) -> None:
+    runs = pretraining.plan("collapse", 1, ())
     for run in runs:
         fake_pretraining(tmp_path, run, gain=0.2)
-    report = pretraining.report("digits", runs, tmp_path, 1)
-    rows = {row[0]: row[1:] for row in report["table"]["rows"]}  # type: ignore[index]
-    assert rows["untrained encoder"][:4] == ["37.5"] * 4
-    assert rows["raw pixels"][0] == "47.5"
-    assert rows["simclr"] == ["57.5"] * 4 + ["3.0", "-2.00"]
-    assert "nearest neighbours 57.5 % (37.5)" in report["lines"]["byol"]  # type: ignore[index]
+    report: Any = pretraining.report("collapse", runs, tmp_path, 1)
+    head, rows = report["table"]["columns"], {row[0]: row for row in report["table"]["rows"]}
+    assert rows["shuffled_dbn with batch norm only"][head.index("correlation")] == "0.50"
+    assert "with batch norm only: effective rank 3.0, correlation 0.50" in report["lines"]["shuffled_dbn"]
 
 
 def test_gains_on_frames_are_over_seeds(tmp_path: Path) -> None:
@@ -182,7 +216,8 @@ def test_gains_on_frames_are_over_seeds(tmp_path: Path) -> None:
     for run, gain in zip(runs, (0.1, 0.3), strict=True):
         fake_pretraining(tmp_path, run, gain=gain)
     rows = pretraining.report("frames", runs, tmp_path, 1)["table"]["rows"]  # type: ignore[index]
-    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", "0.575 (0.475, 0.675)", "0.200 (0.100, 0.300)"]
+    means = ["0.575 (0.475, 0.675)", "0.200 (0.100, 0.300)"]
+    assert rows[-1] == ["dmc_cartpole", "byol", "2", "linear_r2", *means, "0.25, 0.25"]
 
 
 def test_a_line_of_a_page_is_filled(tmp_path: Path) -> None:

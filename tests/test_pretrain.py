@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -78,6 +79,10 @@ def test_logs_hold_losses_probes_and_meters(finished: Path) -> None:
     assert {row["kind"] for row in scores} == {"initial", "periodic", "final"}
     assert {row["features"] for row in scores if row["kind"] == "initial"} == {"encoder", "random", "pixels"}
     assert {row["probe"] for row in scores} == {"knn", "linear", "linear_1_per_class", "linear_10_per_class"}
+    few = [float(row["value"]) for row in scores if (row["probe"], row["kind"]) == ("linear_1_per_class", "final")]
+    assert len(few) == 3 and len(set(few)) > 1, "a draw each"
+    name = "probe/encoder/linear_1_per_class_accuracy"
+    assert probes[-1][name] == pytest.approx(fmean(few)) and probes[-1][f"{name}_sd"] == pytest.approx(stdev(few))
 
 
 def test_the_encoder_file_is_that_of_the_last_update(finished: Path) -> None:
@@ -260,14 +265,15 @@ def test_a_multirun_gives_each_run_its_folder(capsys: pytest.CaptureFixture[str]
 
 def test_probe_alone_repeats_the_final_evaluation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert probe_main([f"encoder={finished}", "device=cpu", *FEW]) == 0
-    assert "linear_10_per_class accuracy" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "linear_10_per_class_accuracy" in shown and "linear_10_per_class_accuracy_sd" in shown
     with open(finished / "probe.csv", newline="") as file:
-        alone = {(row["features"], row["probe"]): float(row["value"]) for row in csv.DictReader(file)}
+        alone = {(row["features"], row["probe"], row["draw"]): float(row["value"]) for row in csv.DictReader(file)}
     (finished / "probe.csv").unlink()
     rows = [row for row in evaluations(finished)]
-    logged = {(r["features"], r["probe"]): float(r["value"]) for r in rows if r["kind"] == "final"}
-    logged |= {(r["features"], r["probe"]): float(r["value"]) for r in rows if r["features"] in ("random", "pixels")}
-    assert alone == logged
+    last = [row for row in rows if row["kind"] == "final" or row["features"] in ("random", "pixels")]
+    assert alone == {(row["features"], row["probe"], row["draw"]): float(row["value"]) for row in last}
+    assert {draw for _, _, draw in alone} == {"", "0", "1", "2"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, r2_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from rlrep.ssl import probes
 from rlrep.ssl.data import ImageData, Split
 from rlrep.ssl.evaluation import (
     ProbeConfig,
@@ -26,12 +27,14 @@ from rlrep.ssl.probes import (
     accuracy,
     linear_classes,
     linear_classes_jointly,
+    linear_classes_of_few,
     macro_f1,
     merge_classes,
     nearest_neighbours,
     r_squared,
     ridge_values,
 )
+from rlrep.ssl.sampling import labelled_subset
 
 
 def classes(count: int = 300, noise: float = 1.5) -> Fold:
@@ -56,6 +59,50 @@ def test_linear_classes_are_scikit_learns(strength: float) -> None:
     found = linear_classes(fold, strength=strength)
     assert accuracy(found, torch.from_numpy(oracle.predict(test))) >= 0.99
     assert 0.4 < accuracy(found, fold.test_y) < 0.95, "the classes overlap, or nothing is tested"
+
+
+@pytest.mark.parametrize("dims", [3, 40])
+def test_few_labels_are_scikit_learns_draw_by_draw(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More features than images (the draws' space is theirs) and fewer; a feature that the draw leaves constant."""
+    fold = classes()
+    mix = torch.randn(5, dims)
+    fold = fold._replace(train_x=fold.train_x @ mix, test_x=fold.test_x @ mix)
+    fold.train_x[:, 0], fold.test_x[:, 0] = 7.0, torch.randn(300)
+    draws = torch.stack([labelled_subset(fold.train_y, seed=seed, per_class=4) for seed in range(6)])
+    found = linear_classes_of_few(fold, draws)
+    scores = []
+    for rows, predicted in zip(draws, found, strict=True):
+        few = fold._replace(train_x=fold.train_x[rows], train_y=fold.train_y[rows])
+        train, test = standard(few)
+        oracle = LogisticRegression(C=1.0, tol=1e-8, max_iter=1000).fit(train, few.train_y)
+        assert accuracy(predicted, torch.from_numpy(oracle.predict(test))) >= 0.99
+        scores.append(accuracy(predicted, fold.test_y))
+    assert len(set(scores)) > 3, "draws differ, or nothing is tested"
+    monkeypatch.setattr(probes, "_TOGETHER", 2 * draws.shape[1] * dims)
+    apart = linear_classes_of_few(fold, draws)
+    assert all(accuracy(a, b) >= 0.99 for a, b in zip(found, apart, strict=True)), "two at a time"
+
+
+def test_draws_of_few_labels_are_the_same_for_all_features() -> None:
+    """Features that are equal up to a rotation score alike draw by draw, and the summary has mean and deviation."""
+    data, config = split(frames=False), ProbeConfig(labels_per_class=(2,), draws=5)
+    x = torch.stack([data.train.labels["level"], torch.rand(60)], 1)
+    turned = x @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    first, second = (
+        [s for s in score_features(name, z, z, data, config) if s.probe == "linear_2_per_class"]
+        for name, z in (("plain", x), ("turned", turned))
+    )
+    assert [s.draw for s in first] == [0, 1, 2, 3, 4]
+    assert [s.value for s in first] == pytest.approx([s.value for s in second]) and len({s.value for s in first}) > 1
+    summary, values = summarise(first), [s.value for s in first]
+    assert summary == pytest.approx(
+        {
+            "probe/plain/linear_2_per_class_accuracy": np.mean(values),
+            "probe/plain/linear_2_per_class_accuracy_sd": np.std(values, ddof=1),
+        }
+    )
+    one = summarise([score for score in first if score.draw == 0])
+    assert list(one) == ["probe/plain/linear_2_per_class_accuracy"], "one draw has no deviation"
 
 
 def test_ridge_values_are_scikit_learns() -> None:
@@ -207,6 +254,6 @@ def test_the_principal_plane_is_where_the_variance_is() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    for wrong in ({"neighbours": 0}, {"temperature": 0.0}, {"labels_per_class": (1, 0)}):
+    for wrong in ({"neighbours": 0}, {"temperature": 0.0}, {"labels_per_class": (1, 0)}, {"draws": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             replace(ProbeConfig(), **wrong)

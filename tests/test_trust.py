@@ -233,4 +233,4 @@ def test_a_run_folder_does_not_choose_what_is_read(
     assert probe([f"encoder={out}", "device=cpu", *FEW]) == 2
     assert "repeat data.path=" in complaint(capsys)
     assert probe([f"encoder={out}", "device=cpu", "data.path=/etc/passwd", *FEW]) == 1
-    assert "is not an .npz file" in complaint(capsys)
+    assert "is not a sound .npz or .npy file" in complaint(capsys)

@@ -37,7 +37,7 @@ Pretrain an encoder on images. The same command again continues an unfinished ru
 
   python -m rlrep.pretrain method=simclr data=digits preset=cpu         two minutes on two cores
   python -m rlrep.pretrain method=byol data=folder data.path=IMAGES     the cited paper's settings
-  python -m rlrep.pretrain method=simclr data=frames data.path=FILE encoder=curl augment=mild
+  python -m rlrep.pretrain method=simclr data=frames data.path=FILE encoder=curl data.gap=1
   python -m rlrep.pretrain -m method=simclr,byol data=digits preset=cpu 'seed=range(0,3)'
   torchrun --nproc-per-node=4 -m rlrep.pretrain method=moco_v3 data=cifar10 data.path=ARCHIVE
   python -m rlrep.train env=dmc_cheetah encoder.load=RUN                the encoder in an agent
@@ -53,7 +53,8 @@ groups
 _PRETRAIN_TAIL = """
 Every option of the chosen components has a dotted name (method.objective.temperature, method.predictor, data.path,
 encoder.latent_dim): see --cfg. augment=NAME makes all views of a method with that; without it they are the data's
-(digits and frames: mild) or the method's own. train.epochs or train.updates replaces the preset's length."""
+(digits: mild, frames: random_shift) or the method's own. Positives of frames are up to data.gap steps apart (0: of one
+frame). train.epochs or train.updates replaces the preset's length."""
 
 
 _BENCH_HEAD = """\

@@ -43,8 +43,9 @@ class Needs:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """views: V tensors uint8 `(N, C, H, W)` of the same N images. labels: int64 `(N,)`.
+    """views: V tensors uint8 `(N, C, H, W)` of the same N images, or of frames some steps later after the first.
 
+    labels: int64 `(N,)`, of all views.
     labelled: uint8 `(M, C, H, W)`, one view each of M labelled images, and labelled_classes int64 `(M,)`.
     What the method's `needs` leave out is None.
     """

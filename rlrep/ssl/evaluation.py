@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from .probes import (
     accuracy,
     linear_classes,
     linear_classes_jointly,
+    linear_classes_of_few,
     macro_f1,
     merge_classes,
     nearest_neighbours,
@@ -27,6 +29,7 @@ from .probes import (
 )
 from .sampling import labelled_subset
 
+SD = "_sd"
 _BATCH = 256
 _METER_ROWS = 1024
 
@@ -36,35 +39,41 @@ class ProbeConfig:
     """How features are evaluated.
 
     neighbours, temperature: of the nearest-neighbour vote. labels_per_class: sizes of labelled subsets for further
-    linear probes. max_train, max_test: images used at most, evenly spaced. pixels: raw pixels are pooled to this many
-    values at most. state_classes: neighbouring values of a discrete simulator state (a byte of memory) are merged into
-    this many classes of about equal size, where there are more.
+    linear probes. draws: of each such subset, the same for all features and runs. max_train, max_test: images used at
+    most, evenly spaced. pixels: raw pixels are pooled to this many values at most. state_classes: neighbouring values
+    of a discrete simulator state (a byte of memory) are merged into this many classes of about equal size, where there
+    are more.
     """
 
     neighbours: int = 20
     temperature: float = 0.1
     labels_per_class: tuple[int, ...] = (1, 10)
+    draws: int = 20
     max_train: int = 20_000
     max_test: int = 10_000
     pixels: int = 2048
     state_classes: int = 16
 
     def __post_init__(self) -> None:
-        least = min(self.neighbours, self.max_train, self.max_test, self.pixels, *self.labels_per_class, 1)
+        counts = (self.neighbours, self.draws, self.max_train, self.max_test, self.pixels, *self.labels_per_class)
         if self.state_classes < 2:
             raise ValueError(f"state_classes must be at least 2, not {self.state_classes}")
-        if least < 1 or not self.temperature > 0:
+        if min(counts) < 1 or not self.temperature > 0:
             raise ValueError(f"counts must be at least 1 and temperature above 0, in {self}")
 
 
 class Score(NamedTuple):
-    """One probe's result. features: what was probed. metric: accuracy, macro_f1 or r2."""
+    """One probe's result. features: what was probed. metric: accuracy, macro_f1 or r2.
+
+    draw: which draw of few labels, None where all are used.
+    """
 
     features: str
     variable: str
     probe: str
     metric: str
     value: float
+    draw: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,8 @@ def pixel_features(images: Tensor, most: int) -> Tensor:
 def score_features(name: str, train_x: Tensor, test_x: Tensor, data: ProbeData, config: ProbeConfig) -> list[Score]:
     """Probe features of the images for everything that is known of them.
 
-    Classes of single images: neighbours and linear probes, with all labels and with few. State of a simulator: a linear
-    probe per variable. Variables that do not change in the training or test images are left out.
+    Classes of single images: neighbours and linear probes, with all labels and with draws of a few. State of a
+    simulator: a linear probe per variable. Variables that do not change in the training or test images are left out.
     """
     scores: list[Score] = []
     discrete: dict[str, Fold] = {}
@@ -154,24 +163,32 @@ def _kept(fold: Fold, train: Tensor, test: Tensor) -> Fold:
     return Fold(fold.train_x[train], fold.train_y[train], fold.test_x[test], fold.test_y[test])
 
 
-def _class_scores(fold: Fold, config: ProbeConfig) -> Iterator[tuple[str, str, float]]:
+def _class_scores(fold: Fold, config: ProbeConfig) -> Iterator[tuple[str, str, float, int | None]]:
     near = nearest_neighbours(fold, neighbours=config.neighbours, temperature=config.temperature)
-    yield "knn", "accuracy", accuracy(near, fold.test_y)
-    yield "linear", "accuracy", accuracy(linear_classes(fold), fold.test_y)
+    yield "knn", "accuracy", accuracy(near, fold.test_y), None
+    yield "linear", "accuracy", accuracy(linear_classes(fold), fold.test_y), None
     smallest = int(fold.train_y.unique(return_counts=True)[1].min())
     for count in config.labels_per_class:
         if count <= smallest:
-            rows = labelled_subset(fold.train_y, seed=0, per_class=count)
-            few = fold._replace(train_x=fold.train_x[rows], train_y=fold.train_y[rows])
-            yield f"linear_{count}_per_class", "accuracy", accuracy(linear_classes(few), fold.test_y)
+            draws = [labelled_subset(fold.train_y, seed=draw, per_class=count) for draw in range(config.draws)]
+            for draw, found in enumerate(linear_classes_of_few(fold, torch.stack(draws))):
+                yield f"linear_{count}_per_class", "accuracy", accuracy(found, fold.test_y), draw
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, float]:
-    """Return the mean over variables of each probe and metric, as `probe/FEATURES/PROBE_METRIC`."""
-    groups: dict[str, list[float]] = {}
+    """Return the mean over variables and draws of each probe and metric, as `probe/FEATURES/PROBE_METRIC`.
+
+    Where there are several draws, `..._METRIC_sd` is the standard deviation of one draw's mean over variables.
+    """
+    groups: dict[str, dict[int | None, list[float]]] = {}
     for score in scores:
-        groups.setdefault(f"probe/{score.features}/{score.probe}_{score.metric}", []).append(score.value)
-    return {key: sum(values) / len(values) for key, values in groups.items()}
+        key = f"probe/{score.features}/{score.probe}_{score.metric}"
+        groups.setdefault(key, {}).setdefault(score.draw, []).append(score.value)
+    found: dict[str, float] = {}
+    for key, draws in groups.items():
+        means = [fmean(values) for values in draws.values()]
+        found |= {key: fmean(means)} | ({f"{key}{SD}": stdev(means)} if len(means) > 1 else {})
+    return found
 
 
 @torch.no_grad()

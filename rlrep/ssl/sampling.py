@@ -1,9 +1,12 @@
-"""Which images make a batch: shuffled epochs, and class-balanced batches of a labelled subset. Indices on device."""
+"""Which images make a batch: shuffled epochs, class-balanced batches of a labelled subset, later frames of an episode.
+Indices on device."""
 
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+
+from .data import ImageData
 
 
 class EpochSampler:
@@ -86,6 +89,36 @@ class ClassBalancedSampler:
 
     def _uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self._generator, device=self._generator.device, dtype=torch.float64)
+
+
+def steps_left(data: ImageData, labels: Tensor | None = None) -> Tensor:
+    """Return for each frame how many of the rows after it `(N,)` are the next steps of its episode.
+
+    labels: classes `(N,)` that must stay the frame's own on the way. Raises ValueError on images that have no time.
+    """
+    episode, time = data.episode, data.time
+    if episode is None or time is None:
+        raise ValueError(
+            "data.gap needs frames of episodes with their time, which these images are not: give data.gap=0"
+        )
+    goes_on = (episode[1:] == episode[:-1]) & (time[1:] == time[:-1] + 1)
+    if labels is not None:
+        goes_on &= labels[1:] == labels[:-1]
+    rows = torch.arange(len(episode), device=episode.device)
+    ends = rows.masked_fill(torch.cat([goes_on, goes_on.new_zeros(1)]), len(rows))
+    last: Tensor = ends.flip(0).cummin(0).values.flip(0)
+    return last - rows
+
+
+def later(rows: Tensor, reach: Tensor, generator: Generator) -> Tensor:
+    """Return `rows` `(B,)` moved on by k steps, each k uniform over 0 .. its `reach` `(N,)`.
+
+    Positives in time: one fixed k in ATC (Stooke et al. 2021, arXiv 2009.08319), 1 in ST-DIM (Anand et al. 2019, arXiv
+    1906.08226), each of 1 .. K in CPC (van den Oord et al. 2018, arXiv 1807.03748). From 0 on, the last frame of an
+    episode still has a partner: itself.
+    """
+    uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
+    return rows + (uniform * (reach[rows] + 1)).long()
 
 
 def labelled_subset(

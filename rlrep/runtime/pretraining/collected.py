@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
 from rlrep.settings import ranges
-from rlrep.ssl.data import Frames, Split, SplitSettings
+from rlrep.ssl.data import Frames, FrameSettings, Split
 
 from ..frames import collect_frames
 from ..make import load_component
@@ -16,20 +15,18 @@ _MOST_BYTES = 2**36
 
 
 @dataclass(frozen=True)
-class CollectedFrames(SplitSettings):
+class CollectedFrames(FrameSettings):
     """Frames of uniformly random play, with the simulator's state as labels.
 
     env: an `env=` choice. size: side of its frames (what the agent's encoder sees). steps: agent steps to play, over
     all episodes. seed: of the play, apart from the run's seed, so that all seeds of an experiment share the frames.
-    stack: frames in one image. path: the file, None = `frames/ENV-SIZE-STEPS-seedN.safetensors`.
+    path: the file, None = `frames/ENV-SIZE-STEPS-seedN.safetensors`.
     """
 
-    augment: ClassVar[str] = "mild"
     env: str
     size: int = 84
     steps: int = 20_000
     seed: int = 0
-    stack: int = 3
     path: str | None = None
 
     def __post_init__(self) -> None:
@@ -44,5 +41,7 @@ class CollectedFrames(SplitSettings):
         config = load_component("env", self.env, {"size": self.size}, obs="pixels")
         named = f"frames/{self.env}-{self.size}-{self.steps}-seed{self.seed}.safetensors"
         path = collect_frames(config, Path(self.path or named), steps=self.steps, seed=self.seed)
-        frames = Frames(str(path), self.stack, test_fraction=self.test_fraction, split_seed=self.split_seed)
+        frames = Frames(
+            str(path), stack=self.stack, gap=self.gap, test_fraction=self.test_fraction, split_seed=self.split_seed
+        )
         return frames.make(device)

@@ -9,6 +9,7 @@ from rlrep.settings import TARGET, build, find_target, with_defaults
 
 from .. import registry
 from ..compose import check_target, compose_tree, merge, resolve
+from ..errors import ConfigError
 from ..folder import default_pretrain_out
 from ..options import apply_settings, expand_views, view_node
 from ..overrides import PRETRAIN, CommandLine, parse
@@ -39,6 +40,10 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
         check_target(node.get(group), group, node["choices"][group])
         node[group] = fill(node[group], group)
     node["method"]["views"] = _views(node, line, folders)
+    if line.setting("data.gap") is not None and "gap" not in node["data"]:
+        raise ConfigError(
+            f"data.gap needs frames with their time, data={node['choices']['data']} has none: leave it out"
+        )
     of_views, others = _apart(line)
     apply_settings(node, others, folders)
     for view in node["method"]["views"]:

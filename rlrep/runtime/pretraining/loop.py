@@ -1,15 +1,14 @@
 """The pretraining loop: update, log, evaluate, save, in a fixed order."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from rlrep.nn import EncoderConfig, save_encoder
 from rlrep.ssl import Learner
 from rlrep.ssl.evaluation import (
+    SD,
     ProbeConfig,
     ProbeData,
     Score,
@@ -43,6 +42,7 @@ COLUMNS = (
     "probe",
     "metric",
     "value",
+    "draw",
     "kind",
 )
 
@@ -165,8 +165,8 @@ class PretrainLoop:
         data, config, method = self.parts.data, self.parts.probe, self.learner.method
         view = self.learner.views[0]
         train_x, test_x = (encode(method.encoder, split.images, view) for split in (data.train, data.test))
-        scores = self._references(train_x, test_x) if kind == "initial" else []
-        scores += score_features("encoder", train_x, test_x, data, config)
+        own = score_features("encoder", train_x, test_x, data, config)
+        scores = [*self._references(own), *own] if kind == "initial" else own
         meters = collapse_meters({"latent": test_x, "embedding": encode(method.online, data.test.images, view)})
         networks = {"latent": method.encoder, "embedding": method.online}
         summary = {**summarise(scores), **meters, **alignment(networks, data.test.images, self.learner.views, seed=0)}
@@ -180,14 +180,12 @@ class PretrainLoop:
             f"{kind} evaluation at epoch {self.learner.epoch:.4g}: {self._note or 'nothing to probe'}"
         )
 
-    def _references(self, train_x: torch.Tensor, test_x: torch.Tensor) -> list[Score]:
+    def _references(self, untrained: Sequence[Score]) -> list[Score]:
         """Score what a trained encoder is compared with: itself before training, and the pixels."""
         data, config = self.parts.data, self.parts.probe
-        pixels = [pixel_features(split.images, config.pixels) for split in (data.train, data.test)]
-        return [
-            *score_features("random", train_x, test_x, data, config),
-            *score_features("pixels", pixels[0], pixels[1], data, config),
-        ]
+        train_x, test_x = (pixel_features(split.images, config.pixels) for split in (data.train, data.test))
+        pixels = score_features("pixels", train_x, test_x, data, config)
+        return [*(score._replace(features="random") for score in untrained), *pixels]
 
     def _save_encoder(self, records: Records) -> None:
         learner, config = self.learner, self.parts.encoder
@@ -236,5 +234,10 @@ class PretrainLoop:
 
 
 def _shown(summary: dict[str, float]) -> str:
-    """Name the scores in a line: `knn 0.95  linear 0.97`."""
-    return "  ".join(f"{key.rsplit('/', 1)[1].removesuffix('_accuracy')} {value:.3f}" for key, value in summary.items())
+    """Name the scores in a line: `knn 0.95  linear 0.97  linear_1_per_class 0.73 (sd 0.05)`."""
+    return "  ".join(
+        f"{key.rsplit('/', 1)[1].removesuffix('_accuracy')} {value:.3f}"
+        + (f" (sd {summary[key + SD]:.3f})" if key + SD in summary else "")
+        for key, value in summary.items()
+        if not key.endswith(SD)
+    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlrep.ssl.data import ImageData
-from rlrep.ssl.evaluation import principal_plane
+from rlrep.ssl.evaluation import SD, principal_plane
 
 from ..files import replace_picture
 from ..logs import read_rows
@@ -42,7 +42,8 @@ class Picture:
         (loss, probes), (meters, plane) = figure.subplots(2, 2)
         figure.suptitle(self._title, fontsize=10, x=0.01, ha="left")
         _lines(loss, rows, ["train/loss"], "loss")
-        _lines(probes, rows, [k for k in _keys(rows) if k.startswith("probe/encoder/")], "probes of the encoder")
+        scores = [key for key in _keys(rows) if key.startswith("probe/encoder/") and not key.endswith(SD)]
+        _lines(probes, rows, scores, "probes of the encoder")
         _references(probes, rows)
         _lines(meters, rows, [f"rep/latent/{name}" for name in ("spread", "correlation", "alignment")], "collapse")
         twin = meters.twinx()

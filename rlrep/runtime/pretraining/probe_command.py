@@ -19,6 +19,7 @@ from rlrep.ssl.evaluation import (
     encode,
     pixel_features,
     score_features,
+    summarise,
 )
 from rlrep.views import ImageView, NoAugment, NoChange, RandomCrop, ResizedCrop, View
 
@@ -204,11 +205,13 @@ def _features(network: Encoder, data: ProbeData, view: View) -> tuple[torch.Tens
 
 
 def _show(scores: Sequence[Score], meters: dict[str, float]) -> None:
-    """Print a table: a line per variable and probe, a column per kind of features."""
+    """Print a table: a line per variable and probe (two where labels are drawn), a column per kind of features."""
     columns = list(dict.fromkeys(score.features for score in scores))
-    table: dict[tuple[str, str, str], dict[str, float]] = {}
-    for score in scores:
-        table.setdefault((score.variable, score.probe, score.metric), {})[score.features] = score.value
+    table: dict[tuple[str, str], dict[str, float]] = {}
+    for variable in dict.fromkeys(score.variable for score in scores):
+        for key, value in summarise([score for score in scores if score.variable == variable]).items():
+            _, features, probe = key.split("/")
+            table.setdefault((variable, probe), {})[features] = value
     width = max((len(" ".join(row)) for row in table), default=0)
     print(" " * width + "".join(f"{name:>10}" for name in columns))
     for row, values in table.items():

@@ -4,7 +4,7 @@ from .archive import Cifar10
 from .describe import describe
 from .digits import Digits
 from .files import ImageArrays, ImageFolder
-from .frames import FrameFile, Frames, read_frames, save_frames
+from .frames import FrameFile, Frames, FrameSettings, read_frames, save_frames
 from .image_data import DataConfig, ImageData, Split, SplitSettings
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DataConfig",
     "Digits",
     "FrameFile",
+    "FrameSettings",
     "Frames",
     "ImageArrays",
     "ImageData",

@@ -28,17 +28,33 @@ class FrameFile:
     about: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Frames(SplitSettings):
-    """Frames from an environment, stacked as an agent sees them; whole episodes are held out.
+@dataclass(frozen=True, kw_only=True)
+class FrameSettings(SplitSettings):
+    """What frames of episodes have beside a split.
 
-    path: a frame file, as `rlrep.runtime.frames.collect_frames` writes it. stack: frames in one image, oldest first;
-    before an episode's start its first frame is repeated, as environments do.
+    stack: frames in one image, oldest first; before an episode's start its first frame is repeated, as environments do.
+    gap: agent steps between positives: every view of an image after the first is of a frame 0 to `gap` steps later in
+    its episode; 0 = all views are of one frame.
     """
 
-    augment: ClassVar[str] = "mild"
-    path: str
+    augment: ClassVar[str] = "random_shift"
     stack: int = 3
+    gap: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gap < 0:
+            raise ValueError(f"gap must be 0 (off) or a number of agent steps, not {self.gap}")
+
+
+@dataclass(frozen=True)
+class Frames(FrameSettings):
+    """Frames from an environment, stacked as an agent sees them; whole episodes are held out.
+
+    path: a frame file, as `rlrep.runtime.frames.collect_frames` writes it.
+    """
+
+    path: str
 
     def make(self, device: torch.device) -> Split:
         """Read and stack the frames (in memory `stack` times as large as the file)."""

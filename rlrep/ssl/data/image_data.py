@@ -116,7 +116,8 @@ class SplitSettings:
 class DataConfig(Protocol):
     """A `data=` choice: the dataclass behind its `_target_`.
 
-    Optional: `augment`, the name of the view that suits these images better than a method's own.
+    Optional: `augment`, the name of the view that suits these images better than a method's own; `gap`, how many steps
+    the frames of a positive pair may be apart (see `Frames`).
     """
 
     def make(self, device: torch.device) -> Split:
