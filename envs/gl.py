@@ -11,11 +11,11 @@ INSTALL = (
     "install EGL (Debian/Ubuntu: apt-get install libegl1 libgl1-mesa-dri) "
     "or OSMesa (apt-get install libosmesa6, then set MUJOCO_GL=osmesa)"
 )
-_OFTEN_LEFT = (
+OFTEN_LEFT = (
     *(VARIABLE, "PYOPENGL_PLATFORM", "MUJOCO_EGL_DEVICE_ID", "EGL_PLATFORM", "LIBGL_DRIVERS_PATH", "GALLIUM_DRIVER"),
     *("MESA_LOADER_DRIVER_OVERRIDE", "__EGL_VENDOR_LIBRARY_FILENAMES", "__EGL_VENDOR_LIBRARY_DIRS"),
 )
-_FOUND = {name: os.environ[name] for name in _OFTEN_LEFT if name in os.environ}
+_FOUND = {name: os.environ[name] for name in OFTEN_LEFT if name in os.environ}
 """What decides about OpenGL and was set before us: as likely to blame as a missing library."""
 _FAILURES = (ImportError, AttributeError, RuntimeError, ValueError)
 """Of an import under a backend that does not work; ValueError: a device's number that is none."""

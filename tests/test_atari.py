@@ -213,7 +213,7 @@ def test_a_lost_worker_drops_its_game_and_the_others_go_on() -> None:
     vector.reset([0, 1])
     os.kill(vector._workers[0]._process.pid, signal.SIGKILL)
     vector.step_async(np.zeros(2, np.int64))
-    with pytest.warns(RuntimeWarning, match="environment worker 0 died"):
+    with pytest.warns(RuntimeWarning, match="environment worker 0 was lost"):
         step = vector.step_wait()
     assert step.died.tolist() == [True, False] and step.truncated.tolist() == [True, False]
     state = vector.state()

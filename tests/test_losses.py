@@ -210,7 +210,7 @@ def peoples(tmp_path: Path) -> list[str]:
         (["env.fault=unsavable"], "the environment's state.. cannot be saved: .*simulator is a object"),
         (["env.fault=raise_always"], "the environment failed: .*in a row.*joint lost.*mend it"),
         (["env.see=channels_last"], "encoder=mlp needs flat states"),
-        (["env.see=channels_last", "env.obs=pixels"], r"give augment\.size=SIDE of its frames"),
+        (["env.see=channels_last", "env.obs=pixels", "augment=random_crop"], "augment=RandomCrop does not fit"),
     ],
 )
 def test_a_run_ends_in_one_line(tmp_path: Path, peoples: list[str], words: list[str], line: str, capsys: Any) -> None:

@@ -123,9 +123,13 @@ def test_held_text_comes_out_when_there_is_room_again(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
 def test_a_closed_terminal_and_the_end_of_cpu_time_are_requests_to_stop(number: signal.Signals) -> None:
-    with catch_signals() as stop:
-        os.kill(os.getpid(), number)
-        assert stop.signal_number == number
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        with catch_signals() as stop:
+            os.kill(os.getpid(), number)
+            assert stop.signal_number == number
+    finally:
+        signal.signal(number, before)
 
 
 def test_nohup_is_heeded() -> None:

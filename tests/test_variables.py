@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlrep.envs.gl import OFTEN_LEFT
 from rlrep.runtime.bench.command import main as bench
 from rlrep.runtime.evaluate_command import main as evaluate
 from rlrep.runtime.pretraining.command import main as pretrain
@@ -104,7 +105,7 @@ GL = {"MUJOCO_GL": "egl"}
 )
 def test_a_gl_variable_that_is_left_in_a_shell_is_named(variables: dict[str, str], unset: str) -> None:
     code = "from rlrep.envs.dmc import DMC; DMC('cartpole', 'swingup', 'pixels', 8, size=16).make(0)"
-    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"} | variables
+    environment = {name: value for name, value in os.environ.items() if name not in OFTEN_LEFT} | variables
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     line = done.stderr.splitlines()[-1]
     assert line.startswith("RuntimeError: cannot render pixels") and f"try `{unset}`" in line and "apt-get" in line

@@ -265,11 +265,6 @@ def resolve(node: dict[str, Any]) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} has no value yet: give {error.full_key}=...") from error
     except InterpolationKeyError as error:
-        if "env.size" in str(error):
-            raise ConfigError(
-                f"{error.full_key} refers to env.size, which this environment does not have: it is for pixels; if "
-                f"these are, give {error.full_key}=SIDE of its frames, or its dataclass a field size"
-            ) from error
         raise ConfigError(f"{error.full_key} refers to an option that is not there: {one_line(error)}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"cannot resolve the config: {one_line(error)}") from error
