@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rlrep.settings import UserError
 
 from .fitting import Misfit, NotFinite, fit_actions, fit_observations
+from .losses import raised
 
 Array = NDArray[Any]
 Tree = Any
@@ -112,14 +113,23 @@ class Checked:
         return obs, reward, terminated, truncated, info
 
     def state(self) -> Tree:
-        """Return everything `load_state` needs, None where the environment cannot say it."""
-        return None if self._saver is None else self._saver.state()
+        """Return everything `load_state` needs, None where the environment cannot say it. Raises BadEnvironment."""
+        if self._saver is None:
+            return None
+        try:
+            return self._saver.state()
+        except Exception as error:
+            raise BadEnvironment(f"{self.name}: state() failed: {raised(error)}") from error
 
     def load_state(self, state: Tree) -> Array:
-        """Return to a saved state and return its observation. Raises ValueError where the environment cannot."""
+        """Return to a saved state and return its observation. Raises BadEnvironment or ValueError if that fails."""
         if self._saver is None:
             raise ValueError(f"{self.name} has no load_state(), the saved state was of one that had")
-        obs = self._observe(self._saver.load_state(state))
+        try:
+            given = self._saver.load_state(state)
+        except Exception as error:
+            raise BadEnvironment(f"{self.name}: load_state() failed: {raised(error)}") from error
+        obs = self._observe(given)
         self._last = obs.copy()
         return obs
 

@@ -77,7 +77,8 @@ class Peoples:
             return wrappers.TimeLimit(wrappers.RescaleAction(Steady(), np.float32(-2), np.float32(2)), 7)
         if self.fault == "counted":
             return wrappers.RecordEpisodeStatistics(Steady())
-        return Unsavable() if self.fault == "unsavable" else PeoplesEnv(self)
+        kinds = {"unsavable": Unsavable, "silent": Silent}
+        return kinds[self.fault]() if self.fault in kinds else PeoplesEnv(self)
 
 
 class PeoplesEnv(gymnasium.Env[Any, Any]):
@@ -150,6 +151,13 @@ class Steady(gymnasium.Env[Any, Any]):
 
     def _see(self) -> Any:
         return np.array([self.count], np.float32)
+
+
+class Silent(Steady):
+    """Cannot say its state after all."""
+
+    def state(self) -> Any:
+        raise OSError("the robot does not answer")
 
 
 class Unsavable(Steady):

@@ -208,6 +208,8 @@ def peoples(tmp_path: Path) -> list[str]:
         (["env.fault=make"], r"cannot make the environment: AttributeError: no such joint \(people.py:\d+\)"),
         (["env.fault=reset_alone"], r"PeoplesEnv: reset\(\) returned an array of shape \(2,\), expected"),
         (["env.fault=unsavable"], "the environment's state.. cannot be saved: .*simulator is a object"),
+        (["env.fault=silent"], r"Silent: state\(\) failed: OSError: the robot does not answer"),
+        (["env.fault=silent", "env.in_workers=true"], r"Silent: state\(\) failed: OSError: the robot does not answer"),
         (["env.fault=raise_always"], "the environment failed: .*in a row.*joint lost.*mend it"),
         (["env.see=channels_last"], "encoder=mlp needs flat states"),
         (["env.see=channels_last", "env.obs=pixels", "augment=random_crop"], "augment=RandomCrop does not fit"),
