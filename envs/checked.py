@@ -96,17 +96,17 @@ class Checked:
         answer = self.env.step(action if self._act is None else self._act(action))
         if type(answer) is not tuple or len(answer) != 5:
             raise BadEnvironment(
-                f"{self._where} returned {_kind(answer)}, expected (observation, reward, terminated, truncated, info)"
+                f"{self.where} returned {_kind(answer)}, expected (observation, reward, terminated, truncated, info)"
             )
         given, reward, terminated, truncated, info = answer
         if type(reward) is not float:
             reward = self._number(reward)
         if not isfinite(reward):
-            raise NotFinite(f"{self._where} returned the reward {reward}")
+            raise NotFinite(f"{self.where} returned the reward {reward}")
         if type(terminated) is not bool or type(truncated) is not bool:
             terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
         if type(info) is not dict and not isinstance(info, Mapping):
-            raise BadEnvironment(f"{self._where} returned info of type {type(info).__name__}, expected a dict")
+            raise BadEnvironment(f"{self.where} returned info of type {type(info).__name__}, expected a dict")
         obs = self._observe(given)
         if self._unproved:
             self._prove_stack(obs, begins=False)
@@ -154,7 +154,8 @@ class Checked:
         self.env.close()
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """What is under way, in words."""
         return f"{self.name}: " + (f"step {self._steps} of an episode" if self._steps else "reset()")
 
     def _observe(self, given: Any) -> Array:
@@ -162,21 +163,21 @@ class Checked:
         try:
             return self._read(given)  # type: ignore[no-any-return]
         except Misfit as error:
-            raise BadEnvironment(f"{self._where} returned {error}") from error
+            raise BadEnvironment(f"{self.where} returned {error}") from error
         except NotFinite as error:
-            raise NotFinite(f"{self._where} returned {error}") from error
+            raise NotFinite(f"{self.where} returned {error}") from error
 
     def _number(self, reward: Any) -> float:
         """Return a reward that is no plain float: any single number."""
         array = np.asarray(reward)
         if array.size != 1 or array.dtype.kind not in "fiub":
-            raise BadEnvironment(f"{self._where} returned a reward of {_kind(reward)}, expected one number")
+            raise BadEnvironment(f"{self.where} returned a reward of {_kind(reward)}, expected one number")
         return float(array.reshape(()))
 
     def _flag(self, name: str, value: Any) -> bool:
         if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
             return bool(value)
-        raise BadEnvironment(f"{self._where} returned {name}={value!r}, expected True or False")
+        raise BadEnvironment(f"{self.where} returned {name}={value!r}, expected True or False")
 
     def _count(self, name: str) -> int:
         value = _known(self.env, name, 1)
@@ -195,7 +196,7 @@ class Checked:
         if not np.array_equal(older, expected):
             rule = "the newest, repeated" if begins else "the newer ones of the observation before"
             raise BadEnvironment(
-                f"{self._where} returned older frames that are not {rule}: is frame_stack={self._stack} right?"
+                f"{self.where} returned older frames that are not {rule}: is frame_stack={self._stack} right?"
             )
         self._last, self._unproved = obs.copy(), begins
 

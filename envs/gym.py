@@ -35,8 +35,11 @@ class Gym:
     def make(self, seed: int) -> gymnasium.Env[Any, Any]:
         """Build it. Raises ValueError for an unknown id, RuntimeError where something it needs is not installed."""
         try:
-            return gymnasium.make(self.id, render_mode="rgb_array")
+            env = gymnasium.make(self.id, render_mode="rgb_array")
         except DependencyNotInstalled as error:
             raise RuntimeError(f"env.id={self.id}: {error}") from error
         except Error as error:
             raise ValueError(f"env.id={self.id}: {error}") from error
+        if (self.obs == "pixels") != (len(env.observation_space.shape or ()) == 3):
+            raise ValueError(f"env.obs={self.obs}, but {self.id} shows {env.observation_space}")
+        return env

@@ -58,7 +58,6 @@ class Losses:
         """place: what is lost, as warnings call it."""
         self._place = place
         self._warned: set[str] = set()
-        self._used = False
         self.calm = False  # whether `stepped` has nothing to note
         self.begin(seeds)
 
@@ -69,8 +68,6 @@ class Losses:
 
     def bear(self, index: int, loss: Lost) -> None:
         """Book a loss and warn. Raises EnvironmentFailed if there is no sense in a replacement."""
-        if isinstance(loss, Raised) and not self._used:
-            raise EnvironmentFailed(str(loss)) from loss
         self.calm = False
         self._in_row[index] += 1
         self.restarts[index] += 1
@@ -83,7 +80,6 @@ class Losses:
 
     def stepped(self, index: int, *, ended: bool) -> None:
         """Note a step that went well."""
-        self._used = True
         if self._in_row[index]:
             self._steps[index] += 1
             if ended or self._steps[index] >= STEADY_STEPS:
@@ -101,7 +97,6 @@ class Losses:
 
     def load_state(self, index: int, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
-        self._used = True
         self.seeds[index] = state.get("seed", self.seeds[index])
         self.restarts[index] = state.get("restarts", 0)
 
@@ -118,11 +113,12 @@ class Losses:
         warnings.warn(line + further, RuntimeWarning, stacklevel=2)
 
 
-def raised(error: Exception) -> Raised:
-    """Return the loss that an environment's error is, in one line with the place it came from."""
+def raised(error: Exception, where: str = "") -> Raised:
+    """Return the loss that an environment's error is, in one line with the place it came from. where: what it did."""
     text = " ".join(str(error).split())
     written = isinstance(error, (ValueError, RuntimeError)) and text  # for users, most of the time
     line = text if written else f"{type(error).__name__}: {text}".rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not written else ""
-    return Raised(line + place, type(error).__name__)
+    begin = f"{where}: " if where and not text.startswith(where.partition(":")[0]) else ""
+    return Raised(begin + line + place, type(error).__name__)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .checked import BadEnvironment, Checked, Description
 from .layout import Arrays, step_into
-from .losses import Losses, Lost, Patience, raised
+from .losses import Losses, Lost, Patience, Raised, raised
 from .process import WorkerProcess
 from .stepped import EnvConfig, Step, Vector
 from .tasks import Task
@@ -76,13 +76,11 @@ class InlineVector(Vector):
             self._restart(index, seed)
 
     def _restart(self, index: int, seed: int | None) -> None:
-        while True:
-            try:
-                with self._guarded():
-                    self._arrays.obs[index] = self._envs[index].reset(seed=seed)
-                return
-            except Lost as loss:
-                self._replace(index, loss)
+        try:
+            with self._guarded(index):
+                self._arrays.obs[index] = self._envs[index].reset(seed=seed)
+        except Lost as loss:
+            self._replace(index, loss)  # which begins another episode: of this seed it might fail for ever
 
     def _step(self, index: int) -> None:
         dog = self._dog
@@ -92,7 +90,7 @@ class InlineVector(Vector):
         except (BadEnvironment, Lost):
             raise
         except Exception as error:
-            raise raised(error) from error
+            raise raised(error, self._envs[index].where) from error
         finally:
             dog.end()
 
@@ -101,7 +99,7 @@ class InlineVector(Vector):
             self._losses.bear(index, loss)
             seed = self._losses.seed(index)
             try:
-                with self._guarded():
+                with self._guarded(index):
                     self._envs[index].close()
                     self._envs[index] = env = Checked(self._config.make(seed))
                     if (task := self._tasks[index]) is not None:
@@ -122,7 +120,7 @@ class InlineVector(Vector):
                 self._arrays.obs[index] = self._envs[index].load_state(state)
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, index: int) -> Iterator[None]:
         """Turn whatever an environment does wrong into Lost, but for what no fresh episode mends."""
         self._dog.begin()
         try:
@@ -130,7 +128,7 @@ class InlineVector(Vector):
         except (BadEnvironment, Lost):
             raise
         except Exception as error:
-            raise raised(error) from error
+            raise raised(error, self._envs[index].where) from error
         finally:
             self._dog.end()
 
@@ -229,6 +227,8 @@ class WorkerVector(Vector):
                 return self._workers[index].receive(self._patience)
             except Lost as loss:
                 self._replace(index, loss)
+                if message[0] == "reset" and isinstance(loss, Raised):
+                    return None  # the replacement has begun another episode: of this seed it might fail for ever
                 self._lost[index] = message[0] in ("state", "render", "set_task")
                 sent = self._workers[index].send(message)
 

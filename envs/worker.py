@@ -69,16 +69,16 @@ def _serve(connection: Connection, files: socket.socket) -> None:
                 assert arrays is not None
                 answer = _answer(env, arrays, index, command, payload)
         except Exception as error:
-            connection.send(_refusal(error, command))
+            connection.send(_refusal(error, command, env.where))
         else:
             connection.send(("ok", answer))
 
 
-def _refusal(error: Exception, command: str) -> tuple[str, Any]:
+def _refusal(error: Exception, command: str, where: str) -> tuple[str, Any]:
     """Say what an error means for the run: an episode, or an environment that cannot be used."""
     if isinstance(error, BadEnvironment):
         return "bad", str(error)
-    loss = raised(error)
+    loss = raised(error, where)
     if command in ("step", "reset"):
         return "raised", (str(loss), loss.kind)
     return "error", (isinstance(error, ValueError), str(loss))

@@ -7,6 +7,8 @@ written here is a regular file in its own folder, or an OSError in one line.
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 HEADER_BYTES = 16 * 2**20
@@ -73,14 +75,20 @@ def foreign(folder: Path) -> str | None:
     """
     own, waiting = os.path.realpath(folder / "wandb"), [str(folder)]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
-                if kind == stat.S_IFDIR:
-                    waiting.append(entry.path)
-                elif kind != stat.S_IFREG and not (kind == stat.S_IFLNK and _inside(entry.path, own)):
-                    return f"{_named(kind)}, {os.path.relpath(entry.path, folder)}"
+        for path, kind in _kinds(waiting.pop()):
+            if kind == stat.S_IFDIR:
+                waiting.append(path)
+            elif kind != stat.S_IFREG and not (kind == stat.S_IFLNK and _inside(path, own)):
+                return f"{_named(kind)}, {os.path.relpath(path, folder)}"
     return None
+
+
+def _kinds(folder: str) -> Iterator[tuple[str, int]]:
+    """Yield what a folder holds, but for what a run that writes there takes away meanwhile."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield entry.path, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
 
 
 def header_fits(start: bytes) -> bool:

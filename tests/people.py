@@ -94,6 +94,8 @@ class PeoplesEnv(gymnasium.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
+        if self.config.fault == "bad_seed" and seed == 7:
+            raise RuntimeError("no such level")
         if seed is not None:
             self.observation_space.seed(seed)
         self.time = 0

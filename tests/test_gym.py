@@ -40,9 +40,10 @@ def test_episodes_are_those_of_their_seeds(workers: bool) -> None:
         ("Pendulm-v1", "Did you mean: `Pendulum`"),
         ("Nothing-v0", "Nothing"),
         ("antigravity:Foo-v0", "names a module to import"),
+        ("Pendulum-v1 env.obs=pixels augment=none", "env.obs=pixels, but Pendulum-v1 shows Box("),
     ],
 )
 def test_other_ids_are_refused_in_one_line(tmp_path: Path, name: str, line: str, capsys: Any) -> None:
-    assert runs.run(tmp_path / "run", "env=gym", f"env.id={name}") != 0
+    assert runs.run(tmp_path / "run", "env=gym", *f"env.id={name}".split()) != 0
     errors = runs.lines(capsys.readouterr().err)
     assert len(errors) == 1 and line in errors[0]

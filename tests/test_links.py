@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,27 @@ def test_a_file_beyond_its_bound_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(NotPlain, match="cannot have more than 100"):
         read_plain(tmp_path / "sparse", 100)
+
+
+def test_what_a_run_takes_away_while_we_look_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").write_text("")
+    (tmp_path / ".metrics.csv.tmp").write_text("")
+
+    class Gone:
+        """An entry whose file is replaced between listing and looking."""
+
+        path = str(tmp_path / ".metrics.csv.tmp")
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            raise FileNotFoundError(self.path)
+
+    @contextmanager
+    def listed(folder: str) -> Iterator[list[object]]:
+        with os_scandir(folder) as entries:
+            yield [Gone(), *(entry for entry in entries if not entry.name.endswith(".tmp"))]
+
+    os_scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", listed)
+    assert foreign(tmp_path) is None
+    (tmp_path / "link").symlink_to("kept")
+    assert foreign(tmp_path) == "a link, link"

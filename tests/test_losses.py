@@ -42,7 +42,7 @@ def warned(vector: Any, steps: int) -> tuple[list[str], list[int]]:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("raise", r"KeyError: 'joint lost' (people.py:"),
+        ("raise", r"PeoplesEnv: step 3 of an episode: KeyError: 'joint lost' (people.py:"),
         ("nan", "PeoplesEnv: step 3 of an episode returned an observation that is not finite: ["),
         ("nan_reward", "PeoplesEnv: step 3 of an episode returned the reward nan"),
     ],
@@ -67,11 +67,15 @@ def test_one_that_never_ends_an_episode_is_given_up(workers: bool) -> None:
 
 
 @BOTH
-def test_one_that_fails_at_its_first_step_is_given_up_at_once(workers: bool) -> None:
-    vector = make_vector(Peoples(fault="raise", at=1), [0, 1], workers=workers)
-    vector.reset([0, 1])
-    with pytest.raises(EnvironmentFailed, match=r"^KeyError: 'joint lost' \(people.py:\d+\)$"):
-        advance(vector, STILL)
+def test_a_reset_that_fails_by_its_seed_begins_another_episode(workers: bool) -> None:
+    """In evaluation seeds are given, and the same command would meet the same seed for ever."""
+    vector = make_vector(Peoples(fault="bad_seed"), [0, 1], workers=workers)
+    with pytest.warns(RuntimeWarning, match=r"PeoplesEnv: reset\(\): no such level"):
+        first = vector.reset([7, 1])
+    with pytest.warns(RuntimeWarning):
+        again = make_vector(Peoples(fault="bad_seed"), [0, 1], workers=False).reset([7, 1])
+    assert np.array_equal(first, again), "another one, but always the same"
+    assert not advance(vector, STILL).died.any()
     vector.close()
 
 

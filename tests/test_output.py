@@ -184,6 +184,9 @@ def test_a_finished_pretraining_without_checkpoints_stays(
     assert pretrain(out) == 0
     assert "this run is finished, its checkpoints are gone" in capsys.readouterr().out
     assert contents(out) == before
+    (out / "config.yaml").unlink()  # then these are results of who knows what
+    assert pretrain(out) == 0
+    assert "this run is finished" not in capsys.readouterr().out and (out / "config.yaml").exists()
 
 
 def test_what_an_unfinished_run_without_checkpoints_logged_is_kept(

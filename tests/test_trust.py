@@ -234,3 +234,20 @@ def test_a_run_folder_does_not_choose_what_is_read(
     assert "repeat data.path=" in complaint(capsys)
     assert probe([f"encoder={out}", "device=cpu", "data.path=/etc/passwd", *FEW]) == 1
     assert "is not a sound .npz or .npy file" in complaint(capsys)
+
+
+@pytest.mark.parametrize(("group", "known"), [("env", True), ("env", False)])
+def test_an_options_own_dataclass_comes_with_its_component(tmp_path: Path, group: str, known: bool) -> None:
+    """It is stored under a target of its own, which no file of the user's names."""
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "mine.yaml").write_text(f"# @package _global_\nenv:\n  {TARGET}: mine.Mine\n")
+    nested = {TARGET: "mine.Option" if known else "theirs.Option"}
+    node = {TARGET: "mine.Mine", "option": nested}
+    trust = Trust(folders=(tmp_path,))
+    if known:
+        trust.check(group, node, "run")
+    else:
+        with pytest.raises(UserError, match=r"theirs\.Option, which is no registered component"):
+            trust.check(group, node, "run")
+    with pytest.raises(UserError, match="no registered env"):
+        Trust().check(group, node, "run")

@@ -40,12 +40,15 @@ class Trust:
 
     def check(self, group: str, node: Any, place: str) -> None:
         """Raise UserError, naming target and place, if the settings of a group name a component that is not known."""
+        outer = ""  # the module of the component that the next ones are inside of
         for path, target, outermost in _targets(node, group, outermost=True):
             if group not in _GROUPS or not isinstance(target, str):
                 raise UserError(f"{place}: {path}.{TARGET} names a component where none belongs")
             known = registry.targets(group if outermost else "*", self.folders)
-            if not (target in known or self._trusts(target) or _is_registered(target, known)):
+            beside = not outermost and target.rpartition(".")[0] == outer  # an option's own dataclass, as stored
+            if not (target in known or beside or self._trusts(target) or _is_registered(target, known)):
                 raise UserError(_refusal(place, path, target, group if outermost else "component"))
+            outer = target.rpartition(".")[0] if outermost and not target.startswith(_HOUSE) else outer
 
     def _trusts(self, target: str) -> bool:
         return any(f"{target.rpartition('.')[0]}.".startswith(f"{module}.") for module in self.modules)
@@ -76,5 +79,10 @@ def _is_registered(target: str, known: frozenset[str]) -> bool:
 def _refusal(place: str, path: str, target: str, kind: str) -> str:
     shown = ascii(target)[1:-1][:120]
     module = shown.rpartition(".")[0]
-    way = f": if you trust it, add --trust {module}, or --config-dir DIR with the file that names it" if module else ""
+    way = (
+        f": if you trust it, add --config-dir DIR with the file that names it, or, where {module} can be imported, "
+        f"--trust {module}"
+        if module
+        else ""
+    )
     return f"{place}: {path}.{TARGET} is {shown}, which is no registered {kind}: a run folder is data, never code{way}"

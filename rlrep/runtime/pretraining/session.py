@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig, tree: Mapping[str, Any], *, again: str) -> 
             manifest = open_run(folder, tree)
         wait_for_all()
         manifest = manifest if first else Checkpoints(folder / "checkpoints").latest()
-        if manifest.finished if manifest else has_final_row(folder):
+        if manifest.finished if manifest else (folder / "config.yaml").exists() and has_final_row(folder):
             size = f" ({manifest.step} updates)" if manifest else ", its checkpoints are gone"
             say(f"this run is finished{size}: see {folder}, or choose another seed= or out=")
             return
