@@ -122,13 +122,15 @@ class Checked:
             raise BadEnvironment(f"{self.name}: state() failed: {raised(error)}") from error
 
     def load_state(self, state: Tree) -> Array:
-        """Return to a saved state and return its observation. Raises BadEnvironment or ValueError if that fails."""
+        """Return to a saved state and return its observation. Raises RuntimeError or ValueError if that fails."""
         if self._saver is None:
             raise ValueError(f"{self.name} has no load_state(), the saved state was of one that had")
         try:
             given = self._saver.load_state(state)
         except Exception as error:
-            raise BadEnvironment(f"{self.name}: load_state() failed: {raised(error)}") from error
+            raise RuntimeError(
+                f"{self.name}: load_state() failed: {raised(error)}"
+            ) from error  # the state may be at fault
         obs = self._observe(given)
         self._last = obs.copy()
         return obs
