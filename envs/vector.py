@@ -1,9 +1,10 @@
 """N environments stepped together: in this process or one worker process each."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,10 @@ class InlineVector(Vector):
 
     def close(self) -> None:
         """Close the environments; again is harmless."""
+        for index, env in enumerate(self._envs):
+            with suppress(Lost):  # what does not end well has nothing left to lose
+                self._guarded(index, env.close)
         self._dog.close()
-        for env in self._envs:
-            env.close()
 
     def _reset(self, seeds: Sequence[int | None]) -> None:
         for index, seed in enumerate(seeds):
@@ -77,37 +79,32 @@ class InlineVector(Vector):
 
     def _restart(self, index: int, seed: int | None) -> None:
         try:
-            with self._guarded(index):
-                self._arrays.obs[index] = self._envs[index].reset(seed=seed)
+            self._guarded(index, partial(self._begin, index, seed))
         except Lost as loss:
             self._replace(index, loss)  # which begins another episode: of this seed it might fail for ever
 
     def _step(self, index: int) -> None:
-        dog = self._dog
-        dog.begin()
-        try:
-            step_into(self._envs[index], self._arrays, index)
-        except (BadEnvironment, Lost):
-            raise
-        except Exception as error:
-            raise raised(error, self._envs[index].where) from error
-        finally:
-            dog.end()
+        self._guarded(index, partial(step_into, self._envs[index], self._arrays, index))
 
     def _replace(self, index: int, loss: Lost) -> None:
         while True:
             self._losses.bear(index, loss)
-            seed = self._losses.seed(index)
+            with suppress(Lost):  # what has failed may fail at its end, too
+                self._guarded(index, self._envs[index].close)
             try:
-                with self._guarded(index):
-                    self._envs[index].close()
-                    self._envs[index] = env = Checked(self._config.make(seed))
-                    if (task := self._tasks[index]) is not None:
-                        env.set_task(task)
-                    self._arrays.obs[index] = env.reset(seed=seed)  # `make` need not know what to do with it
+                self._guarded(index, partial(self._renew, index, self._losses.seed(index)))
                 return
             except Lost as again:
                 loss = again
+
+    def _begin(self, index: int, seed: int | None) -> None:
+        self._arrays.obs[index] = self._envs[index].reset(seed=seed)
+
+    def _renew(self, index: int, seed: int) -> None:
+        self._envs[index] = env = Checked(self._config.make(seed))
+        if (task := self._tasks[index]) is not None:
+            env.set_task(task)
+        self._begin(index, seed)  # `make` need not know what to do with a seed
 
     def _envs_state(self) -> list[Tree]:
         return [env.state() for env in self._envs]
@@ -119,12 +116,11 @@ class InlineVector(Vector):
             else:
                 self._arrays.obs[index] = self._envs[index].load_state(state)
 
-    @contextmanager
-    def _guarded(self, index: int) -> Iterator[None]:
+    def _guarded(self, index: int, work: Callable[[], None]) -> None:
         """Turn whatever an environment does wrong into Lost, but for what no fresh episode mends."""
         self._dog.begin()
         try:
-            yield
+            work()
         except (BadEnvironment, Lost):
             raise
         except Exception as error:

@@ -120,6 +120,10 @@ class PeoplesEnv(gymnasium.Env[Any, Any]):
         rewards = {"nan_reward": np.nan if due else reward, "two_rewards": np.ones(2), "reward_array": np.ones((1,))}
         return self._see(), rewards.get(fault, reward), False, ended, info
 
+    def close(self) -> None:
+        if self.config.fault == "raise":
+            raise OSError("not even that")
+
     def _see(self) -> Any:
         fault = MISTAKES.get(self.config.fault)
         if fault:
