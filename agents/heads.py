@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rlrep.aux import AuxTask, Encoded, Encoders, Metrics, Pull
 from rlrep.contrast import effective_rank, feature_std
+from rlrep.heads import Encoded, Encoders, Head, Metrics, Pull
 from rlrep.replay.batch import Batch
 
 from .balance import LEAST, Balance, total_norm
@@ -68,12 +68,12 @@ class Weighted(Protocol):
 
 
 class Heads:
-    """An agent's heads: their losses, and how each one's gradient meets the RL loss's (see `rlrep.aux.Pull`).
+    """An agent's heads: their losses, and how each one's gradient meets the RL loss's (see `rlrep.heads.Pull`).
 
     configs: by head name. default: the pull of those that name none. balance: running norms, for `pull=balanced`.
     """
 
-    def __init__(self, tasks: Mapping[str, AuxTask], configs: Mapping[str, Weighted], default: Pull) -> None:
+    def __init__(self, tasks: Mapping[str, Head], configs: Mapping[str, Weighted], default: Pull) -> None:
         self.tasks = tasks
         self.weights = {name: config.weight for name, config in configs.items()}
         self.pulls: dict[str, Pull] = {name: pull_of(config) or default for name, config in configs.items()}

@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.aux import AuxConfig, AuxTask, Metrics, Pull
+from rlrep.heads import AuxConfig, Head, Metrics, Pull
 from rlrep.nn import Encoder, EncoderConfig
 from rlrep.nn.graph import CompileMode, GraphedStep
 from rlrep.nn.optim import FusedAdam
@@ -131,7 +131,7 @@ class Learner(ABC, Generic[N, R]):
         self,
         setting: Setting,
         make_networks: Callable[[tuple[int, ...]], N],
-        make_heads: Callable[[N], dict[str, AuxTask]],
+        make_heads: Callable[[N], dict[str, Head]],
         make_replay: Callable[[Mapping[str, Needs]], R],
         *,
         pull: Pull,

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from rlrep.aux import Encoders
+from rlrep.heads import Encoders
 from rlrep.nn import Gaussians
 from rlrep.replay import Transitions
 

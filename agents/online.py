@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxTask, Metrics, Pull, fitted
+from rlrep.heads import Head, Metrics, Pull, fitted
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Replay, ReplaySpec
 
@@ -89,7 +89,7 @@ class OnlineLearner(Learner[N, Replay]):
         """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
 
 
-def make_heads(setting: Setting, encoder: Encoder) -> dict[str, AuxTask]:
+def make_heads(setting: Setting, encoder: Encoder) -> dict[str, Head]:
     """Build every head on the latent. Raises ValueError if there is nothing to train, or a head does not fit."""
     if setting.aux and not trained(encoder):
         instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from rlrep.agents.pearl import PEARLConfig
-from rlrep.aux.trajectory_contrast import CONTEXT_WINDOW, TrajectoryContrast
+from rlrep.heads.trajectory_contrast import CONTEXT_WINDOW, TrajectoryContrast
 from rlrep.replay import Trajectory
 
 Stored = list[NDArray[np.float32]]

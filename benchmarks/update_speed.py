@@ -28,7 +28,7 @@ from gymnasium import spaces
 from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.sac import SAC, SACConfig
-from rlrep.aux import AuxConfig, InstanceContrast, ReturnContrast
+from rlrep.heads import AuxConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import IdentityConfig, PixelEncoderConfig
 from rlrep.nn.graph import CompileMode
 from rlrep.runtime.process import keep_large_blocks, set_threads

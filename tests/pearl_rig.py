@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
-from rlrep.aux import Encoded, Encoders, Metrics
+from rlrep.heads import Encoded, Encoders, Metrics
 from rlrep.nn import IdentityConfig, product
 from rlrep.replay import Batch, Needs, Trajectory, WindowSpec
 from rlrep.views import NoChange
@@ -41,14 +41,14 @@ class Pull:
     positives: Any = "same_trajectory"
     ordered: bool = True
 
-    def make(self, name: str, latent_dim: int, action_space: Any) -> "PullTask":
+    def make(self, name: str, latent_dim: int, action_space: Any) -> "PullHead":
         raise ValueError("for contexts only")
 
-    def make_context(self, name: str, latent_dim: int, horizon: int) -> "PullTask":
-        return PullTask(name, self, latent_dim)
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> "PullHead":
+        return PullHead(name, self, latent_dim)
 
 
-class PullTask(nn.Module):
+class PullHead(nn.Module):
     def __init__(self, name: str, config: Pull, latent_dim: int) -> None:
         super().__init__()
         spec = WindowSpec(config.length, positives=config.positives, ordered=config.ordered, disjoint=config.disjoint)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
-from rlrep.aux import AuxConfig
+from rlrep.heads import AuxConfig
 from rlrep.nn import EncoderConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoAugment, RandomCrop, View
 

@@ -25,7 +25,7 @@ FLOORS = {
     "rlrep.version": 0,
     "rlrep.settings": 0,
     "rlrep.replay": 1,
-    "rlrep.aux": 2,
+    "rlrep.heads": 2,
     "rlrep.ssl": 2,
     "rlrep.agents": 3,
     "rlrep.envs": 3,
@@ -92,7 +92,7 @@ class Source:
 
 
 def room_of(module: str) -> str:
-    """Return the room a module stands in: `rlrep.aux` for `rlrep.aux.base`, `rlrep` for an entry point."""
+    """Return the room a module stands in: `rlrep.heads` for `rlrep.heads.base`, `rlrep` for an entry point."""
     room = ".".join(module.split(".")[:2])
     return room if room in FLOORS else "rlrep"
 
@@ -255,14 +255,14 @@ def named(source: Source) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("rule", "module", "text"),
     [
-        (broken_floors, "rlrep.replay.store", "from rlrep.aux import base"),
-        (broken_floors, "rlrep.replay.store", "from ..aux.base import AuxTask"),
-        (broken_floors, "rlrep.replay.store", "from .. import aux"),
+        (broken_floors, "rlrep.replay.store", "from rlrep.heads import base"),
+        (broken_floors, "rlrep.replay.store", "from ..heads.base import Head"),
+        (broken_floors, "rlrep.replay.store", "from .. import heads"),
         (broken_floors, "rlrep.nn.encoders", "import rlrep.views.image"),
         (broken_floors, "rlrep.agents.sac", "def f():\n    from rlrep.envs import dmc"),
         (broken_floors, "rlrep.envs.dmc", "from rlrep import agents"),
         (broken_floors, "rlrep.envs.dmc", "import agents.sac"),
-        (broken_floors, "rlrep.aux.base", "from rlrep.runtime.errors import UserError"),
+        (broken_floors, "rlrep.heads.base", "from rlrep.runtime.errors import UserError"),
         (broken_floors, "rlrep.runtime.make", "from rlrep import train"),
         (broken_bans, "rlrep.envs.dmc", "import torch.nn as nn"),
         (broken_bans, "rlrep.nn.encoders", "from gymnasium import spaces"),
@@ -288,7 +288,7 @@ def test_violation_is_found(rule: Rule, module: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("rlrep.aux.base", "from rlrep.replay.batch import Batch\nfrom .health import x\nimport torch, json"),
+        ("rlrep.heads.base", "from rlrep.replay.batch import Batch\nfrom .health import x\nimport torch, json"),
         ("rlrep.runtime.registry", "GROUPS = ('rlrep.agents', 'rlrep.envs')"),
         ("rlrep.runtime.protocols", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rlrep.train"),
         ("rlrep.train", "from rlrep.runtime import loop\n'''`rlrep.envs.dmc` in a docstring'''"),

@@ -9,11 +9,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.aux import Encoded, Encoders, InstanceContrast, ReturnContrast
-from rlrep.aux.actions import action_dim, join_action
-from rlrep.aux.health import in_batch_health, label_quality
-from rlrep.aux.negatives import has_negative, same_known
-from rlrep.aux.return_contrast import ReturnContrastTask, nearest_negative
+from rlrep.heads import Encoded, Encoders, InstanceContrast, ReturnContrast
+from rlrep.heads.actions import action_dim, join_action
+from rlrep.heads.health import in_batch_health, label_quality
+from rlrep.heads.negatives import has_negative, same_known
+from rlrep.heads.return_contrast import ReturnContrastHead, nearest_negative
 from rlrep.replay import Batch, Extra, Pairs, ReturnLabels
 
 ROWS, WIDTH = 6, 5
@@ -136,7 +136,7 @@ def test_the_nearest_negative_is_looked_for_backwards() -> None:
 OBJECTIVES = ["bilinear_info_nce", "pair_regression", "sup_con"]
 
 
-def loss_and_gradient(head: ReturnContrastTask, pairs: Pairs, seed: int = 0) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(head: ReturnContrastHead, pairs: Pairs, seed: int = 0) -> tuple[Tensor, Tensor]:
     """The head's loss and its gradient with respect to the anchors' latents."""
     torch.manual_seed(seed)
     setting, batch = Setting(), make_batch(pairs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlrep.aux import (
+from rlrep.heads import (
     Autoencoder,
     AuxConfig,
     InstanceContrast,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from rlrep.aux import InstanceContrast, ReturnContrast, TemporalContrast
-from rlrep.aux.health import label_health, masked_share
-from rlrep.aux.instance_contrast import InstanceContrastTask
-from rlrep.aux.key_queue import KeyQueue, mix_with_noise
-from rlrep.aux.negatives import NegativeMask, Origin
 from rlrep.contrast import cacr, debiased_nt_xent, hard_nt_xent, info_nce, nt_xent, sup_con
+from rlrep.heads import InstanceContrast, ReturnContrast, TemporalContrast
+from rlrep.heads.health import label_health, masked_share
+from rlrep.heads.instance_contrast import InstanceContrastHead
+from rlrep.heads.key_queue import KeyQueue, mix_with_noise
+from rlrep.heads.negatives import NegativeMask, Origin
 from rlrep.replay import Batch, Extra, Later, Time
 
 from .test_aux import BOX, ROWS, WIDTH, Setting, make_pairs
@@ -24,11 +24,11 @@ def batch_of(extra: Extra) -> Batch:
     return Batch(obs, torch.randn(ROWS, 2), torch.zeros(ROWS), torch.ones(ROWS), obs, {"head": extra})
 
 
-def make_head(**options: Any) -> InstanceContrastTask:
+def make_head(**options: Any) -> InstanceContrastHead:
     return InstanceContrast(temperature=0.3, embedding_dim=4, hidden_dim=7, **options).make("head", WIDTH, BOX)
 
 
-def embeddings(head: InstanceContrastTask, setting: Setting, batch: Batch) -> tuple[Tensor, Tensor]:
+def embeddings(head: InstanceContrastHead, setting: Setting, batch: Batch) -> tuple[Tensor, Tensor]:
     view = batch.extra["head"].second_view
     assert view is not None and head.branches.follow is not None
     keys = head.branches.follow(setting.target(view))

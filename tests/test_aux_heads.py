@@ -8,9 +8,9 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from rlrep.aux import Autoencoder, RedundancyReduction, SelfDistillation, SelfPrediction, fitted
-from rlrep.aux.autoencoder import FrameDecoder, target_of
 from rlrep.contrast import barlow_twins, vicreg
+from rlrep.heads import Autoencoder, RedundancyReduction, SelfDistillation, SelfPrediction, fitted
+from rlrep.heads.autoencoder import FrameDecoder, target_of
 from rlrep.nn import PixelEncoderConfig
 from rlrep.replay import Extra, Later
 

@@ -243,7 +243,7 @@ def test_other_folders_and_entry_points_add_choices(tmp_path: Path, monkeypatch:
         value = "rlrep.envs.toy:ToyState"
 
     class Head:
-        value = "rlrep.aux:InstanceContrast"
+        value = "rlrep.heads:InstanceContrast"
 
     points = {"env": {"outside": Point()}, "aux": {"extra": Head()}}
     monkeypatch.setattr(registry, "registered", lambda group: points.get(group, {}))

@@ -318,7 +318,7 @@ def test_bombs_for_a_config_are_one_line(
         ("agent.batch_size", "8"),
         ("encoder", {"_target_": "rlrep.nn.PixelEncoderConfig"}),
         ("augment", {"_target_": "rlrep.views.RandomCrop", "size": 84}),
-        ("aux", {"curl": {"_target_": "rlrep.aux.InstanceContrast"}}),
+        ("aux", {"curl": {"_target_": "rlrep.heads.InstanceContrast"}}),
         ("choices", {}),
         ("choices", None),
     ],

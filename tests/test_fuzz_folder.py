@@ -39,7 +39,7 @@ Main = Callable[[Sequence[str]], int]
 targets = st.one_of(
     st.sampled_from([f"{name}.Toy" for name in STRANGERS]),
     st.sampled_from(["os.system", "subprocess.Popen", "rlrep.train.main", "rlrep.nn.load_encoder", "builtins.eval"]),
-    st.sampled_from(["rlrep.envs.toy.ToyPixels", "rlrep.views.RandomCrop", "rlrep.aux.InstanceContrast"]),
+    st.sampled_from(["rlrep.envs.toy.ToyPixels", "rlrep.views.RandomCrop", "rlrep.heads.InstanceContrast"]),
     st.text(max_size=20),
 )
 leaves = st.one_of(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rlrep.aux import InstanceContrast, named
+from rlrep.heads import InstanceContrast, named
 from rlrep.runtime import registry
 from rlrep.runtime.make import load_component
 from rlrep.views import RandomShift

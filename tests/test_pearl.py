@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from rlrep.agents.pearl import PEARL
-from rlrep.aux import InstanceContrast, TrajectoryContrast
+from rlrep.heads import InstanceContrast, TrajectoryContrast
 from rlrep.nn import Gaussians, MLPEncoderConfig, product
 from rlrep.replay import Trajectory, Transitions
 from rlrep.replay.tasks import Job, Stage

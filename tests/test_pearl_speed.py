@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks import pearl_speed
 from benchmarks.pearl_eager import EagerPEARL, Noise, Rows
 from rlrep.agents.pearl import PEARL
-from rlrep.aux import TrajectoryContrast
+from rlrep.heads import TrajectoryContrast
 from rlrep.replay import Batch, Transitions
 
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
-from rlrep.aux import (
+from rlrep.heads import (
     Autoencoder,
     AuxConfig,
     InstanceContrast,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlrep.agents.sac import SAC, SACConfig
 from rlrep.agents.sac.update import Networks, TemperatureLoss
-from rlrep.aux import AuxConfig, InstanceContrast, Pull, ReturnContrast
+from rlrep.heads import AuxConfig, InstanceContrast, Pull, ReturnContrast
 from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoChange, RandomCrop
 

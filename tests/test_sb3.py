@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rlrep.agents.sb3 import AuxDQN, AuxSAC
 from rlrep.agents.sb3.joint import owner
 from rlrep.agents.sb3.replay import AuxReplayBuffer, Draws
-from rlrep.aux import Encoded, Encoders, Metrics
+from rlrep.heads import Encoded, Encoders, Metrics
 from rlrep.replay import UNKNOWN, Batch, Needs, ReturnLabels
 
 from .replay_twin import make_script, make_spec
@@ -74,11 +74,11 @@ class SmallLatent:
 
     weight: float = 1.0
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SmallLatentTask":
-        return SmallLatentTask()
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SmallLatentHead":
+        return SmallLatentHead()
 
 
-class SmallLatentTask(nn.Module):
+class SmallLatentHead(nn.Module):
     needs = Needs()
 
     def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:

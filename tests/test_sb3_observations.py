@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Generator, Tensor, nn
 
 from rlrep.agents.sb3 import AuxSAC, EncoderExtractor
-from rlrep.aux.named import named_view
+from rlrep.heads.named import named_view
 from rlrep.nn import MLPEncoderConfig
 from rlrep.views import AmplitudeScale, RandomShift
 

@@ -8,8 +8,8 @@ import torch
 from torch import Generator
 
 from rlrep.agents.pearl.networks import ContextEncoder
-from rlrep.aux import Encoders, TrajectoryContrast
 from rlrep.contrast import MomentumTarget
+from rlrep.heads import Encoders, TrajectoryContrast
 from rlrep.replay import Extra, Transitions, Windows
 
 TASKS, LENGTH, LATENT, UPDATES = 16, 16, 5, 300

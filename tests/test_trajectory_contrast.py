@@ -10,9 +10,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.aux import Encoded, Encoders, TrajectoryContrast
-from rlrep.aux.trajectory_contrast import TrajectoryContrastTask
 from rlrep.contrast import distance_metric, wasserstein_logits
+from rlrep.heads import Encoded, Encoders, TrajectoryContrast
+from rlrep.heads.trajectory_contrast import TrajectoryContrastHead
 from rlrep.nn import Gaussians
 from rlrep.replay import Extra, Transitions, Windows
 from tests import contrast_twins as twins
@@ -46,7 +46,7 @@ class Setting:
         self.context, self.target_context = ContextEncoder(), ContextEncoder()
         self.encoders = Encoders(self.online, self.target, self.context, self.target_context)
 
-    def loss(self, head: TrajectoryContrastTask, windows: Windows) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, head: TrajectoryContrastHead, windows: Windows) -> tuple[Tensor, dict[str, Tensor]]:
         batch = batch_of(Extra(windows=windows))
         return head.loss(batch, Encoded(self.online(batch.obs)), self.encoders)
 
@@ -63,7 +63,7 @@ def make_windows(group: list[int] = GROUP, valid: list[bool] = VALID) -> Windows
     return Windows(transitions(), transitions(), torch.tensor(valid), torch.tensor(group))
 
 
-def make_head(**options: Any) -> TrajectoryContrastTask:
+def make_head(**options: Any) -> TrajectoryContrastHead:
     torch.manual_seed(0)
     return TrajectoryContrast(**options).make_context("head", DIM, 200)
 
@@ -83,7 +83,7 @@ def pooled(gaussians: Gaussians) -> tuple[Tensor, Tensor]:
 Score = Callable[[int, int], float]
 
 
-def score_of(head: TrajectoryContrastTask, query: tuple[Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Score:
+def score_of(head: TrajectoryContrastHead, query: tuple[Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Score:
     (mq, vq), (mk, vk) = query, key
     kind = head.config.similarity
     if kind == "bilinear":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow
 from rlrep.agents.sac import SAC
-from rlrep.aux import TrajectoryContrast
+from rlrep.heads import TrajectoryContrast
 
 from . import rainbow_rig, test_sac
 

@@ -75,7 +75,7 @@ HOSTILE = [
     (f"train.log_every.{TARGET}", f"{MODULE}.Toy"),
     (f"agent.pull.{TARGET}", f"{MODULE}.Toy"),
     (f"aux.new.{TARGET}", f"{MODULE}.Toy"),
-    ("aux.new", {TARGET: "rlrep.aux.InstanceContrast", "view": {TARGET: f"{MODULE}.Toy"}}),
+    ("aux.new", {TARGET: "rlrep.heads.InstanceContrast", "view": {TARGET: f"{MODULE}.Toy"}}),
     ("agent.heads", [[{TARGET: f"{MODULE}.Toy"}]]),
     (f"choices.new.{TARGET}", f"{MODULE}.Toy"),
     (f"env.{TARGET}", "venv.__main__.Env"),
@@ -188,10 +188,10 @@ def test_entry_points_are_known_by_what_they_register(monkeypatch: pytest.Monkey
 
 def test_a_default_is_known_by_the_module_that_defines_it() -> None:
     inner = {"view": {TARGET: "rlrep.views.image.NoAugment"}}
-    Trust().check("aux", {"x": {TARGET: "rlrep.aux.InstanceContrast", **inner}}, "run")
+    Trust().check("aux", {"x": {TARGET: "rlrep.heads.InstanceContrast", **inner}}, "run")
     with pytest.raises(UserError, match=r"rlrep\.views\.other\.NoAugment"):
         inner = {"view": {TARGET: "rlrep.views.other.NoAugment"}}
-        Trust().check("aux", {"x": {TARGET: "rlrep.aux.InstanceContrast", **inner}}, "run")
+        Trust().check("aux", {"x": {TARGET: "rlrep.heads.InstanceContrast", **inner}}, "run")
 
 
 @pytest.mark.parametrize(

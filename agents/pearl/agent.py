@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxTask, Metrics
+from rlrep.heads import Head, Metrics
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam
@@ -300,7 +300,7 @@ def _make_networks(
     )
 
 
-def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: int) -> dict[str, AuxTask]:
+def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: int) -> dict[str, Head]:
     """Build every head on the task latent. Raises ValueError if one does not fit."""
     if setting.aux and not config.infers:
         raise ValueError(f"aux={','.join(setting.aux)} has no context encoder to train with context={config.context}")

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from rlrep.aux import Encoders
 from rlrep.contrast import MomentumTarget
+from rlrep.heads import Encoders
 from rlrep.nn import Encoder, Gaussians, mlp, product
 from rlrep.replay import Transitions
 

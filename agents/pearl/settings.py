@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from rlrep.aux import Pull
+from rlrep.heads import Pull
 from rlrep.replay.tasks import Draw
 from rlrep.settings import ranges
 
@@ -37,7 +37,7 @@ class PEARLSettings:
         of all tasks together.
     kl_weight: of the KL to the prior, its `kl_reduction` over the meta-batch. critic_to_context: whether the critic's
         loss trains the context encoder. context_tau: EMA rate of the encoder that heads take their keys from.
-    pull: of heads that name none, see `rlrep.aux.Pull`; the RL loss is critic's and KL.
+    pull: of heads that name none, see `rlrep.heads.Pull`; the RL loss is critic's and KL.
     value: `q` (SAC, no value function) or `v` (the original's). alpha_lr: 0 keeps the temperature.
     penalty: factor of the mean squares of the policy's mean and log standard deviation. reward_scale: of the critic.
     tasks_per_iteration: tasks that collect, each prior_steps by latents of the prior, then posterior_steps by latents

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlrep.aux import Metrics
 from rlrep.contrast import effective_rank
+from rlrep.heads import Metrics
 from rlrep.nn import Gaussians
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay import Batch, Transitions

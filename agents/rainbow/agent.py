@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxConfig, Metrics, Pull
+from rlrep.heads import AuxConfig, Metrics, Pull
 from rlrep.nn import EncoderConfig
 from rlrep.nn.graph import CompileMode, compiled
 from rlrep.nn.optim import FusedAdam
@@ -38,7 +38,7 @@ class RainbowConfig:
     v_min, v_max: ends of the support, in (clipped) reward. sigma0: initial noise, see `NoisyLinear`.
     epsilon_start, epsilon_final, epsilon_steps: without noisy layers, the share of random actions in training and the
         agent steps from one to the other, counted from the first action that is not `train.init_steps`'.
-    pull: of heads that name none, see `rlrep.aux.Pull`; an optimiser of their own has lr and adam_eps too.
+    pull: of heads that name none, see `rlrep.heads.Pull`; an optimiser of their own has lr and adam_eps too.
     priority_alpha, priority_beta: exponents of priorities and importance weights; beta rises to 1 over
         `priority_beta_steps` agent steps (None = the length of the run, see `for_length`).
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlrep.aux import Encoders, Metrics
+from rlrep.heads import Encoders, Metrics
 from rlrep.nn.optim import norm_excess
 from rlrep.replay.batch import Batch
 

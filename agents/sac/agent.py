@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.aux import AuxConfig, Metrics, Pull
+from rlrep.heads import AuxConfig, Metrics, Pull
 from rlrep.nn import EncoderConfig, init_orthogonal
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import CompileMode, compiled
@@ -36,7 +36,7 @@ class SACConfig:
     actor_every: updates.
     target_entropy: nats; None = minus the action dimension. temperature_loss: see `TemperatureLoss`.
     log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
-    pull: of heads that name none, see `rlrep.aux.Pull`.
+    pull: of heads that name none, see `rlrep.heads.Pull`.
     init: `orthogonal` (SAC-AE, CURL) or `torch` (the layers' own default, as Stable-Baselines3).
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
     Raises ValueError on numbers out of their range.

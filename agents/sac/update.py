@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rlrep.aux import Encoders, Metrics
 from rlrep.contrast import MomentumTarget
+from rlrep.heads import Encoders, Metrics
 from rlrep.nn import Encoder
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay.batch import Batch

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlrep.aux import AuxConfig, Pull
+from rlrep.heads import AuxConfig, Pull
 from rlrep.nn import EncoderConfig
 from rlrep.nn.graph import CompileMode
 from rlrep.settings import ranges

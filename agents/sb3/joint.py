@@ -20,8 +20,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rlrep.aux import AuxConfig, AuxTask, Encoders, Metrics, Pull, fitted
 from rlrep.contrast import MomentumTarget
+from rlrep.heads import AuxConfig, Encoders, Head, Metrics, Pull, fitted
 from rlrep.nn.optim import norm_excess
 from rlrep.replay import Batch
 from rlrep.views import View
@@ -67,7 +67,7 @@ class AuxModules(nn.Module):
         }
         self.heads = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules
         self.target = MomentumTarget(extractor, encoder_tau)
-        self.joining = Heads({name: cast(AuxTask, head) for name, head in self.heads.items()}, configs, pull)
+        self.joining = Heads({name: cast(Head, head) for name, head in self.heads.items()}, configs, pull)
         self.balance = self.joining.balance
         heads = {name: _trained(head) for name, head in self.heads.items()}
         self.owned = Owned(_trained(extractor), [], heads)

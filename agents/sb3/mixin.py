@@ -22,8 +22,8 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 
-from rlrep.aux import AuxConfig, Pull
-from rlrep.aux.named import Heads, named_heads, named_view
+from rlrep.heads import AuxConfig, Pull
+from rlrep.heads.named import Heads, named_heads, named_view
 from rlrep.replay import Needs
 from rlrep.views import View
 
@@ -52,7 +52,7 @@ class AuxMixin(OffPolicyAlgorithm):
         packages register under the entry-point group `rlrep.aux`), or by name their options or a config of their own.
     augment: name of an augmentation, or a `View`, of the sampled observations; it must keep their shape. Policies act
         on observations as they are. This alone (`aux=()`) is the augmentation-only arm of an ablation.
-    pull: how the gradients of heads that name none meet the algorithm's, see `rlrep.aux.Pull` (default: `own`, DQN's
+    pull: how the gradients of heads that name none meet the algorithm's, see `rlrep.heads.Pull` (default: `own`, DQN's
         `balanced`); both meet at the extractor's parameters, after SB3's own clipping where there is one.
     encoder_tau: EMA rate of the heads' momentum copy of the features extractor, per step.
     aux_max_norm: the joint gradient of heads with `pull=sum` is scaled down to this norm; None = never.

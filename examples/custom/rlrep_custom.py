@@ -14,7 +14,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.wrappers import RescaleAction, TimeLimit
 from torch import Tensor, nn
 
-from rlrep.aux import Encoded, Encoders, HeadConfig, Metrics
+from rlrep.heads import Encoded, Encoders, HeadConfig, Metrics
 from rlrep.replay import Batch, Needs
 
 
@@ -22,11 +22,11 @@ from rlrep.replay import Batch, Needs
 class InverseModel(HeadConfig):
     """Settings of `aux=inverse_model` (Pathak et al. 2017, arXiv 1705.05363): which action led from here to there?"""
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InverseModelTask":
-        return InverseModelTask(latent_dim, spaces.flatdim(action_space))
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InverseModelHead":
+        return InverseModelHead(latent_dim, spaces.flatdim(action_space))
 
 
-class InverseModelTask(nn.Module):
+class InverseModelHead(nn.Module):
     """Squared error of continuous actions, told from both latents."""
 
     def __init__(self, latent_dim: int, actions: int) -> None:

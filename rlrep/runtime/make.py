@@ -87,7 +87,7 @@ def make_agent(
 
 
 def make_aux(name: str, *, latent_dim: int, action_space: spaces.Space[Any], options: Options | None = None) -> Any:
-    """Return the head `aux=name` (an `AuxTask`) on latents `(B, latent_dim)`, for an agent of your own.
+    """Return the head `aux=name` (an `Head`) on latents `(B, latent_dim)`, for an agent of your own.
 
     Raises ConfigError on an unknown name or option.
     """

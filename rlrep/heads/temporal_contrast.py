@@ -27,12 +27,12 @@ class TemporalContrast(ContrastConfig):
     predictor_dim: int | None = 512
     view: View | None = None
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TemporalContrastTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TemporalContrastHead":
         """Build the head; actions play no part in it."""
-        return TemporalContrastTask(self, name, latent_dim)
+        return TemporalContrastHead(self, name, latent_dim)
 
 
-class TemporalContrastTask(nn.Module):
+class TemporalContrastHead(nn.Module):
     """Contrast of a prediction from the online latent with the momentum encoder's latent of a later observation.
 
     Rows whose episode ends before the offset (or has not come so far) are no anchors; their last observation still

@@ -41,12 +41,12 @@ class SelfDistillation(HeadConfig):
     power: float = 0.5
     view: View | None = None
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfDistillationTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfDistillationHead":
         """Build the head; actions play no part in it."""
-        return SelfDistillationTask(self, name, latent_dim)
+        return SelfDistillationHead(self, name, latent_dim)
 
 
-class SelfDistillationTask(nn.Module):
+class SelfDistillationHead(nn.Module):
     """2 - 2 cos between the prediction from the online latent and the other view's embedding, in one direction."""
 
     def __init__(self, config: SelfDistillation, name: str, latent_dim: int) -> None:

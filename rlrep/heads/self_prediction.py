@@ -41,12 +41,12 @@ class SelfPrediction(HeadConfig):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfPredictionTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfPredictionHead":
         """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
-        return SelfPredictionTask(self, name, latent_dim, action_dim(action_space))
+        return SelfPredictionHead(self, name, latent_dim, action_dim(action_space))
 
 
-class SelfPredictionTask(nn.Module):
+class SelfPredictionHead(nn.Module):
     """2 - 2 cos between predictions rolled out in latent space and what was seen, while the episode lasts."""
 
     def __init__(self, config: SelfPrediction, name: str, latent_dim: int, action_dim: int) -> None:

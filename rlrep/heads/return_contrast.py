@@ -61,12 +61,12 @@ class ReturnContrast(NegativeMask):
             horizon=self.horizon,
         )
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastHead":
         """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
-        return ReturnContrastTask(self, name, latent_dim, action_dim(action_space))
+        return ReturnContrastHead(self, name, latent_dim, action_dim(action_space))
 
 
-class ReturnContrastTask(nn.Module):
+class ReturnContrastHead(nn.Module):
     """Tells state-actions of one return segment (or bin) from those of others.
 
     Queries: online encoder and projector on (state, action). Keys: the EMA encoder and projector on the partner,

@@ -102,7 +102,7 @@ class TrajectoryContrast(HeadConfig):
             next_obs=next_obs,
         )
 
-    def make_context(self, name: str, latent_dim: int, horizon: int) -> "TrajectoryContrastTask":
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> "TrajectoryContrastHead":
         """Build the head for an agent that encodes transitions as Gaussians `(R, W, latent_dim)`.
 
         horizon: agent steps of an episode that nothing ends early, in which the windows that nobody gave a length fit.
@@ -116,9 +116,9 @@ class TrajectoryContrast(HeadConfig):
         spec = self.windows(CONTEXT_WINDOW, next_obs=True)
         if self.window is None:
             spec = replace(spec, length=max(1, min(spec.length, horizon // (2 if spec.disjoint else 1))))
-        return TrajectoryContrastTask(self, name, spec, latent_dim)
+        return TrajectoryContrastHead(self, name, spec, latent_dim)
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TrajectoryContrastTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TrajectoryContrastHead":
         """Build the head with a transition encoder of its own, on latents of observations.
 
         Raises ValueError on settings that tell tasks apart, and on action spaces that are neither Box nor Discrete.
@@ -131,7 +131,7 @@ class TrajectoryContrast(HeadConfig):
         width = action_dim(action_space)
         encoder = TransitionEncoder(latent_dim, width, self.hidden_dim, self.layers, self.embedding_dim)
         windows = self.windows(OBSERVATION_WINDOW, next_obs=False, single_task=True)
-        return TrajectoryContrastTask(self, name, windows, self.embedding_dim, encoder)
+        return TrajectoryContrastHead(self, name, windows, self.embedding_dim, encoder)
 
 
 class TransitionEncoder(nn.Module):
@@ -149,7 +149,7 @@ class TransitionEncoder(nn.Module):
         return Gaussians(mean, nn.functional.softplus(spread))
 
 
-class TrajectoryContrastTask(nn.Module):
+class TrajectoryContrastHead(nn.Module):
     """Contrast of what stands for two windows of each row: the product of their transitions' Gaussians.
 
     encoder: of transitions; None = the agent's own. Query: online encoders on the first window. Key: EMA encoders on

@@ -38,12 +38,12 @@ class RedundancyReduction(HeadConfig):
     layers: int = 3
     view: View | None = None
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionHead":
         """Build the head; actions play no part in it."""
-        return RedundancyReductionTask(self, name, latent_dim)
+        return RedundancyReductionHead(self, name, latent_dim)
 
 
-class RedundancyReductionTask(nn.Module):
+class RedundancyReductionHead(nn.Module):
     """Agreement of the online latent's embedding with another view's, feature by feature."""
 
     def __init__(self, config: RedundancyReduction, name: str, latent_dim: int) -> None:

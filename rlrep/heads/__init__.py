@@ -1,7 +1,7 @@
 """Auxiliary tasks for RL: each names what it needs in a batch and returns a loss on the agent's latents."""
 
 from .autoencoder import Autoencoder
-from .base import AuxConfig, AuxTask, Encoded, Encoders, HeadConfig, Metrics, Pull, fitted
+from .base import AuxConfig, Encoded, Encoders, Head, HeadConfig, Metrics, Pull, fitted
 from .instance_contrast import InstanceContrast
 from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast
@@ -13,9 +13,9 @@ from .trajectory_contrast import TrajectoryContrast
 __all__ = [
     "Autoencoder",
     "AuxConfig",
-    "AuxTask",
     "Encoded",
     "Encoders",
+    "Head",
     "HeadConfig",
     "InstanceContrast",
     "Metrics",

@@ -64,7 +64,7 @@ class Encoders:
     target_context: Callable[[Transitions], Gaussians] | None = None
 
 
-class AuxTask(Protocol):
+class Head(Protocol):
     """A head: an `nn.Module` whose parameters the agent trains with the encoder's, as its `Pull` says.
 
     `batch.extra` holds this head's own fields under its name, as asked for by `needs`.
@@ -92,7 +92,7 @@ class AuxConfig(Protocol):
         """How much this head counts beside the RL loss, see `HeadConfig`."""
         ...
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> AuxTask:
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> Head:
         """Build the head that finds its fields in `batch.extra[name]`, for latents `(B, latent_dim)` and this action
         space.
 
@@ -109,7 +109,7 @@ class ContextAuxConfig(Protocol):
         """How much this head counts beside the RL loss, see `HeadConfig`."""
         ...
 
-    def make_context(self, name: str, latent_dim: int, horizon: int) -> AuxTask:
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> Head:
         """Build the head on Gaussians of transitions, of width `latent_dim`, from episodes of at most `horizon` agent
         steps."""
         ...

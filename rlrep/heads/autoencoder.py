@@ -41,14 +41,14 @@ class Autoencoder(HeadConfig):
         if not 1 <= self.bits <= 8 or not self.strides:
             raise ValueError(f"bits must be 1 to 8 and strides not empty, got {self.bits} and {self.strides}")
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "AutoencoderTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "AutoencoderHead":
         """Build the head. Raises ValueError without `obs_shape`, and on frames too small for the strides."""
         if self.obs_shape is None:
             raise ValueError(f"aux.{name} draws observations: give obs_shape=[channels,height,width], or [width]")
-        return AutoencoderTask(self, self.obs_shape, latent_dim)
+        return AutoencoderHead(self, self.obs_shape, latent_dim)
 
 
-class AutoencoderTask(nn.Module):
+class AutoencoderHead(nn.Module):
     """Squared error of the RL batch's observations, as the encoder saw them, drawn from its latents."""
 
     def __init__(self, config: Autoencoder, obs_shape: tuple[int, ...], latent_dim: int) -> None:

@@ -32,12 +32,12 @@ class InstanceContrast(ContrastConfig):
         if self.views < 2 or (self.views > 2 and self.objective != "cacr"):
             raise ValueError(f"views must be 2, or more with objective=cacr, not {self.views} with {self.objective}")
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InstanceContrastTask":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InstanceContrastHead":
         """Build the head; actions play no part in it."""
-        return InstanceContrastTask(self, name, latent_dim)
+        return InstanceContrastHead(self, name, latent_dim)
 
 
-class InstanceContrastTask(nn.Module):
+class InstanceContrastHead(nn.Module):
     """Contrast of the online latent with the momentum encoder's latent of a second view.
 
     The key encoder is the agent's EMA target, as in CURL, so with `objective=bilinear` the head owns nothing but the
