@@ -44,7 +44,7 @@ N = TypeVar("N", bound=Networks)
 
 @dataclass(frozen=True)
 class Setting:
-    """What the runtime hands to an agent config's `make`; see `rlrep.runtime.protocols.AgentConfig`."""
+    """What is handed to an agent config's `make`; see `rlrep.contract.agent.AgentConfig`."""
 
     observation_space: spaces.Box
     action_space: Any
@@ -117,7 +117,7 @@ R = TypeVar("R", bound=Stored)
 
 
 class Learner(ABC, Generic[N, R]):
-    """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.runtime.protocols`.
+    """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.contract.agent`.
 
     A subclass acts, samples, draws its noise, and says what one update computes; it sets `_owned` and `_optimisers`.
     """

@@ -18,7 +18,7 @@ N = TypeVar("N", bound=Networks)
 
 
 class OnlineLearner(Learner[N, Replay]):
-    """A learner on a `rlrep.replay.Replay`. See `rlrep.runtime.protocols.Agent`."""
+    """A learner on a `rlrep.replay.Replay`. See `rlrep.contract.agent.Agent`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class OnlineLearner(Learner[N, Replay]):
         self.replay.begin(self._newest(obs))
 
     def observe(self, action: NDArray[Any], step: Any) -> None:
-        """Store one vector step (a `rlrep.runtime.protocols.Step`)."""
+        """Store one vector step (a `rlrep.contract.agent.Step`)."""
         self.replay.add(
             action,
             step.reward,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rlrep.runtime.launch import STOPPING
-from rlrep.runtime.launchers import Local
-from rlrep.runtime.launchers.base import Job
-from rlrep.runtime.launchers.lines import Lines, complain
-from rlrep.runtime.launchers.scheduler import Entry, Scheduler
-from rlrep.runtime.signals import catch_signals
+from rlrep.grid.multirun import STOPPING
+from rlrep.launch import Local
+from rlrep.launch.base import Job
+from rlrep.launch.lines import Lines, complain
+from rlrep.launch.scheduler import Entry, Scheduler
+from rlrep.process.signals import catch_signals
 
 from .machine import ROOT
 

@@ -26,8 +26,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlrep.agents.sac import SAC
+from rlrep.config.make import load_component
 from rlrep.envs.dmc import DMC
-from rlrep.runtime.make import load_component
 
 from . import machine
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from rlrep.agents.pearl import PEARLConfig
+from rlrep.contract.meta import Trajectory
 from rlrep.heads.trajectory_contrast import CONTEXT_WINDOW, TrajectoryContrast
-from rlrep.replay import Trajectory
 
 Stored = list[NDArray[np.float32]]
 """Columns of `Rows`, of one task."""

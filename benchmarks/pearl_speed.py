@@ -24,12 +24,12 @@ from gymnasium import spaces
 from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
-from rlrep.envs.tasks import Task
+from rlrep.config.make import load_component
+from rlrep.contract.env import Task
+from rlrep.contract.meta import Trajectory
 from rlrep.nn import IdentityConfig
 from rlrep.nn.graph import CompileMode
-from rlrep.replay import Trajectory
-from rlrep.runtime.make import load_component
-from rlrep.runtime.process import keep_large_blocks, set_threads
+from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange
 
 from . import machine

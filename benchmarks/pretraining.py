@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlrep.runtime import registry
+from rlrep.config import registry
 
 from . import learning, machine
 from .grid import Run, run_all, show

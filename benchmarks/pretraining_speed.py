@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from rlrep.runtime.pretraining.compose import compose_pretraining
-from rlrep.runtime.pretraining.config import PretrainConfig
-from rlrep.runtime.process import keep_large_blocks, set_threads
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.config.pretrain_config import PretrainConfig
+from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.ssl import Learner
 from rlrep.ssl.data import ImageData
 from rlrep.ssl.learner import plan

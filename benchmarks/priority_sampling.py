@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlrep.process.machine import keep_large_blocks
 from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 from rlrep.replay.weights import LEVELS, WeightTree
-from rlrep.runtime.process import keep_large_blocks
 
 from . import machine
 

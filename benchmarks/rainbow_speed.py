@@ -23,9 +23,9 @@ import torch
 from gymnasium import spaces
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
+from rlrep.config.make import load_component
 from rlrep.nn.graph import CompileMode
-from rlrep.runtime.make import load_component
-from rlrep.runtime.process import keep_large_blocks, set_threads
+from rlrep.process.machine import keep_large_blocks, set_threads
 
 from . import machine, peers
 

@@ -31,7 +31,7 @@ from rlrep.agents.sac import SAC, SACConfig
 from rlrep.heads import AuxConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import IdentityConfig, PixelEncoderConfig
 from rlrep.nn.graph import CompileMode
-from rlrep.runtime.process import keep_large_blocks, set_threads
+from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange, RandomCrop
 
 from . import machine, peers

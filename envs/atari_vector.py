@@ -11,9 +11,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Step
+
 from .atari_games import rom_path
 from .atari_rules import Game
-from .stepped import Step
 
 Array = NDArray[Any]
 Tree = Any

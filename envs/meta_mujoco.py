@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Task, TaskSet
+
 from .mujoco_task import Robot, RobotEnv, flat
 from .task_family import Array, TaskFamily, draw_tasks
-from .tasks import Task, TaskSet
 
 CHEETAH = Robot("half_cheetah.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True)
 ANT = Robot("ant.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True, contact_forces=True)

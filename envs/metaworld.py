@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from rlrep.contract.env import Task, TaskSet
+
 from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
 from .metaworld_tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
 from .task_family import Array, TaskEnv, TaskFamily, Tree
-from .tasks import Task, TaskSet
 
 
 @dataclass(frozen=True)

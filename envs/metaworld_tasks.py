@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Task
+
 from . import gl
-from .tasks import Task
 
 GOALS = 50  # that a benchmark draws for each of its environments, for training and again for the test
 PLACES = 6  # numbers of the longest goal: an object's place and a target's

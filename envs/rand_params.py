@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Task, TaskSet
+
 from .mujoco_task import Robot, RobotEnv, flat
 from .task_family import Array, TaskFamily, draw_tasks
-from .tasks import Task, TaskSet
 
 BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
 LIMIT = 3.0  # of the exponents

@@ -2,54 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+
+from rlrep.contract.env import Step, Task
 
 from .checked import Description
 from .layout import Arrays, allocate
 from .losses import Losses, Lost
-from .tasks import Task, task_from, task_state
+from .tasks import task_from, task_state
 
 Array = NDArray[Any]
 Tree = Any
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of N environments with same-step autoreset.
-
-    obs `(N, ...)`: observation to act on next (the new episode's first where one ended).
-    final_obs `(N, ...)`: observation the action led to (differs from `obs` only where an episode ended).
-    reward, terminated, truncated `(N,)`. died `(N,)`: the worker was lost; its episode must not be trained on.
-    success `(N,)`: flag of the step, NaN where the environment has none.
-    score `(N,)`: raw return of the whole game on the step that really ended it (see `gives_score`), else NaN.
-    context_reward `(N,)`: the reward as known at test, where training is given a denser one; NaN = `reward`.
-    """
-
-    obs: Array
-    final_obs: Array
-    reward: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    died: NDArray[np.bool_]
-    success: NDArray[np.float32]
-    score: NDArray[np.float32]
-    context_reward: NDArray[np.float32]
-
-
-class EnvConfig(Protocol):
-    """Config of an environment: any of gymnasium's whose spaces `fitting` takes.
-
-    Optional in the environment: `frame_stack` and `action_repeat`, 1 without; `state()` and `load_state(state)`,
-    without which a resumed run begins a new episode; `gives_score = True` where `info["score"]` is the raw return of
-    a whole game, on the step that really ended it (rewards may be clipped, and episodes parts of games).
-    """
-
-    def make(self, seed: int) -> gymnasium.Env[Any, Any]: ...
 
 
 class Vector(ABC):

@@ -10,7 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .tasks import Task, TaskSet, task_from, task_state
+from rlrep.contract.env import Task, TaskSet
+
+from .tasks import task_from, task_state
 
 Array = NDArray[Any]
 Tree = Any

@@ -1,28 +1,8 @@
-"""Families of tasks for meta-RL: what a task is, and which are trained on and tested on."""
+"""A task as a checkpoint holds it."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Task:
-    """One task of a family.
-
-    name: what logs and plots call it. parameters: plain numbers, strings and lists, all that `set_task` needs.
-    vector: the same as numbers, of one length in the whole family, for agents that may see the task.
-    """
-
-    name: str
-    parameters: dict[str, Any] = field(hash=False)
-    vector: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class TaskSet:
-    """A family's tasks; train and test are disjoint unless the family has too few for that."""
-
-    train: tuple[Task, ...]
-    test: tuple[Task, ...]
+from rlrep.contract.env import Task
 
 
 def task_state(task: Task | None) -> dict[str, Any] | None:

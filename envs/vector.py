@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.env import EnvMaker, Step, Task
+
 from .checked import BadEnvironment, Checked, Description
 from .layout import Arrays, step_into
 from .losses import Losses, Lost, Patience, Raised, raised
 from .process import WorkerProcess
-from .stepped import EnvConfig, Step, Vector
-from .tasks import Task
+from .stepped import Vector
 from .watchdog import Watchdog
 
 __all__ = [
     "FOR_EVER",
     "Checked",
-    "EnvConfig",
+    "EnvMaker",
     "InlineVector",
     "Patience",
     "Step",
@@ -37,7 +38,7 @@ START_GRACE_SECONDS = 60.0
 
 
 def make_vector(
-    config: EnvConfig, seeds: list[int], *, workers: bool, patience: Patience = FOR_EVER
+    config: EnvMaker, seeds: list[int], *, workers: bool, patience: Patience = FOR_EVER
 ) -> "InlineVector | WorkerVector":
     """Build `len(seeds)` environments. patience: for each step and reset.
 
@@ -51,7 +52,7 @@ def make_vector(
 class InlineVector(Vector):
     """Environments in this process, stepped one after another."""
 
-    def __init__(self, config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVER) -> None:
+    def __init__(self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER) -> None:
         self._config = config
         self._envs = [Checked(config.make(seed)) for seed in seeds]
         self._dog = Watchdog(patience)
@@ -132,7 +133,7 @@ class InlineVector(Vector):
 class WorkerVector(Vector):
     """One process per environment, observations in shared memory."""
 
-    def __init__(self, config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVER) -> None:
+    def __init__(self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER) -> None:
         """Start the workers together and wait for all. Raises RuntimeError with the worker's line when one fails."""
         self._config, self._patience = config, patience
         self._workers: list[WorkerProcess] = []

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .runtime.make import make_agent, make_aux, make_env
+    from rlrep.config.make import make_agent, make_aux, make_env
 
 __all__ = ["__version__", "make_agent", "make_aux", "make_env"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """Load the builders on first use, so that `import rlrep` stays free of torch and simulators."""
     if name not in ("make_agent", "make_aux", "make_env"):
         raise AttributeError(f"module 'rlrep' has no attribute {name!r}")
-    from .runtime import make
+    from rlrep.config import make
 
     return getattr(make, name)

@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     """Run the command line. Nothing heavy is imported before: simulator processes import this module again."""
-    from rlrep.runtime.bench.command import main
+    from rlrep.commands.bench import main
 
     return main(sys.argv[1:])
 

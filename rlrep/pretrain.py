@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     """Run the command line. Nothing heavy is imported before it is needed."""
-    from rlrep.runtime.pretraining.command import main
+    from rlrep.commands.pretrain import main
 
     return main(sys.argv[1:])
 

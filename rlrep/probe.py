@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     """Run the command line."""
-    from rlrep.runtime.pretraining.probe_command import main
+    from rlrep.commands.probe import main
 
     return main(sys.argv[1:])
 

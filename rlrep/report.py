@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     """Run the command line."""
-    from rlrep.scores.command import main
+    from rlrep.commands.report import main
 
     return main(sys.argv[1:])
 

@@ -9,8 +9,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rlrep.contract.env import Array, Step, Task, Tree
 from rlrep.replay.ring import Ring
-from rlrep.runtime.protocols import Array, Step, Task, Tree
 
 EPISODE = 7
 

@@ -12,8 +12,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from rlrep.runtime.loop import Loop
-from rlrep.runtime.pretraining import command
+from rlrep.commands import pretrain as command
+from rlrep.loops.online import Loop
 
 from .runs import run
 from .ssl_rig import SMALL

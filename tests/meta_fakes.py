@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlrep.envs.tasks import Task as FamilyTask
-from rlrep.replay import Ring, Trajectory
-from rlrep.replay.tasks import Job
-from rlrep.runtime.protocols import Array, Step, Task, Tree
+from rlrep.contract.env import Array, Step, Task, Tree
+from rlrep.contract.env import Task as FamilyTask
+from rlrep.contract.meta import Job, Trajectory
+from rlrep.replay import Ring
 
 from .fakes import FakeEnvs
 

@@ -10,9 +10,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
+from rlrep.contract.meta import Trajectory
 from rlrep.heads import Encoded, Encoders, Metrics
 from rlrep.nn import IdentityConfig, product
-from rlrep.replay import Batch, Needs, Trajectory, WindowSpec
+from rlrep.replay import Batch, Needs, WindowSpec
 from rlrep.views import NoChange
 
 STATES, ACTIONS, TASKS, HORIZON = 3, 2, 4, 20

@@ -1,4 +1,4 @@
-"""Tiny runs for the tests of the runtime: commands, their folders, and what two runs must have in common."""
+"""Tiny runs for the tests of runs: commands, their folders, and what two runs must have in common."""
 
 import csv
 import json
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.train_command import main
+from rlrep.commands.train import main
+from rlrep.record.checkpoint import Checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = (

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlrep.config import registry
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.config.pretrain_config import PretrainConfig
+from rlrep.loops.pretraining.session import build
 from rlrep.nn import Encoder, PixelEncoderConfig, ResNetConfig
-from rlrep.runtime import registry
-from rlrep.runtime.pretraining.compose import compose_pretraining
-from rlrep.runtime.pretraining.config import PretrainConfig
-from rlrep.runtime.pretraining.session import build
 from rlrep.ssl import ImageBatch, Learner
 from rlrep.views import NoChange
 

@@ -16,23 +16,21 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_ENTRY_LINES = 60
 
-FLOORS = {
-    "rlrep.files": -1,  # reading and writing with distrust
-    "rlrep.contrast": 0,
-    "rlrep.views": 0,
-    "rlrep.nn": 0,
-    "rlrep.configs": 0,
-    "rlrep.version": 0,
-    "rlrep.settings": 0,
-    "rlrep.replay": 1,
-    "rlrep.heads": 2,
-    "rlrep.ssl": 2,
-    "rlrep.agents": 3,
-    "rlrep.envs": 3,
-    "rlrep.runtime": 4,
-    "rlrep.scores": 5,  # reads what runs have written
-    "rlrep": 6,  # entry points, and what `import rlrep` offers
-}
+HOUSE = (  # ground first; a room imports rooms of lower floors only
+    ("rlrep.contract", "rlrep.files"),  # what rooms promise each other; reading and writing with distrust
+    ("rlrep.settings", "rlrep.contrast", "rlrep.views", "rlrep.nn", "rlrep.configs", "rlrep.version"),
+    ("rlrep.process",),
+    ("rlrep.replay", "rlrep.launch"),
+    ("rlrep.heads", "rlrep.ssl"),
+    ("rlrep.agents", "rlrep.envs"),
+    ("rlrep.config",),
+    ("rlrep.record",),
+    ("rlrep.loops",),
+    ("rlrep.grid", "rlrep.scores"),
+    ("rlrep.commands",),
+    ("rlrep",),  # entry points, and what `import rlrep` offers
+)
+FLOORS = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
 SHARED = ("rlrep.settings", "rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl")
 BANNED_IN = {
     "rlrep.envs": {"torch": "worker processes must start fast and small"},
@@ -262,14 +260,14 @@ def named(source: Source) -> Iterator[str]:
         (broken_floors, "rlrep.agents.sac", "def f():\n    from rlrep.envs import dmc"),
         (broken_floors, "rlrep.envs.dmc", "from rlrep import agents"),
         (broken_floors, "rlrep.envs.dmc", "import agents.sac"),
-        (broken_floors, "rlrep.heads.base", "from rlrep.runtime.errors import UserError"),
-        (broken_floors, "rlrep.runtime.make", "from rlrep import train"),
+        (broken_floors, "rlrep.heads.base", "from rlrep.loops.online import Loop"),
+        (broken_floors, "rlrep.config.make", "from rlrep import train"),
         (broken_bans, "rlrep.envs.dmc", "import torch.nn as nn"),
         (broken_bans, "rlrep.nn.encoders", "from gymnasium import spaces"),
-        (broken_bans, "rlrep.runtime.checkpoint", "import pickle"),
-        (broken_bans, "rlrep.runtime.checkpoint", "import pandas"),
-        (named_plugins, "rlrep.runtime.make", "target = 'rlrep.agents.sac.SACConfig'"),
-        (named_plugins, "rlrep.runtime.make", "from rlrep.envs.dmc import DMC"),
+        (broken_bans, "rlrep.record.checkpoint", "import pickle"),
+        (broken_bans, "rlrep.record.checkpoint", "import pandas"),
+        (named_plugins, "rlrep.config.make", "target = 'rlrep.agents.sac.SACConfig'"),
+        (named_plugins, "rlrep.config.make", "from rlrep.envs.dmc import DMC"),
         (named_plugins, "rlrep.train", "from .agents import sac"),
         (oversized, "rlrep.nn.encoders", "x = 1\n" * (MAX_FILE_LINES + 1)),
         (oversized, "rlrep.train", "x = 1\n" * (MAX_ENTRY_LINES + 1)),
@@ -289,9 +287,9 @@ def test_violation_is_found(rule: Rule, module: str, text: str) -> None:
     ("module", "text"),
     [
         ("rlrep.heads.base", "from rlrep.replay.batch import Batch\nfrom .health import x\nimport torch, json"),
-        ("rlrep.runtime.registry", "GROUPS = ('rlrep.agents', 'rlrep.envs')"),
-        ("rlrep.runtime.protocols", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rlrep.train"),
-        ("rlrep.train", "from rlrep.runtime import loop\n'''`rlrep.envs.dmc` in a docstring'''"),
+        ("rlrep.config.registry", "GROUPS = ('rlrep.agents', 'rlrep.envs')"),
+        ("rlrep.contract.agent", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rlrep.train"),
+        ("rlrep.train", "from rlrep.loops import online\n'''`rlrep.envs.dmc` in a docstring'''"),
     ],
 )
 def test_lawful_source_passes(module: str, text: str) -> None:

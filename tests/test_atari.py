@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from rlrep.config import registry
+from rlrep.config.compose import compose_run
+from rlrep.config.config import plan_length
+from rlrep.config.make import load_component
+from rlrep.config.simulators import build_envs
 from rlrep.envs.atari import Atari, AtariEnv
 from rlrep.envs.atari_games import find_game
 from rlrep.envs.atari_scores import SCORES
 from rlrep.envs.vector import WorkerVector, make_vector
-from rlrep.runtime import registry
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.config import plan_length
-from rlrep.runtime.errors import ConfigError, UserError
-from rlrep.runtime.frames import collect_frames
-from rlrep.runtime.make import load_component
-from rlrep.runtime.simulators import build_envs
-from rlrep.runtime.tree import join, split
+from rlrep.loops.frames import collect_frames
+from rlrep.record.tree import join, split
+from rlrep.settings import ConfigError, UserError
 from rlrep.ssl.data.frames import read_frames
 
 

@@ -12,12 +12,13 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, chisquare
 
+from rlrep.contract.agent import Agent
+from rlrep.contract.env import Step
 from rlrep.envs.atari import Atari
 from rlrep.envs.atari_vector import AtariVector
-from rlrep.envs.vector import InlineVector, Step, make_vector
-from rlrep.runtime.evaluation import Evaluator
-from rlrep.runtime.process import Seeds
-from rlrep.runtime.protocols import Agent
+from rlrep.envs.vector import InlineVector, make_vector
+from rlrep.loops.evaluation import Evaluator
+from rlrep.process.seeds import Seeds
 
 gymnasium.register_envs(ale_py)
 

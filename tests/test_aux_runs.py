@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.runtime import registry
+from rlrep.config import registry
 
 from .runs import lines, metrics, run
 

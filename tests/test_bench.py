@@ -15,20 +15,20 @@ import pytest
 import yaml
 from rich.console import Console
 
+from rlrep.commands.bench import main
+from rlrep.commands.train import main as train
+from rlrep.config import registry
 from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
-from rlrep.runtime import registry
-from rlrep.runtime.bench.command import main
-from rlrep.runtime.bench.plan import Plan, Run, is_finished, make_plan, standing
-from rlrep.runtime.bench.speed import SpeedConfig, scripts
-from rlrep.runtime.bench.state import Board
-from rlrep.runtime.bench.suite import load_suite, read_request, task_name
-from rlrep.runtime.bench.table import Table, draw, make_view
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.errors import ConfigError
-from rlrep.runtime.folder import is_locked, lock_folder, write_config
-from rlrep.runtime.launchers.base import Job
-from rlrep.runtime.launchers.scheduler import Entry
-from rlrep.runtime.train_command import main as train
+from rlrep.grid.plan import Plan, Run, is_finished, make_plan, standing
+from rlrep.grid.speed import SpeedConfig, scripts
+from rlrep.grid.state import Board
+from rlrep.grid.suite import load_suite, read_request, task_name
+from rlrep.grid.table import Table, draw, make_view
+from rlrep.launch.base import Job
+from rlrep.launch.scheduler import Entry
+from rlrep.record.checkpoint import Checkpoints
+from rlrep.record.folder import is_locked, lock_folder, write_config
+from rlrep.settings import ConfigError
 
 from .runs import ROOT, TINY
 from .test_launchers import children, wait_for
@@ -289,7 +289,7 @@ def test_cfg_prints_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    code = "import sys; from rlrep.runtime.bench.command import main; main(['--help']); print('torch' in sys.modules)"
+    code = "import sys; from rlrep.commands.bench import main; main(['--help']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "False" and "atari100k" in done.stdout
     assert main(["speed", "--help"]) == 0 and "curl=CHECKOUT" in capsys.readouterr().out
@@ -423,6 +423,6 @@ def test_speed_says_what_it_would_run(here: Path, capsys: pytest.CaptureFixture[
 def test_speed_needs_a_checkout(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlrep.runtime.bench.speed._ROOT", here)
+    monkeypatch.setattr("rlrep.grid.speed._ROOT", here)
     assert main(["speed"]) == 1
     assert "in a checkout of it, not in an installed rlrep" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from benchmarks.grid import Run, read_evaluations, run_all
 from benchmarks.learning import Study, parser, spread, spread_head, summarise, write
 from rlrep.agents.sac import SACConfig
 from rlrep.agents.sb3 import SB3SACConfig
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.pretraining.compose import compose_pretraining
+from rlrep.config.compose import compose_run
+from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.scores.published import Published
 
 HEADER = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n"

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from rlrep.record import checkpoint, chunks, files
+from rlrep.record.checkpoint import Checkpoints
+from rlrep.record.chunks import Damaged
+from rlrep.record.files import AppendFile
+from rlrep.record.tree import join, split
 from rlrep.replay.ring import Ring
-from rlrep.runtime import checkpoint, chunks, files
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.chunks import Damaged
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.files import AppendFile
-from rlrep.runtime.tree import join, split
+from rlrep.settings import UserError
 
 from .runs import differences
 

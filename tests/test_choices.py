@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from rlrep.runtime import registry
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.frames import collect_frames
-from rlrep.runtime.help import bench_help, pretrain_help, train_help
-from rlrep.runtime.make import build_agent, load_component
-from rlrep.runtime.pretraining.command import main
-from rlrep.runtime.pretraining.compose import compose_pretraining
-from rlrep.runtime.pretraining.picture import Picture
-from rlrep.runtime.pretraining.probe_command import main as probe_main
-from rlrep.runtime.simulators import build_envs
+from rlrep.commands.pretrain import main
+from rlrep.commands.probe import main as probe_main
+from rlrep.config import registry
+from rlrep.config.compose import compose_run
+from rlrep.config.help import bench_help, pretrain_help, train_help
+from rlrep.config.make import build_agent, load_component
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.config.simulators import build_envs
+from rlrep.loops.frames import collect_frames
+from rlrep.loops.pretraining.picture import Picture
 
 from .test_ssl_data import silent, write_cifar
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from rlrep.runtime import evaluate_command
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.evaluate_command import interquartile_mean
-from rlrep.runtime.train_command import main
+from rlrep.commands import evaluate as evaluate_command
+from rlrep.commands.evaluate import interquartile_mean
+from rlrep.commands.train import main
+from rlrep.record.checkpoint import Checkpoints
 
 from .runs import ROOT, TINY, differences, evaluations, final_state, lines, metrics, replay, run, start
 from .test_checkpoint import file_size_limit
@@ -225,7 +225,7 @@ def test_two_processes_cannot_share_a_folder(
 ) -> None:
     import fcntl
 
-    monkeypatch.setattr("rlrep.runtime.folder._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("rlrep.record.folder._LOCK_SECONDS", 0.2)
     out = tmp_path / "x"
     out.mkdir()
     with open(out / ".lock", "w") as file:

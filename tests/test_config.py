@@ -12,13 +12,12 @@ import yaml
 from gymnasium import spaces
 
 import rlrep
-from rlrep.runtime import registry
-from rlrep.runtime.compile_rule import choose_compile
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.config import TrainConfig, make_config, plan_length, updates_by
-from rlrep.runtime.errors import ConfigError, UserError
-from rlrep.runtime.overrides import expand
-from rlrep.settings import build, coerce
+from rlrep.config import registry
+from rlrep.config.compose import compose_run
+from rlrep.config.config import TrainConfig, make_config, plan_length, updates_by
+from rlrep.config.overrides import expand
+from rlrep.loops.compile_rule import choose_compile
+from rlrep.settings import ConfigError, UserError, build, coerce
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def test_the_command_line_wins() -> None:
     words = ["env=toy_state", "encoder=identity", "augment=amplitude_scale", "augment.low=0.9", "agent.lr=1e-5"]
     config = compose_run(words).config
     assert (config.choices["encoder"], config.augment.low, config.augment.high) == ("identity", 0.9, 1.2)
-    assert getattr(config.agent, "lr") == 1e-5  # noqa: B009  (the runtime knows no agent's fields)
+    assert getattr(config.agent, "lr") == 1e-5  # noqa: B009  (nobody here knows an agent's fields)
 
 
 def test_a_length_on_the_command_line_replaces_the_presets_in_either_unit() -> None:
@@ -289,11 +288,11 @@ def test_compile_auto_is_a_fixed_rule(asked: str, device: str, pixels: bool, upd
 
 
 def test_compile_auto_needs_a_compiler_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlrep.runtime.compile_rule.find_compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr("rlrep.loops.compile_rule.find_compiler", lambda: "/usr/bin/g++")
     assert choose_compile("auto", device="cpu", pixels=False, updates=20_000).mode == "default"
     assert choose_compile("auto", device="cpu", pixels=True, updates=20_000, gains_on_pixels=True).mode == "default"
     assert choose_compile("auto", device="cpu", pixels=True, updates=19_999, gains_on_pixels=True).mode == "off"
-    monkeypatch.setattr("rlrep.runtime.compile_rule.find_compiler", lambda: None)
+    monkeypatch.setattr("rlrep.loops.compile_rule.find_compiler", lambda: None)
     choice = choose_compile("auto", device="cpu", pixels=False, updates=20_000)
     assert choice.mode == "off" and "install g++" in choice.reason
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlrep.config.compose import compose_run
+from rlrep.config.make import load_component, make_agent, make_env
 from rlrep.nn import (
     EncoderConfig,
     ImpalaConfig,
@@ -20,8 +22,6 @@ from rlrep.nn import (
     read_encoder,
     save_encoder,
 )
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.make import load_component, make_agent, make_env
 
 from .runs import final_state, run
 from .test_resume import assert_equal_runs, interrupt_at

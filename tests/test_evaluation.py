@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rlrep.runtime.config import TrainConfig
-from rlrep.runtime.evaluation import Evaluator, eval_envs, random_action, references, summarise
-from rlrep.runtime.process import Seeds
-from rlrep.runtime.protocols import Array, Step
+from rlrep.config.config import TrainConfig
+from rlrep.contract.env import Array, Step
+from rlrep.loops.evaluation import Evaluator, eval_envs, random_action, references, summarise
+from rlrep.process.seeds import Seeds
 
 from .fakes import FakeAgent, FakeEnvs
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlrep.runtime.evaluate_command import main as evaluate
-from rlrep.runtime.pretraining.probe_command import main as probe
+from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.probe import main as probe
 
 from .hostile import (
     WORDS,

@@ -16,16 +16,15 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.chunks import Damaged
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.evaluate_command import main as evaluate
-from rlrep.runtime.pretraining.probe_command import main as probe
-from rlrep.runtime.stored import Unreadable, read_yaml
-from rlrep.runtime.train_command import main as train
-from rlrep.runtime.trust import Trust
-from rlrep.scores.command import main as report
-from rlrep.settings import TARGET
+from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.probe import main as probe
+from rlrep.commands.report import main as report
+from rlrep.commands.train import main as train
+from rlrep.record.checkpoint import Checkpoints
+from rlrep.record.chunks import Damaged
+from rlrep.record.stored import Unreadable, read_yaml
+from rlrep.record.trust import Trust
+from rlrep.settings import TARGET, UserError
 
 from .hostile import WORDS, forge, forge_manifest, listing, make_pretraining, make_run, newest
 from .runs import TINY

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.runtime.bench.command import main as bench
-from rlrep.runtime.pretraining.command import main as pretrain
-from rlrep.runtime.train_command import main as train
+from rlrep.commands.bench import main as bench
+from rlrep.commands.pretrain import main as pretrain
+from rlrep.commands.train import main as train
 
 ENV = b"# @package _global_\nenv:\n  _target_: %s\n"
 MODULES = {"broken_import": "import no_such_thing", "broken_syntax": "def (:", "broken_code": "1 / 0", "empty_one": ""}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrep.runtime.make import load_component
+from rlrep.config.make import load_component
 from rlrep.views import (
     Blur,
     ColourJitter,

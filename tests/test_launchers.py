@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.launchers import Ray, Slurm
-from rlrep.runtime.launchers.base import Job, Launcher, Task
-from rlrep.runtime.launchers.slurm import Cluster
-from rlrep.runtime.train_command import main
+from rlrep.commands.train import main
+from rlrep.launch import Ray, Slurm
+from rlrep.launch.base import Job, Launcher, Task
+from rlrep.launch.slurm import Cluster
+from rlrep.settings import UserError
 
 SAVES = """
 import signal, sys, time
@@ -205,7 +205,7 @@ def test_a_launcher_that_cannot_be_reached_is_one_line(
 
 def test_what_listens_but_is_no_ray_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    monkeypatch.setattr("rlrep.runtime.launchers.ray_cluster._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("rlrep.launch.ray_cluster._ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UserError, match=f"no Ray cluster answers at {address}.*does not answer as Ray does"):

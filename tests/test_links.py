@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.probe import main as probe
+from rlrep.commands.report import main as report
 from rlrep.files import NotPlain, foreign, open_plain, read_plain, replace_plain, write_new
-from rlrep.runtime.bench.plan import Run, standing
-from rlrep.runtime.chunks import ChunkStore
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.evaluate_command import main as evaluate
-from rlrep.runtime.files import AppendFile
-from rlrep.runtime.folder import check_plain
-from rlrep.runtime.launchers.base import Job
-from rlrep.runtime.launchers.remote import start
-from rlrep.runtime.pretraining.probe_command import main as probe
-from rlrep.runtime.stored import Unreadable, read_json, read_yaml
-from rlrep.scores.command import main as report
+from rlrep.grid.plan import Run, standing
+from rlrep.launch.base import Job
+from rlrep.launch.remote import start
+from rlrep.record.chunks import ChunkStore
+from rlrep.record.files import AppendFile
+from rlrep.record.folder import check_plain
+from rlrep.record.stored import Unreadable, read_json, read_yaml
+from rlrep.settings import UserError
 from rlrep.ssl.data.frames import read_about
 
 from .hostile import WORDS, complaint, listing, make_pretraining, make_run

@@ -15,23 +15,23 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from rlrep.runtime.base_loop import Parts
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.config import Length, LoggerConfig, TrainConfig, plan_length
-from rlrep.runtime.counters import crossed
-from rlrep.runtime.curve import Curve, read_points
-from rlrep.runtime.errors import Stopped, UserError
-from rlrep.runtime.evaluation import FINAL, Evaluator
-from rlrep.runtime.logs import EVAL_COLUMNS, RunLog
-from rlrep.runtime.loop import Loop
-from rlrep.runtime.meter import EpisodeMeter
-from rlrep.runtime.perf import Stopwatch
-from rlrep.runtime.process import Seeds, load_random_state, random_state
-from rlrep.runtime.progress import Bar, Lines, clock
-from rlrep.runtime.protocols import Step
-from rlrep.runtime.signals import StopRequest, catch_signals
-from rlrep.runtime.sinks import Csv
-from rlrep.runtime.video import Video
+from rlrep.config.config import Length, LoggerConfig, TrainConfig, plan_length
+from rlrep.contract.env import Step
+from rlrep.loops.base import Parts
+from rlrep.loops.counters import crossed
+from rlrep.loops.evaluation import FINAL, Evaluator
+from rlrep.loops.meter import EpisodeMeter
+from rlrep.loops.online import Loop
+from rlrep.loops.perf import Stopwatch
+from rlrep.process.progress import Bar, Lines, clock
+from rlrep.process.seeds import Seeds, load_random_state, random_state
+from rlrep.process.signals import StopRequest, catch_signals
+from rlrep.record.checkpoint import Checkpoints
+from rlrep.record.curve import Curve, read_points
+from rlrep.record.logs import EVAL_COLUMNS, RunLog
+from rlrep.record.sinks import Csv
+from rlrep.record.video import Video
+from rlrep.settings import Stopped, UserError
 
 from .fakes import EPISODE, FakeAgent, FakeConfig, FakeEnvs
 
@@ -459,7 +459,7 @@ def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
 def test_an_optional_sink_that_is_asked_for_and_absent_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlrep.runtime.sinks.find_spec", lambda name: None)
+    monkeypatch.setattr("rlrep.record.sinks.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'rlrep\[wandb\]'"):
         RunLog(tmp_path, LoggerConfig(wandb=True), {}, step=0, say=print)
     RunLog(tmp_path, LoggerConfig(), {}, step=0, say=print).close()
@@ -531,7 +531,7 @@ def test_where_there_are_scores_whole_games_are_metered() -> None:
 
 
 def test_plain_lines_say_where_the_run_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlrep.runtime.progress._LINE_SECONDS", 0.0)
+    monkeypatch.setattr("rlrep.process.progress._LINE_SECONDS", 0.0)
     lines = Lines(1000, 0)
     lines.update(250, 100, "return 3.0")
     out = capsys.readouterr().out

@@ -15,8 +15,8 @@ import pytest
 from rlrep.envs.checked import BadEnvironment
 from rlrep.envs.losses import MAX_LOSSES, EnvironmentFailed, Patience
 from rlrep.envs.vector import make_vector
-from rlrep.runtime.evaluation import Evaluator, most_steps
-from rlrep.runtime.process import Seeds
+from rlrep.loops.evaluation import Evaluator, most_steps
+from rlrep.process.seeds import Seeds
 from rlrep.settings import UserError
 
 from . import runs
@@ -188,7 +188,7 @@ def test_pids_of_replaced_workers_differ() -> None:
 
 
 def test_an_evaluation_episode_that_never_ends_is_cut(monkeypatch: Any) -> None:
-    monkeypatch.setattr("rlrep.runtime.evaluation.MOST_ENV_STEPS", 25)
+    monkeypatch.setattr("rlrep.loops.evaluation.MOST_ENV_STEPS", 25)
     said: list[str] = []
     vector: Any = make_vector(Peoples(fault="endless"), [0], workers=False)
     agent: Any = FakeAgent([])

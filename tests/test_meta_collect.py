@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlrep.replay.tasks import Job, Stage
-from rlrep.runtime.meta.collect import Collector
-from rlrep.runtime.perf import Stopwatch
+from rlrep.contract.meta import Job, Stage
+from rlrep.loops.meta.collect import Collector
+from rlrep.loops.perf import Stopwatch
 
 from .meta_fakes import TASKS, MetaFake, TaskEnvs, length_of
 

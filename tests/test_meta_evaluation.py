@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlrep.config.config import TrainConfig
+from rlrep.config.simulators import build_envs
+from rlrep.contract.env import VectorEnv
 from rlrep.envs.point_robot import PointRobot
-from rlrep.runtime.config import TrainConfig
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.evaluation import FINAL
-from rlrep.runtime.meta.evaluation import MetaEvaluator
-from rlrep.runtime.meta.health import cut, measure
-from rlrep.runtime.meta.picture import Pictures, by_adaptation
-from rlrep.runtime.process import Seeds
-from rlrep.runtime.protocols import VectorEnv
-from rlrep.runtime.simulators import build_envs
+from rlrep.loops.evaluation import FINAL
+from rlrep.loops.meta.evaluation import MetaEvaluator
+from rlrep.loops.meta.health import cut, measure
+from rlrep.loops.meta.picture import Pictures, by_adaptation
+from rlrep.process.seeds import Seeds
+from rlrep.settings import UserError
 
 from .meta_fakes import TASKS, MetaFake, TaskEnvs, length_of
 from .pearl_rig import SMALL, random_episode
@@ -201,7 +201,7 @@ def test_pictures_are_drawn_and_a_failure_costs_nothing_else(
     def fail(*args: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("rlrep.runtime.meta.picture.draw_adaptation", fail)
+    monkeypatch.setattr("rlrep.loops.meta.picture.draw_adaptation", fail)
     for _ in range(2):
         assert len(played.evaluate(1, 1, references={}, video=None).rows) == 12
     assert len(said) == 1 and "adaptation.png" in said[0]

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from rlrep.replay.tasks import Job, Stage
-from rlrep.runtime.base_loop import Parts
-from rlrep.runtime.checkpoint import Checkpoints
-from rlrep.runtime.config import LoggerConfig, TrainConfig, plan_length
-from rlrep.runtime.curve import Curve, read_points
-from rlrep.runtime.errors import Stopped
-from rlrep.runtime.logs import META_COLUMNS, RunLog
-from rlrep.runtime.meta.evaluation import MetaEvaluator
-from rlrep.runtime.meta.loop import MetaLoop
-from rlrep.runtime.meta.picture import Pictures
-from rlrep.runtime.process import Seeds
-from rlrep.runtime.signals import StopRequest
+from rlrep.config.config import LoggerConfig, TrainConfig, plan_length
+from rlrep.contract.meta import Job, Stage
+from rlrep.loops.base import Parts
+from rlrep.loops.meta.evaluation import MetaEvaluator
+from rlrep.loops.meta.loop import MetaLoop
+from rlrep.loops.meta.picture import Pictures
+from rlrep.process.seeds import Seeds
+from rlrep.process.signals import StopRequest
+from rlrep.record.checkpoint import Checkpoints
+from rlrep.record.curve import Curve, read_points
+from rlrep.record.logs import META_COLUMNS, RunLog
+from rlrep.settings import Stopped
 
 from .meta_fakes import TASKS, MetaFake, TaskEnvs
 from .test_loop import Said, timeless

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from rlrep.contract.env import Task
 from rlrep.envs import rand_params
 from rlrep.envs.meta_mujoco import CheetahVel
-from rlrep.envs.tasks import Task
 from rlrep.envs.vector import make_vector
 
 from .meta_families import FAMILIES, RUNNERS, each

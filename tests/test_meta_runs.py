@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.runtime.logs import META_COLUMNS
+from rlrep.record.logs import META_COLUMNS
 
 from .runs import evaluations, lines, metrics, run
 

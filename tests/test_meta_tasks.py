@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
+from rlrep.config import registry
+from rlrep.contract.env import Task, TaskSet
 from rlrep.envs.meta_mujoco import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
 from rlrep.envs.rand_params import HopperRandParams, WalkerRandParams
-from rlrep.envs.tasks import Task, TaskSet
-from rlrep.runtime import registry
 from rlrep.settings import coerce
 
 from .meta_families import FAMILIES, each

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from rlrep.contract.env import Task
 from rlrep.envs.metaworld import ML1, ML10, ML45, MT10
 from rlrep.envs.metaworld_sim import Simulator
 from rlrep.envs.metaworld_tasks import (
@@ -23,7 +24,6 @@ from rlrep.envs.metaworld_tasks import (
     build,
     goals,
 )
-from rlrep.envs.tasks import Task
 from rlrep.envs.vector import make_vector
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "metaworld.md"

@@ -11,12 +11,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
+from rlrep.config.compose import compose_run
 from rlrep.envs.metaworld import ML1, ML10, ML45, MT10
 from rlrep.envs.metaworld_sim import Simulator
 from rlrep.envs.metaworld_single import MT1, MT1Env
 from rlrep.envs.metaworld_tasks import goals
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.errors import ConfigError
+from rlrep.settings import ConfigError
 
 
 def actions(count: int, seed: int = 0) -> Any:

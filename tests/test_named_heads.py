@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from rlrep.config import registry
+from rlrep.config.make import load_component
 from rlrep.heads import InstanceContrast, named
-from rlrep.runtime import registry
-from rlrep.runtime.make import load_component
 from rlrep.views import RandomShift
 
 SHAPES = {"pixels": (9, 60, 60), "state": (5,)}

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlrep.runtime import evaluate_command
-from rlrep.runtime.cli import run_main
-from rlrep.runtime.output import open_streams, spare_output
-from rlrep.runtime.pretraining import probe_command
-from rlrep.runtime.pretraining.command import main as pretrain_main
-from rlrep.runtime.signals import catch_signals
-from rlrep.runtime.train_command import main
+from rlrep.commands import evaluate as evaluate_command
+from rlrep.commands import probe as probe_command
+from rlrep.commands.pretrain import main as pretrain_main
+from rlrep.commands.train import main
+from rlrep.process.cli import run_main
+from rlrep.process.output import open_streams, spare_output
+from rlrep.process.signals import catch_signals
 
 from .runs import ROOT, TINY, evaluations, lines, metrics, run
 from .ssl_rig import SMALL
@@ -252,7 +252,7 @@ def test_a_score_is_shown_where_it_cannot_be_written(
     def refuse(path: Path, text: str) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("rlrep.runtime.files.replace_file", refuse)
+    monkeypatch.setattr("rlrep.record.files.replace_file", refuse)
     if command == "evaluate":
         assert evaluate_command.main([f"out={finished}", "episodes=1", "device=cpu"]) == 0
     else:

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlrep.runtime.bench.suite import read_request
-from rlrep.runtime.cli import Arguments, read_arguments
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.evaluate_command import main as evaluate
-from rlrep.runtime.overrides import PROBE, as_path, expand, parse
-from rlrep.runtime.pretraining.compose import compose_pretraining
-from rlrep.runtime.pretraining.probe_command import compose_probe
-from rlrep.runtime.registry import names
-from rlrep.runtime.train_command import main
-from rlrep.runtime.trust import Trust
-from rlrep.scores.command import main as report
+from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.probe import compose_probe
+from rlrep.commands.report import main as report
+from rlrep.commands.train import main
+from rlrep.config.compose import compose_run
+from rlrep.config.overrides import PROBE, as_path, expand, parse
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.config.registry import names
+from rlrep.grid.suite import read_request
+from rlrep.process.cli import Arguments, read_arguments
+from rlrep.record.trust import Trust
 
 from .runs import ROOT, run
 
@@ -188,7 +188,7 @@ def test_a_run_is_trained_resumed_evaluated_and_reported_in_a_folder_of_any_name
 def test_videos_are_written_in_folders_with_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
-    from rlrep.runtime.video import Video
+    from rlrep.record.video import Video
 
     monkeypatch.chdir(tmp_path)
     video = Video(Path("a:b") / "v.mp4")

@@ -11,10 +11,10 @@ import torch
 from gymnasium import spaces
 
 from rlrep.agents.pearl import PEARL
+from rlrep.contract.meta import Job, Stage, Trajectory
 from rlrep.heads import InstanceContrast, TrajectoryContrast
 from rlrep.nn import Gaussians, MLPEncoderConfig, product
-from rlrep.replay import Trajectory, Transitions
-from rlrep.replay.tasks import Job, Stage
+from rlrep.replay import Transitions
 
 from .pearl_rig import ACTIONS, HORIZON, SMALL, STATES, TASKS, Pull, make_pearl, parameters, random_episode
 from .runs import differences

@@ -5,10 +5,10 @@ import torch
 from gymnasium import spaces
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
+from rlrep.contract.env import Task
+from rlrep.contract.meta import Trajectory
 from rlrep.envs.point_robot import PointRobot
-from rlrep.envs.tasks import Task
 from rlrep.nn import Gaussians, IdentityConfig
-from rlrep.replay import Trajectory
 from rlrep.views import NoChange
 
 FAMILY = PointRobot(train_tasks=16, test_tasks=6)

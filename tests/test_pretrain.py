@@ -15,14 +15,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from rlrep.commands.pretrain import main
+from rlrep.commands.probe import main as probe_main
+from rlrep.commands.train import main as train_main
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.loops.pretraining.loop import PretrainLoop
+from rlrep.loops.pretraining.picture import Picture
 from rlrep.nn import read_encoder
-from rlrep.runtime.pretraining.command import main
-from rlrep.runtime.pretraining.compose import compose_pretraining
-from rlrep.runtime.pretraining.loop import PretrainLoop
-from rlrep.runtime.pretraining.picture import Picture
-from rlrep.runtime.pretraining.probe_command import main as probe_main
-from rlrep.runtime.train_command import main as train_main
-from rlrep.runtime.versions import command_line
+from rlrep.record.versions import command_line
 from rlrep.ssl import Learner
 
 from .runs import ROOT, differences, evaluations, final_state, lines, metrics
@@ -326,7 +326,7 @@ def _tensors(tree: object) -> list[torch.Tensor]:
 
 
 def test_a_learner_counts_every_image_once_per_epoch() -> None:
-    from rlrep.runtime.pretraining.session import build
+    from rlrep.loops.pretraining.session import build
 
     config = compose_pretraining([*SMALL, "method=simclr", "train.batch_size=100"]).config
     learner: Learner = build(config, torch.device("cpu"))[2]

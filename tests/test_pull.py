@@ -16,11 +16,11 @@ from rlrep.agents.heads import Found, Heads
 from rlrep.agents.learner import trained
 from rlrep.agents.meeting import Owned
 from rlrep.agents.sac.update import td_target
+from rlrep.config.compose import compose_run
 from rlrep.contrast import MomentumTarget
 from rlrep.heads import AuxConfig, Encoded, Encoders, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
 from rlrep.nn import PixelEncoderConfig
 from rlrep.replay import Batch, Needs
-from rlrep.runtime.compose import compose_run
 from rlrep.settings import ConfigError
 
 from . import test_sac as sac

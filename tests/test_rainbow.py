@@ -13,6 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
+from rlrep.config.make import load_component, make_agent, make_env
 from rlrep.heads import (
     Autoencoder,
     AuxConfig,
@@ -24,8 +25,7 @@ from rlrep.heads import (
     TemporalContrast,
 )
 from rlrep.nn import IdentityConfig, ImpalaConfig
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.make import load_component, make_agent, make_env
+from rlrep.settings import UserError
 from rlrep.views import CropPadCrop, NoChange, RandomShift
 
 from .rainbow_rig import ACTIONS, PIXELS, SMALL, STATE, make_rainbow, observations, parameters

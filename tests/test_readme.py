@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
-from rlrep.runtime import registry
-from rlrep.runtime.cli import read_arguments
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.overrides import expand
-from rlrep.runtime.pretraining.compose import compose_pretraining
+from rlrep.config import registry
+from rlrep.config.compose import compose_run
+from rlrep.config.overrides import expand
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.process.cli import read_arguments
 from rlrep.scores.statistics import FEWEST_RUNS
 
 ROOT = Path(__file__).resolve().parent.parent

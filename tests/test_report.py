@@ -13,9 +13,9 @@ import matplotlib
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
+from rlrep.commands.report import main
 from rlrep.scores.analysis import Draws
 from rlrep.scores.charts import to_json
-from rlrep.scores.command import main
 from rlrep.scores.figures import draw
 from rlrep.scores.films import newest
 from rlrep.scores.results import arm_names, compute
@@ -271,7 +271,7 @@ def test_the_same_command_writes_the_same_page(tmp_path: Path) -> None:
 
 def test_help_is_quick_and_report_needs_no_torch() -> None:
     code = (
-        "import sys; from rlrep.scores.command import main; assert main(['--help']) == 0; "
+        "import sys; from rlrep.commands.report import main; assert main(['--help']) == 0; "
         "slow = {'torch', 'matplotlib', 'hydra', 'numpy'} & set(sys.modules); assert not slow, slow; "
         "import rlrep.scores.figures, rlrep.scores.html, rlrep.scores.tables, rlrep.scores.results; "
         "assert 'torch' not in sys.modules"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
+from rlrep.commands.report import main
 from rlrep.scores.analysis import Draws, endings
-from rlrep.scores.command import main
 from rlrep.scores.comparison import raw
 from rlrep.scores.figures import draw
 from rlrep.scores.results import Results, arm_names, compute

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.runtime.loop import Loop
+from rlrep.loops.online import Loop
 
 from .runs import differences, evaluations, final_state, metrics, replay, run, start
 

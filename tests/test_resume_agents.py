@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rlrep.runtime.base_loop import BaseLoop
-from rlrep.runtime.loop import Loop
-from rlrep.runtime.meta.loop import MetaLoop
+from rlrep.loops.base import BaseLoop
+from rlrep.loops.meta.loop import MetaLoop
+from rlrep.loops.online import Loop
 
 from .runs import evaluations, final_state, metrics, run, start
 from .test_resume import assert_equal_runs, wait_for_rows

@@ -9,11 +9,11 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from rlrep.config.compose import compose_run
+from rlrep.config.make import make_agent
+from rlrep.config.simulators import build_envs
 from rlrep.envs.toy import ToyState
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.loop import Loop
-from rlrep.runtime.make import make_agent
-from rlrep.runtime.simulators import build_envs
+from rlrep.loops.online import Loop
 
 from .fakes import FakeEnvs
 from .runs import evaluations, final_state, lines, metrics, run

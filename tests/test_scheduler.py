@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.launchers.base import RUNNING, Job, Status, at_a_time
-from rlrep.runtime.launchers.lines import Lines, complain
-from rlrep.runtime.launchers.local import Local, Processes, Share, split_machine, visible_gpus
-from rlrep.runtime.launchers.scheduler import Entry, Scheduler, State, last_line
-from rlrep.runtime.signals import PARENT_VARIABLE, StopRequest
+from rlrep.launch.base import RUNNING, Job, Status, at_a_time
+from rlrep.launch.lines import Lines, complain
+from rlrep.launch.local import Local, Processes, Share, split_machine, visible_gpus
+from rlrep.launch.scheduler import Entry, Scheduler, State, last_line
+from rlrep.process.signals import PARENT_VARIABLE, StopRequest
+from rlrep.settings import UserError
 
 from .runs import ROOT
 
@@ -129,7 +129,7 @@ def test_a_job_that_is_killed_again_is_reported_by_the_last_line_of_its_log(tmp_
 
 
 def test_two_schedulers_share_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlrep.runtime.launchers.scheduler._ELSEWHERE_SECONDS", 0.1)
+    monkeypatch.setattr("rlrep.launch.scheduler._ELSEWHERE_SECONDS", 0.1)
     began = [shell(tmp_path, name, "exit 9") for name in "ab"]
     left, late, raced = shell(tmp_path, "c", "touch c"), shell(tmp_path, "d", "exit 9"), shell(tmp_path, "e", "exit 75")
     overtaken = shell(tmp_path, "f", "exit 75")
@@ -244,7 +244,7 @@ def wait_for(ready: Callable[[], bool]) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 def test_a_run_saves_when_its_launcher_is_killed(tmp_path: Path) -> None:
     child = (
-        "import signal, sys, time; from rlrep.runtime.signals import follow_parent; follow_parent();"
+        "import signal, sys, time; from rlrep.process.signals import follow_parent; follow_parent();"
         "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit(143)));"
         "print('began', flush=True); time.sleep(60)"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
-from rlrep.runtime.stored import Unreadable, read_json, read_yaml
+from rlrep.record.stored import Unreadable, read_json, read_yaml
 from rlrep.scores.files import flatten, read_csv, read_lines
 from rlrep.scores.runs import find_folders, read_health, read_run, read_runs
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rlrep.runtime.evaluate_command import interquartile_mean
+from rlrep.commands.evaluate import interquartile_mean
 from rlrep.scores import statistics
 from rlrep.scores.statistics import STATISTICS, equal_weights, estimate, flatten, resample
 

@@ -14,9 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.frames import collect_frames
-from rlrep.runtime.make import load_component
+from rlrep.config.make import load_component
+from rlrep.loops.frames import collect_frames
+from rlrep.settings import UserError
 from rlrep.ssl.data import Cifar10, Digits, Frames, ImageArrays, ImageData, ImageFolder, read_frames
 from rlrep.ssl.data.frames import stack_frames
 

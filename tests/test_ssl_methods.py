@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlrep.contrast import DirectPredictor, MemoryQueue, MomentumTarget, cacr, info_nce, nt_xent, suncet
 from rlrep.nn import Encoder, PixelEncoderConfig
-from rlrep.runtime.errors import UserError
+from rlrep.settings import UserError
 from rlrep.ssl import (
     AdversarialContrast,
     Autoencoder,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from rlrep.runtime.pretraining.command import main
+from rlrep.commands.pretrain import main
 from rlrep.ssl.data import Cifar10, Digits, ImageArrays, ImageData, ImageFolder, Split, describe
 
 from .ssl_rig import SMALL

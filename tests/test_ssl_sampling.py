@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrep.runtime.tree import join, split
+from rlrep.record.tree import join, split
 from rlrep.ssl.sampling import ClassBalancedSampler, EpochSampler, labelled_subset
 
 CPU = torch.device("cpu")

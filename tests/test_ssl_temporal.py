@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from rlrep.commands.pretrain import main
+from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.nn import PixelEncoderConfig
-from rlrep.runtime.pretraining.command import main
-from rlrep.runtime.pretraining.compose import compose_pretraining
 from rlrep.ssl import Learner, MethodConfig, OptimiserConfig
 from rlrep.ssl.data import Frames, ImageData
 from rlrep.ssl.learner import plan

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrep.replay import Needs, TaskReplay, TaskSpec, Trajectory, Transitions, Windows, WindowSpec
+from rlrep.contract.meta import Trajectory
+from rlrep.replay import Needs, TaskReplay, TaskSpec, Transitions, Windows, WindowSpec
 from rlrep.replay.batch import ReturnLabels
 
 from .runs import differences

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from rlrep.runtime import registry
-from rlrep.runtime.compose import compose_run
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.evaluate_command import main as evaluate
-from rlrep.runtime.pretraining.compose import compose_pretraining
-from rlrep.runtime.pretraining.probe_command import main as probe
-from rlrep.runtime.trust import Trust
-from rlrep.settings import TARGET
+from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.probe import main as probe
+from rlrep.config import registry
+from rlrep.config.compose import compose_run
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.record.trust import Trust
+from rlrep.settings import TARGET, UserError
 
 from .hostile import WORDS, complaint, edit_yaml, listing, make_pretraining, make_run, put
 from .runs import run

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from rlrep.commands.bench import main as bench
+from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.pretrain import main as pretrain
+from rlrep.commands.probe import main as probe
+from rlrep.commands.report import main as report
+from rlrep.commands.train import main as train
 from rlrep.envs.gl import OFTEN_LEFT
-from rlrep.runtime.bench.command import main as bench
-from rlrep.runtime.evaluate_command import main as evaluate
-from rlrep.runtime.pretraining.command import main as pretrain
-from rlrep.runtime.pretraining.probe_command import main as probe
-from rlrep.runtime.process import set_threads
-from rlrep.runtime.train_command import main as train
-from rlrep.scores.command import main as report
+from rlrep.process.machine import set_threads
 
 from .runs import ROOT, run
 from .ssl_rig import SMALL

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlrep.contract.meta import Job, Stage, Trajectory
 from rlrep.heads import Head, Metrics
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Trajectory, Transitions
-from rlrep.replay.tasks import Job, Stage
+from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions
 
 from ..heads import pull_of
 from ..learner import Due, Inputs, Learner, Outcome, Setting, trained
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 
 class PEARL(Learner[Networks, TaskReplay]):
-    """See `rlrep.runtime.protocols.MetaAgent`."""
+    """See `rlrep.contract.agent.MetaAgent`."""
 
     def __init__(self, config: PEARLSettings, setting: Setting, tasks: Sequence[Task], horizon: int) -> None:
         self.config, self._seed, self.tasks = config, setting.seed, len(tasks)

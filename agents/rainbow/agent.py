@@ -170,7 +170,7 @@ class Rainbow(OnlineLearner[Networks]):
         return self._priority.beta_at(0.0 if steps is None else self._observed / steps)
 
     def observe(self, action: NDArray[Any], step: Any) -> None:
-        """Store one vector step (a `rlrep.runtime.protocols.Step`)."""
+        """Store one vector step (a `rlrep.contract.agent.Step`)."""
         super().observe(action, step)
         self._observed += len(action)
 

@@ -38,7 +38,7 @@ SMALLEST_FRAME = 36
 
 
 class SB3Agent:
-    """See `rlrep.runtime.protocols.Agent`. SB3 draws from the global streams, whose state the loop saves.
+    """See `rlrep.contract.agent.Agent`. SB3 draws from the global streams, whose state the loop saves.
 
     hidden: layers behind the features extractor; None = SB3's own. agent_steps: of the run, for SB3's schedules.
     Raises ValueError on frames that are too small, and on a compiled update.
@@ -111,7 +111,7 @@ class SB3Agent:
         self._obs = np.array(obs)
 
     def observe(self, action: Array, step: Any) -> None:
-        """Store one vector step (a `rlrep.runtime.protocols.Step`), and do what SB3 does after each."""
+        """Store one vector step (a `rlrep.contract.agent.Step`), and do what SB3 does after each."""
         model, space = self._model, self._model.action_space
         stored = model.policy.scale_action(action) if isinstance(space, spaces.Box) else action
         cut = step.truncated & ~step.terminated | step.died

@@ -1,6 +1,6 @@
 """Heads and views by name, for agents that no command line composes: the same YAML files and entry points.
 
-`rlrep.runtime.registry` reads these files too, with Hydra's grammar and the run's other choices; agents stand below
+`rlrep.config.registry` reads these files too, with Hydra's grammar and the run's other choices; agents stand below
 it. Here are a file's values, the bases that it names, and what `${...}` can refer to in it: the size of the frames.
 """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.runtime.files import replace_picture
+from rlrep.record.files import replace_picture
 
 from .analysis import Line, shortest
 from .arms import Arm

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlrep.runtime.errors import UserError
-from rlrep.runtime.stored import MEGABYTE, MOST_OPTIONS, Unreadable, load_json, read_bytes, read_text
+from rlrep.record.stored import MEGABYTE, MOST_OPTIONS, Unreadable, load_json, read_bytes, read_text
+from rlrep.settings import UserError
 
 _LONGEST = 300
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from rlrep.runtime.stored import MEGABYTE
+from rlrep.record.stored import MEGABYTE
 
 from .arms import Arm, Task
 from .comparison import Comparison

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.runtime.stored import Unreadable, read_json, read_yaml
+from rlrep.record.stored import Unreadable, read_json, read_yaml
 
 from .files import Table, clean, flatten, read_csv, read_lines
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlrep.runtime.files import replace_file, replace_table
+from rlrep.record.files import replace_file, replace_table
 
 from .analysis import counts, endings
 from .arms import Arm, Task

@@ -1,11 +1,13 @@
 """From plain values to frozen dataclasses, and the errors of users who gave others."""
 
 from .coerce import TARGET, accepts, build, coerce, find_target, plain, with_defaults
-from .errors import ConfigError, UserError, hint, one_line
+from .errors import Busy, ConfigError, Stopped, UserError, hint, one_line
 
 __all__ = [
     "TARGET",
+    "Busy",
     "ConfigError",
+    "Stopped",
     "UserError",
     "accepts",
     "build",

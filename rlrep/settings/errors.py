@@ -1,4 +1,4 @@
-"""Errors whose one line is all a user needs."""
+"""Errors whose one line is all a user needs, and what is none: a run that was asked to stop."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,6 +14,25 @@ class ConfigError(UserError):
     """A command line or config that cannot be run."""
 
     exit_code = 2
+
+
+class Busy(UserError):
+    """Another process works in the folder: later the same command may do."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal, at a point where everything is consistent."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention: 128 + signal."""
+        return 128 + self.signal_number
 
 
 def hint(name: str, valid: Iterable[str]) -> str:

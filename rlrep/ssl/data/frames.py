@@ -51,14 +51,14 @@ class FrameSettings(SplitSettings):
 class Frames(FrameSettings):
     """Frames from an environment, stacked as an agent sees them; whole episodes are held out.
 
-    path: a frame file, as `rlrep.runtime.frames.collect_frames` writes it.
+    path: a frame file, as `rlrep.loops.frames.collect_frames` writes it.
     """
 
     path: str
 
     def make(self, device: torch.device) -> Split:
         """Read and stack the frames (in memory `stack` times as large as the file)."""
-        existing("data.path", self.path, "a frame file, made by rlrep.runtime.frames.collect_frames,", kind="file")
+        existing("data.path", self.path, "a frame file, made by rlrep.loops.frames.collect_frames,", kind="file")
         data = read_frames(Path(self.path).expanduser()).data
         assert data.time is not None
         return self.split(

@@ -1,0 +1,49 @@
+"""`python -m rlrep.train`: what the flags do. Heavy imports wait until a run needs them."""
+
+from collections.abc import Sequence
+
+from rlrep.process.cli import Arguments, read_arguments, run_main
+
+ENTRY = "rlrep.train"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    return run_main(lambda: _run(read_arguments(argv)))
+
+
+def _run(arguments: Arguments) -> int:
+    if arguments.help:
+        from rlrep.config.help import train_help
+
+        print(train_help(arguments.folders))
+        return 0
+    if arguments.multirun:
+        from rlrep.config.compose import compose_run
+        from rlrep.grid.multirun import launch
+
+        return launch(arguments, ENTRY, compose_run)
+    return _run_one(arguments)
+
+
+def _run_one(arguments: Arguments) -> int:
+    from rlrep.config.compose import compose_run
+
+    composed = compose_run(arguments.words, arguments.folders)
+    if arguments.show:
+        import yaml
+
+        print(yaml.safe_dump(composed.tree, sort_keys=False, width=120), end="")
+        return 0
+    from rlrep.loops.session import train
+
+    full_size = (
+        None if composed.config.choices["preset"] == "paper" else arguments.again(ENTRY, _full_size(arguments.words))
+    )
+    train(composed.config, composed.tree, again=arguments.again(ENTRY, arguments.words), full_size=full_size)
+    return 0
+
+
+def _full_size(words: Sequence[str]) -> list[str]:
+    """Return the words of the same job with the paper's settings."""
+    return [word for word in words if word.split("=")[0].split(".")[0] not in ("preset", "train", "out")]

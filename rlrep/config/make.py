@@ -1,0 +1,234 @@
+"""Environments, agents and heads from Python, from the same YAML files as the command line, without Hydra.
+
+env = rlrep.make_env("dmc_cheetah", num_envs=2)
+agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from omegaconf import OmegaConf
+
+from rlrep.contract.agent import Agent, AgentConfig, MetaAgent, MetaAgentConfig
+from rlrep.contract.env import TaskFamily, TaskSet, VectorEnv
+from rlrep.process.machine import pick_device
+from rlrep.process.seeds import Seeds
+from rlrep.settings import TARGET, ConfigError, UserError, coerce, find_target, hint, one_line, with_defaults
+from rlrep.views import View
+
+from . import registry
+from .config import RunConfig
+from .options import auto_view, expand_views
+from .simulators import build_envs
+
+Options = Mapping[str, Any]
+
+
+def make_env(name: str, *, num_envs: int = 1, seed: int = 0, options: Options | None = None) -> VectorEnv:
+    """Return `num_envs` simulators of `env=name`, e.g. `make_env("dmc_cheetah", options={"obs": "state"})`.
+
+    Call `reset()` before stepping. Raises ConfigError on an unknown name or option, UserError if something is missing.
+    """
+    config = load_component("env", name, {**(options or {}), "num_envs": num_envs})
+    return build_envs(config, Seeds(seed).envs(num_envs))
+
+
+def make_agent(
+    name: str,
+    env: VectorEnv,
+    *,
+    aux: Sequence[str] | Mapping[str, Options] = (),
+    encoder: str = "auto",
+    augment: str = "none",
+    options: Options | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    compile: str = "off",
+) -> Agent:
+    """Return `agent=name` for `env`, with heads by name, or by name with options: `aux={"curl": {"weight": 0.5}}`.
+
+    Raises ConfigError on an unknown name or option, UserError if the parts do not fit each other.
+    """
+    shape = env.single_observation_space.shape
+    obs, size = "pixels" if len(shape) == 3 else "state", shape[-1]
+    heads = aux if isinstance(aux, Mapping) else {head: {} for head in aux}
+    config = load_component("agent", name, options, obs=obs)
+    if not hasattr(config, "make"):
+        raise UserError(
+            f"agent={name} learns families of tasks, through the command line: python -m rlrep.train agent={name}"
+        )
+    if encoder == "auto":
+        encoder = getattr(config, "auto", {}).get("encoder", registry.AUTO["encoder"][obs])
+    return assemble(
+        config,
+        env,
+        num_envs=env.num_envs,
+        encoder=load_component("encoder", encoder, obs=obs),
+        augment=load_component("augment", augment, obs=obs, size=size),
+        aux={
+            head: load_component("aux", head, given, obs=obs, size=size, augment=augment)
+            for head, given in sorted(heads.items())
+        },
+        device=pick_device(device),
+        seed=seed,
+        compile=compile,
+    )
+
+
+def make_aux(name: str, *, latent_dim: int, action_space: spaces.Space[Any], options: Options | None = None) -> Any:
+    """Return the head `aux=name` (an `Head`) on latents `(B, latent_dim)`, for an agent of your own.
+
+    Raises ConfigError on an unknown name or option.
+    """
+    return load_component("aux", name, options).make(name, latent_dim, action_space)
+
+
+def load_component(
+    group: str,
+    name: str,
+    options: Options | None = None,
+    *,
+    obs: str | None = None,
+    size: int = 84,
+    augment: str = "none",
+) -> Any:
+    """Return the config dataclass of `group=name`, with `options` in place of its YAML's values.
+
+    obs: kind of observation. size: side of the environment's frames. Both are what the YAML files refer to.
+    augment: the agent's, which a head's `view=auto` follows.
+    """
+    registry.check(group, name)
+    variant = f"{name}_{obs}" if obs and registry.is_file(group, f"{name}_{obs}") else name
+    path = f"aux.{name}" if group == "aux" else group
+    node = with_defaults(registry.component_node(group, variant), path)
+    for key in options or {}:
+        if key not in node or key == TARGET:
+            raise ConfigError(f"unknown option {path}.{key}{hint(key, set(node) - {TARGET})}")
+    node = expand_views({**node, **(options or {})}, path, auto=auto_view(augment, obs or "pixels"))
+    context = OmegaConf.create({"node": node, "env": {"size": size}, "image_size": 84, "precision": "float32"})
+    resolved = OmegaConf.to_container(context.node, resolve=True)
+    return coerce(resolved, find_target(node[TARGET], path), path)
+
+
+def build_agent(
+    config: RunConfig,
+    envs: VectorEnv,
+    *,
+    device: torch.device,
+    seed: int,
+    compile: str,
+    restored: bool = False,
+    agent_steps: int | None = None,
+) -> Agent:
+    """Build a run's agent. Raises UserError if its parts do not fit each other.
+
+    restored: its weights come from a checkpoint, so `encoder.load` is not read again and its file may be gone.
+    agent_steps: planned length, for schedules that depend on it.
+    """
+    for_length = getattr(config.agent, "for_length", None)
+    return assemble(
+        config.agent if for_length is None or agent_steps is None else for_length(agent_steps),
+        envs,
+        num_envs=config.env.num_envs,
+        encoder=_encoder(config, restored=restored),
+        augment=config.augment,
+        aux=config.aux,
+        device=device,
+        seed=seed,
+        compile=compile,
+    )
+
+
+def tasks_of(config: RunConfig) -> TaskSet | None:
+    """Return the tasks of a family, None for a single task."""
+    return cast(TaskFamily, config.env).tasks() if hasattr(config.env, "tasks") else None
+
+
+def build_meta_agent(
+    config: RunConfig,
+    envs: VectorEnv,
+    *,
+    device: torch.device,
+    seed: int,
+    compile: str,
+    restored: bool = False,
+    agent_steps: int | None = None,
+) -> MetaAgent:
+    """Build a run's agent for a family of tasks; see `build_agent`. Raises UserError if its parts do not fit."""
+    family, space = cast(TaskFamily, config.env), envs.single_observation_space
+    _check_views(config.augment, config.aux, space)
+    try:
+        return cast(MetaAgentConfig, config.agent).make_meta(
+            space,
+            envs.single_action_space,
+            tasks=family.tasks().train,
+            horizon=family.horizon,
+            encoder=_encoder(config, restored=restored),
+            augment=config.augment,
+            aux=config.aux,
+            device=device,
+            seed=seed,
+            compile=compile,
+        )
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+
+
+def _encoder(config: RunConfig, *, restored: bool) -> Any:
+    loads = restored and getattr(config.encoder, "load", None) is not None
+    return replace(config.encoder, load=None) if loads else config.encoder
+
+
+def assemble(
+    agent: AgentConfig,
+    envs: VectorEnv,
+    *,
+    num_envs: int,
+    encoder: Any,
+    augment: View,
+    aux: Mapping[str, Any],
+    device: torch.device,
+    seed: int,
+    compile: str,
+) -> Agent:
+    """Build an agent from its parts' configs. Raises UserError if they do not fit each other or the environment."""
+    space = envs.single_observation_space
+    _check_views(augment, aux, space)
+    try:
+        return agent.make(
+            space,
+            envs.single_action_space,
+            frame_stack=envs.frame_stack,
+            num_envs=num_envs,
+            encoder=encoder,
+            augment=augment,
+            aux=aux,
+            device=device,
+            seed=seed,
+            compile=compile,
+        )
+    except ValueError as error:
+        raise UserError(one_line(error)) from error
+
+
+def _check_views(augment: View, aux: Mapping[str, Any], space: spaces.Box) -> None:
+    views = {"augment": augment, **{f"aux.{name}.view": getattr(head, "view", None) for name, head in aux.items()}}
+    for name, view in views.items():
+        if view is not None:
+            _check_view(name, view, space)
+
+
+def _check_view(name: str, view: View, space: spaces.Box) -> None:
+    """Try a view on one observation: image views fail on states, and state views turn pixels into floats."""
+    sample = torch.zeros((1, *space.shape), dtype=torch.uint8 if space.dtype == np.uint8 else torch.float32)
+    try:
+        fits = view(sample, torch.Generator()).dtype == sample.dtype
+        reason = "it is for states"
+    except (ValueError, IndexError, RuntimeError) as error:
+        fits, reason = False, one_line(error) if len(space.shape) == 3 else "it is for pixels"
+    if not fits:
+        raise UserError(f"{name}={type(view).__name__} does not fit observations of {space.shape}: {reason}")

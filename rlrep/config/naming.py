@@ -1,0 +1,58 @@
+"""What identifies a run, and the folder it gets where the command line names none."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlrep.settings import coerce
+
+from .overrides import CommandLine
+
+NOT_IDENTITY = frozenset(
+    {
+        "out",
+        "root",
+        "device",
+        "launcher",
+        "logger",
+        "video",
+        "video_format",
+        "choices",
+        "requested",
+        "train.env_timeout",
+    }
+)
+"""Keys, with what is below them, that may change between the sessions of one run."""
+_NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "logger"})
+_PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
+
+
+def default_out(tree: Mapping[str, Any], line: CommandLine) -> str:
+    """Return `ROOT/ENV/PRESET/AGENT-AUGMENT-AUX[-hash of other overrides]/seedN`."""
+    chosen = tree["choices"]
+    name = "-".join(chosen[group] for group in ("agent", "augment", "aux")) + _suffix(line, _NAMED)
+    return str(_root(tree) / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
+
+
+def default_pretrain_out(tree: Mapping[str, Any], line: CommandLine) -> str:
+    """Return `ROOT/pretrain/DATA/PRESET/METHOD-ENCODER[-hash of other overrides]/seedN`."""
+    chosen = tree["choices"]
+    name = f"{chosen['method']}-{chosen['encoder']}{_suffix(line, _PRETRAIN_NAMED)}"
+    return str(_root(tree) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
+
+
+def _root(tree: Mapping[str, Any]) -> Path:
+    return Path(coerce(tree["root"], str, "root"))
+
+
+def _suffix(line: CommandLine, named: frozenset[str]) -> str:
+    others = [f"{s.path}={json.dumps(s.value)}" for s in line.settings if matters(s.path) and s.path != "seed"]
+    others += [f"{group}={choice}" for group, choice in line.choices.items() if group not in named]
+    return "-" + hashlib.sha256("\n".join(sorted(others)).encode()).hexdigest()[:8] if others else ""
+
+
+def matters(path: str) -> bool:
+    """Whether a run with another value of this option is another run."""
+    return path not in NOT_IDENTITY and path.split(".")[0] not in NOT_IDENTITY

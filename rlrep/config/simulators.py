@@ -1,0 +1,43 @@
+"""The environments of a run: built, and waited for. Whatever they do wrong is one line."""
+
+from collections.abc import Callable
+
+from rlrep.contract.env import EnvConfig, Step, VectorEnv
+from rlrep.envs.vector import FOR_EVER, Patience, make_vector, raised
+from rlrep.settings import UserError, one_line
+
+INEXACT = (
+    "warning: the state of these environments cannot be saved (no state() and load_state()): a resumed run begins new "
+    "episodes, and is not the same bit for bit"
+)
+
+
+def build_envs(config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVER) -> VectorEnv:
+    """Start one simulator per seed. patience: how long a step of one may take.
+
+    Raises UserError saying what is missing, e.g. a GL library or a simulator.
+    """
+    own: Callable[[list[int]], VectorEnv | None] = getattr(config, "vector", lambda _: None)
+    workers = getattr(config, "in_workers", len(seeds) > 1)
+    try:
+        envs = own(seeds) or make_vector(config, seeds, workers=workers, patience=patience)
+    except Exception as error:  # a simulator's own code, which may raise anything
+        raise UserError(f"cannot make the environment: {raised(error)}") from error
+    return envs
+
+
+def evaluation_variant(config: EnvConfig) -> EnvConfig:
+    """Return what evaluation plays: the environment itself, or the variant that it names."""
+    variant: Callable[[], EnvConfig] = getattr(config, "evaluation", lambda: config)
+    return variant()
+
+
+def wait(envs: VectorEnv) -> Step:
+    """Return the step under way. Raises UserError if the simulators fail for good."""
+    try:
+        return envs.step_wait()
+    except RuntimeError as error:
+        raise UserError(
+            f"the environment failed: {one_line(error)}; mend it and repeat the command, which goes on from the last "
+            f"checkpoint"
+        ) from error

@@ -1,0 +1,150 @@
+"""The grid of a benchmark: which runs there are, and how each of them stands."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rlrep.config.compose import Composed, compose_run
+from rlrep.config.config import RunConfig
+from rlrep.config.overrides import expand
+from rlrep.record.folder import check_plain, check_same_run, has_final_row, is_locked, read_config
+from rlrep.settings import ConfigError, UserError
+
+from .suite import Request, name_tasks
+
+BASE, AUGMENTATION = "base", "augmentation only"
+Kind = Literal["new", "goes on", "finished", "elsewhere", "refused"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the grid. arm: what its column is called; words: its command line for `rlrep.train`."""
+
+    task: str
+    agent: str
+    arm: str
+    seed: int
+    words: tuple[str, ...]
+    out: str
+    tree: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What lines call it."""
+        return f"{self.task} {self.agent} {self.arm}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs, seeds slowest, so that an interrupted grid is balanced. settings: of one of them, for the launcher."""
+
+    request: Request
+    runs: tuple[Run, ...]
+    settings: RunConfig
+    augmentations: tuple[str, ...]
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms in order."""
+        return list(dict.fromkeys(run.arm for run in self.runs))
+
+
+def make_plan(request: Request, folders: Sequence[Path]) -> Plan:
+    """Compose every task, agent and arm. Raises ConfigError if one of them is not valid."""
+    _check_head_settings(request)
+    cells = [
+        cell
+        for name, task in name_tasks(request.tasks).items()
+        for agent in request.agents
+        for more in expand(request.words)
+        for cell in _arms(request, name, task, agent, more, folders)
+    ]
+    runs = {run.out: run for seed in request.seeds for cell in cells for run in [cell.at(seed)]}
+    augmentations = dict.fromkeys(view for cell in cells for view in cell.augmentation)
+    return Plan(request, tuple(runs.values()), cells[0].composed.config, tuple(augmentations))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One arm of a task and agent. augmentation: its name, if it is the augmentation-only arm."""
+
+    task: str
+    agent: str
+    arm: str
+    words: tuple[str, ...]
+    composed: Composed
+    augmentation: tuple[str, ...] = ()
+
+    def at(self, seed: int) -> Run:
+        """Return the run of a seed; only the end of its default folder depends on that."""
+        out = str(Path(self.composed.config.out).with_name(f"seed{seed}"))
+        tree = {**self.composed.tree, "seed": seed, "out": out}
+        return Run(self.task, self.agent, self.arm, seed, (*self.words, f"seed={seed}"), out, tree)
+
+
+def _arms(
+    request: Request, name: str, task: Sequence[str], agent: str, more: Sequence[str], folders: Sequence[Path]
+) -> Iterator[_Cell]:
+    """Yield the arms of a task and agent: base, augmentation only, heads."""
+    extra = " ".join(word for word in more if word not in request.words)  # what a sweep chose
+
+    def cell(arm: str, augment: str | None, heads: str, augmentation: tuple[str, ...] = ()) -> _Cell:
+        own = [word for word in more if not word.startswith("aux.") or word.split(".")[1] in _listed(heads)]
+        words = [*task, f"agent={agent}", *([] if augment is None else [f"augment={augment}"]), f"aux={heads}", *own]
+        words += [] if request.preset == "paper" else [f"preset={request.preset}"]
+        words += request.place
+        composed = compose_run([*words, *launcher_words(request)], folders)
+        return _Cell(name, agent, f"{arm} {extra}".strip(), tuple(words), composed, augmentation)
+
+    heads = [cell(each.strip("[]").replace(",", "+"), request.augment, each) for each in request.aux if each != "none"]
+    bare = [] if heads else [cell(BASE, request.augment, "none")]
+    views = {view for each in (*heads, *bare) for view in each.composed.views}
+    if "none" in request.aux:
+        yield cell(BASE, "none", "none")
+    for view in sorted(views) or [(heads or bare)[0].composed.usual_view]:
+        arm = AUGMENTATION if len(views) < 2 else f"{AUGMENTATION} ({view})"
+        yield cell(arm, view, "none", (view,))
+    yield from heads
+
+
+def launcher_words(request: Request) -> tuple[str, ...]:
+    """Return the launcher's words; a grid fills the machine unless it is told otherwise."""
+    return ("launcher.jobs=auto", *request.launcher)
+
+
+def _listed(heads: str) -> list[str]:
+    return heads.strip("[]").replace(" ", "").split(",")
+
+
+def _check_head_settings(request: Request) -> None:
+    """Raise ConfigError for an option of a head that no arm has."""
+    known = {head for each in request.aux for head in _listed(each)}
+    for word in request.words:
+        if word.startswith("aux.") and word.split(".")[1] not in known:
+            raise ConfigError(f"{word}: no arm has that head, the grid has aux={','.join(request.aux)}")
+
+
+def standing(run: Run) -> tuple[Kind, str]:
+    """Return how a run stands before the grid starts, and why it cannot run if it cannot."""
+    folder = Path(run.out)
+    if not (folder / "config.yaml").exists():
+        return "new", ""
+    try:
+        check_plain(folder)
+        grows = check_same_run(folder, read_config(folder), run.tree, may_grow=True)
+    except UserError as error:
+        return "refused", str(error)
+    if is_finished(folder) and not grows:
+        return "finished", ""
+    return ("elsewhere", "another process is training it") if is_locked(folder) else ("goes on", "")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's final evaluation is there, and whole: its checkpoint, if there is one, is marked finished."""
+    if not has_final_row(folder):
+        return False
+    from rlrep.record.checkpoint import Checkpoints
+
+    manifest = Checkpoints(folder / "checkpoints").latest()
+    return manifest is None or manifest.finished

@@ -1,0 +1,177 @@
+"""What a benchmark command asks for: a suite's file and the words that were typed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlrep.config import registry
+from rlrep.config.compose import merge
+from rlrep.config.overrides import TRAIN, expand_word, key_of, parse
+from rlrep.settings import ConfigError, build, coerce, hint
+
+_MOST_SEEDS = 1_000
+_OWN = ("suite", "tasks", "agents", "aux", "seeds", "out")
+_INSTEAD = {
+    "env": "the suite names the tasks; tasks=A,B picks some of them, and --config-dir DIR finds DIR/suite/NAME.yaml",
+    "agent": "a grid compares agents, say agents=",
+    "seed": "a grid has several, say seeds=5 or seeds=[0,1]",
+    "root": "a grid's folder is out=",
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A protocol. tasks: words of each task, a line each; words: of every run; agents, aux: choices to compare."""
+
+    tasks: tuple[str, ...]
+    agents: tuple[str, ...]
+    aux: tuple[str, ...]
+    seeds: int = 5
+    preset: str = "paper"
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A whole command. tasks, agents, aux: words of each choice. augment: as typed, or None. words: the others.
+
+    root: the runs' folder. place: the word that says so to `rlrep.train`, none for its default.
+    """
+
+    suite: str
+    preset: str
+    tasks: tuple[tuple[str, ...], ...]
+    agents: tuple[str, ...]
+    aux: tuple[str, ...]
+    seeds: tuple[int, ...]
+    root: str
+    place: tuple[str, ...]
+    augment: str | None
+    words: tuple[str, ...]
+    launcher: tuple[str, ...]
+
+
+def read_request(words: Sequence[str], folders: Sequence[Path]) -> Request:
+    """Read the words of a benchmark command; what is not its own is `rlrep.train`'s. Raises ConfigError."""
+    given = {key_of(word): word for word in words}
+    own = {key: given.pop(key) for key in _OWN if key in given}
+    for key, instead in _INSTEAD.items():
+        if key in given:
+            raise ConfigError(f"{given[key]}: {instead}")
+    if "suite" not in own:
+        raise ConfigError(f"name a suite: suite=NAME{hint('', registry.names('suite', folders))}")
+    name = value_of(own["suite"])
+    preset = value_of(given.pop("preset")) if "preset" in given else None
+    suite, preset = load_suite(name, preset, folders)
+    launcher = tuple(given.pop(key) for key in list(given) if key.split(".")[0] == "launcher")
+    for word in launcher:
+        value_of(word)
+    augment = given.pop("augment", None)
+    return Request(
+        suite=name,
+        preset=preset,
+        tasks=_tasks(suite, own.get("tasks")),
+        agents=tuple(_choices(own["agents"])) if "agents" in own else suite.agents,
+        aux=tuple(_choices(own["aux"])) if "aux" in own else suite.aux,
+        seeds=_seeds(own["seeds"]) if "seeds" in own else tuple(range(suite.seeds)),
+        root=_folder(own["out"]) if "out" in own else "runs",
+        place=(f"root={own['out'].partition('=')[2]}",) if "out" in own else (),
+        augment=None if augment is None else value_of(augment),
+        words=(*_not_replaced(suite.words, given), *given.values()),
+        launcher=launcher,
+    )
+
+
+def load_suite(name: str, preset: str | None, folders: Sequence[Path] = ()) -> tuple[Suite, str]:
+    """Return a suite as it is at a preset (None: its own), and that preset. Raises ConfigError."""
+    node = _read(name, folders)
+    when = node.pop("when", None) or {}
+    chosen = preset or str(node.get("preset", "paper"))
+    registry.check("preset", chosen, folders)
+    suite: Suite = build(Suite, {**node, **(when.get(chosen) or {})}, f"suite {name}")
+    return suite, chosen
+
+
+def _read(name: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return a suite's file, on top of those that it names in `defaults`."""
+    node: dict[str, Any] = registry.read_yaml("suite", name, folders)
+    for base in node.pop("defaults", []):
+        node = merge(_read(base, folders), node)
+    return node
+
+
+def value_of(word: str) -> str:
+    """Return a word's right side. Raises ConfigError if it is a sweep."""
+    (only, *others) = expand_word(word)
+    if others:
+        raise ConfigError(f"{word}: give one")
+    return only.partition("=")[2]
+
+
+def task_name(words: Sequence[str]) -> str:
+    """Return what a task is called: its environment and, where that has several, which one."""
+    named = [word.partition("=")[2] for word in words if key_of(word) in ("env", "env.task", "env.game", "env.domain")]
+    return "/".join(named)
+
+
+def name_tasks(tasks: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the tasks by name; those of one environment with what tells them apart.
+
+    Raises ConfigError if two are the same.
+    """
+    named: dict[str, list[tuple[str, ...]]] = {}
+    for words in dict.fromkeys(tasks):
+        named.setdefault(task_name(words), []).append(words)
+    every: dict[str, tuple[str, ...]] = {}
+    for name, alike in named.items():
+        shared = set.intersection(*map(set, alike))
+        for words in alike:
+            own = [word.partition("=")[2] for word in words if word not in shared]
+            if every.setdefault("/".join([name, *own]), words) != words:
+                raise ConfigError(f"two tasks of the suite would be called {'/'.join([name, *own])}: {' '.join(words)}")
+    return every
+
+
+def _folder(word: str) -> str:
+    """Return the folder that `out=` names, without the quotes of the command line's grammar."""
+    (only,) = parse([word]).settings
+    folder: str = coerce(only.value, str, only.path)
+    if not folder:
+        raise ConfigError("out= names no folder")
+    return folder
+
+
+def _choices(word: str) -> list[str]:
+    return [choice.partition("=")[2] for choice in expand_word(word)]
+
+
+def _seeds(word: str) -> tuple[int, ...]:
+    seeds: Sequence[int]
+    text = word.partition("=")[2].strip()
+    swept = _choices(word)  # of 4,1 or range(0,5)
+    listed = text.strip("[]").split(",") if text.startswith("[") else swept
+    try:
+        seeds = range(int(text)) if listed == [text] else tuple(map(int, listed))
+    except ValueError:
+        seeds = ()
+    if len(seeds) > _MOST_SEEDS:
+        raise ConfigError(f"{word}: at most {_MOST_SEEDS:,} seeds make a grid")
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{word}: give how many seeds, as in seeds=5, or different ones by number, as in seeds=[0,1]")
+    return tuple(seeds)
+
+
+def _tasks(suite: Suite, word: str | None) -> tuple[tuple[str, ...], ...]:
+    every = name_tasks([tuple(line.split()) for line in suite.tasks])
+    asked = list(every) if word is None else _choices(word)
+    for name in asked:
+        if name not in every:
+            raise ConfigError(f"tasks={name} is not in this suite{hint(name, every)}")
+    return tuple(every[name] for name in dict.fromkeys(asked))
+
+
+def _not_replaced(words: Sequence[str], given: dict[str, str]) -> list[str]:
+    """Return the suite's words that the command line does not replace; a length replaces one in the other unit."""
+    keys = {*given, *(TRAIN.lengths if set(TRAIN.lengths) & given.keys() else ())}
+    return [word for word in words if key_of(word) not in keys]

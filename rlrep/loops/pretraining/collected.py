@@ -1,0 +1,47 @@
+"""Frames of one of our own environments as a data set: collected once, then read from their file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rlrep.config.make import load_component
+from rlrep.settings import ranges
+from rlrep.ssl.data import Frames, FrameSettings, Split
+
+from ..frames import collect_frames
+
+_MOST_BYTES = 2**36
+
+
+@dataclass(frozen=True)
+class CollectedFrames(FrameSettings):
+    """Frames of uniformly random play, with the simulator's state as labels.
+
+    env: an `env=` choice. size: side of its frames (what the agent's encoder sees). steps: agent steps to play, over
+    all episodes. seed: of the play, apart from the run's seed, so that all seeds of an experiment share the frames.
+    path: the file, None = `frames/ENV-SIZE-STEPS-seedN.safetensors`.
+    """
+
+    env: str
+    size: int = 84
+    steps: int = 20_000
+    seed: int = 0
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges.at_least(self, 1, ("size", "steps", "stack"))
+        ranges.at_least(self, 0, ("seed",))
+        if self.steps * self.size**2 > _MOST_BYTES:
+            raise ValueError(f"{self.steps} frames of {self.size}x{self.size} do not fit into memory: lower steps")
+
+    def make(self, device: torch.device) -> Split:
+        """Collect the frames where that was not done before. Raises UserError if the environment cannot be made."""
+        config = load_component("env", self.env, {"size": self.size}, obs="pixels")
+        named = f"frames/{self.env}-{self.size}-{self.steps}-seed{self.seed}.safetensors"
+        path = collect_frames(config, Path(self.path or named), steps=self.steps, seed=self.seed)
+        frames = Frames(
+            str(path), stack=self.stack, gap=self.gap, test_fraction=self.test_fraction, split_seed=self.split_seed
+        )
+        return frames.make(device)
