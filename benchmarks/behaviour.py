@@ -30,13 +30,20 @@ import rlrep.train
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = ("paper", "cpu", "debug")
+QUICK = ("preset=debug", "device=cpu", "logger=none")
+SHORT_META = (*QUICK, "compile=off", "video=false")
 SHORT = (
-    "preset=debug device=cpu compile=off video=false logger=none train.agent_steps=60 train.init_steps=20 "
-    "train.updates_per_step=1 train.eval_every=25 train.eval_episodes=1 train.log_every=5 agent.batch_size=8 "
-    "agent.capacity=50"
-).split()
-SHORT_META = "preset=debug device=cpu compile=off video=false logger=none".split()
-SHORT_IMAGES = "preset=debug device=cpu logger=none data=toy_frames".split()
+    *SHORT_META,
+    "train.agent_steps=60",
+    "train.init_steps=20",
+    "train.updates_per_step=1",
+    "train.eval_every=25",
+    "train.eval_episodes=1",
+    "train.log_every=5",
+    "agent.batch_size=8",
+    "agent.capacity=50",
+)
+SHORT_IMAGES = (*QUICK, "data=toy_frames")
 HEADS = "aux=[curl,return_contrast]"
 AGENTS = {
     "sac on states": ("env=toy_state", HEADS),
@@ -202,7 +209,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     given = parser.parse_args()
     if given.what == "compare":
-        return compare(*given.folders, given.only)
+        old, new = given.folders
+        return compare(old, new, given.only)
     record(given.folders[0], given.part, given.only)
     return 0
 
