@@ -43,17 +43,19 @@ SHORT = (
     "agent.batch_size=8",
     "agent.capacity=50",
 )
-SHORT_IMAGES = (*QUICK, "data=toy_frames")
+LABELLED = ("supcon", "suncet")
+FAMILY_HEADS = ("ccm", "focal")
 HEADS = "aux=[curl,return_contrast]"
+PONG = ("env=atari_pong", "env.max_frames=160", "train.eval_every=100")
 AGENTS = {
     "sac on states": ("env=toy_state", HEADS),
     "sac on pixels": ("env=toy_pixels", HEADS),
     "sac, heads by balance": ("env=toy_state", HEADS, "agent.pull=balanced"),
-    "rainbow": ("env=toy", HEADS, "agent=rainbow"),
-    "dqn": ("env=toy", HEADS, "agent=dqn"),
-    "drq_eps": ("env=toy", HEADS, "agent=drq_eps"),
+    "rainbow": (*PONG, HEADS, "agent=rainbow"),
+    "dqn": (*PONG, HEADS, "agent=dqn"),
+    "drq_eps": (*PONG, HEADS, "agent=drq_eps"),
     "sb3_sac": ("env=toy_state", HEADS, "agent=sb3_sac"),
-    "sb3_dqn": ("env=toy", HEADS, "agent=sb3_dqn"),
+    "sb3_dqn": (*PONG, HEADS, "agent=sb3_dqn"),
 }
 META_AGENTS = ("pearl", "pearl_no_context", "pearl_oracle", "pearl_recurrent", "pearl_tcl")
 VARYING = ("wall_seconds",)
@@ -110,12 +112,14 @@ def run_cases() -> Iterator[tuple[str, Callable[[], int], list[str]]]:
     for name, words in AGENTS.items():
         yield name, rlrep.train.main, [*SHORT, *words]
     for head in names("aux"):
-        yield f"head {head}", rlrep.train.main, [*SHORT, "env=toy_pixels", f"aux={head}"]
+        where = (*SHORT_META, "env=point_robot") if head in FAMILY_HEADS else (*SHORT, "env=toy_pixels")
+        yield f"head {head}", rlrep.train.main, [*where, f"aux={head}"]
     for agent in META_AGENTS:
         heads = ["aux=trajectory_contrast"] if agent == "pearl" else []
         yield agent, rlrep.train.main, [*SHORT_META, "env=point_robot", f"agent={agent}", *heads]
     for method in names("method"):
-        yield f"method {method}", rlrep.pretrain.main, [*SHORT_IMAGES, f"method={method}"]
+        data = "data=digits" if method in LABELLED else "data=toy_frames"
+        yield f"method {method}", rlrep.pretrain.main, [*QUICK, data, f"method={method}"]
 
 
 def played(entry: Callable[[], int], words: list[str]) -> Any:
@@ -162,8 +166,9 @@ def record(folder: Path, part: str, only: str) -> None:
 
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
-    """Write results and say how many there are, and how many of them are error lines."""
-    path.write_text(json.dumps(found, indent=0, sort_keys=True))
+    """Add results to a recording and say how many there are, and how many of them are error lines."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**before, **found}, indent=0, sort_keys=True))
     refused = sum(isinstance(value, str) for value in found.values())
     print(f"{path}: {len(found)}, of which {refused} are refused", flush=True)
 

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from rlrep.commands import pretrain as command
-from rlrep.loops.online import Loop
+from rlrep.loops.online import Online
 
 from .runs import run
 from .ssl_rig import SMALL
@@ -26,14 +26,15 @@ Tensors = dict[str, torch.Tensor]
 def make_run(out: Path) -> Path:
     """Train and stop at step 47, which leaves checkpoints of steps 40 and 47 with their replay."""
     with pytest.MonkeyPatch.context() as patch:
-        step = Loop._step
+        step = Online.step
 
-        def interrupted(loop: Loop) -> None:
-            step(loop)
-            if loop.counters.agent_steps == 47:
-                loop.parts.stop.signal_number = signal.SIGTERM
+        def interrupted(work: Online) -> bool:
+            due = step(work)
+            if work.counters.agent_steps == 47:
+                signal.raise_signal(signal.SIGTERM)
+            return due
 
-        patch.setattr(Loop, "_step", interrupted)
+        patch.setattr(Online, "step", interrupted)
         assert run(out, *WORDS) == 143
     return out
 

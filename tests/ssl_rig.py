@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rlrep.config import registry
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.config.pretrain_config import PretrainConfig
-from rlrep.loops.pretraining.session import build
+from rlrep.loops.pretraining.job import build
 from rlrep.nn import Encoder, PixelEncoderConfig, ResNetConfig
 from rlrep.ssl import ImageBatch, Learner
 from rlrep.views import NoChange

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 from rlrep.config.config import Length, LoggerConfig, TrainConfig, plan_length
 from rlrep.contract.env import Step
-from rlrep.loops.base import Parts
 from rlrep.loops.counters import crossed
 from rlrep.loops.evaluation import FINAL, Evaluator
+from rlrep.loops.loop import Loop, Outlets, Records
 from rlrep.loops.meter import EpisodeMeter
-from rlrep.loops.online import Loop
+from rlrep.loops.online import Online
 from rlrep.loops.perf import Stopwatch
+from rlrep.loops.playing import Parts
 from rlrep.process.progress import Bar, Lines, clock
 from rlrep.process.seeds import Seeds, load_random_state, random_state
 from rlrep.process.signals import StopRequest, catch_signals
@@ -87,19 +88,16 @@ class Rig:
             envs=self.envs,
             agent=self.agent,
             evaluator=evaluator,
-            log=self.log,
             curve=Curve(folder, "title", references or {}, self.said.say),
-            checkpoints=self.checkpoints,
-            reporter=self.said,
-            stop=self.stop,
-            folder=folder,
             check_every_update=True,
             video_path=lambda number, env_steps: video,
         )
-        self.loop = Loop(parts, train, self.length, overlap=overlap, keep_replay=keep_replay)
+        outlets = Outlets(folder, Records(self.log, self.checkpoints), self.said, lambda updates: self.stop.check())
+        self.work = Online(parts, train, self.length, outlets, overlap=overlap)
+        self.loop = Loop(self.work, train, rings=self.agent.rings, keep_replay=keep_replay)
 
     def run(self) -> "Rig":
-        self.loop.start([1, 2])
+        self.work.start([1, 2])
         self.loop.run()
         return self
 
@@ -215,7 +213,7 @@ def full_disk(*args: object, **options: object) -> str:
 
 def test_a_full_disk_while_saving_warns_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(tmp_path)
-    rig.loop.start([1, 2])
+    rig.work.start([1, 2])
     save, failures = rig.checkpoints.save, []
 
     def sometimes(*args: Any, **options: Any) -> None:
@@ -491,7 +489,7 @@ def test_shares_add_up_and_pauses_do_not_count() -> None:
         time.sleep(0.2)
     with watch.section("env"):
         time.sleep(0.02)
-    report = watch.report(env_steps_per_call=4)
+    report = watch.report({"env_steps": 4})
     assert 0.3 < report["perf/update_share"] + report["perf/env_share"] <= 1.001
     assert report["perf/update_ms"] >= 20 and "perf/act_ms" not in report
     assert report["perf/env_steps_per_second"] > 20

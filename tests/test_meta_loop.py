@@ -11,10 +11,11 @@ import pytest
 
 from rlrep.config.config import LoggerConfig, TrainConfig, plan_length
 from rlrep.contract.meta import Job, Stage
-from rlrep.loops.base import Parts
+from rlrep.loops.loop import Loop, Outlets, Records
 from rlrep.loops.meta.evaluation import MetaEvaluator
-from rlrep.loops.meta.loop import MetaLoop
 from rlrep.loops.meta.picture import Pictures
+from rlrep.loops.meta.work import Meta
+from rlrep.loops.playing import Parts
 from rlrep.process.seeds import Seeds
 from rlrep.process.signals import StopRequest
 from rlrep.record.checkpoint import Checkpoints
@@ -74,20 +75,17 @@ class Rig:
             envs=self.envs,
             agent=self.agent,
             evaluator=self.evaluator,
-            log=log,
             curve=Curve(folder, "title", {}, self.said.say),
-            checkpoints=self.checkpoints,
-            reporter=self.said,
-            stop=self.stop,
-            folder=folder,
             check_every_update=True,
             video_path=lambda number, env_steps: None,
         )
         length = plan_length(train, num_envs=2, action_repeat=1)
-        self.loop = MetaLoop(parts, train, length, tasks=TASKS, seed=1, keep_replay=False)
+        outlets = Outlets(folder, Records(log, self.checkpoints), self.said, lambda updates: self.stop.check())
+        self.work = Meta(parts, train, length, outlets, tasks=TASKS, seed=1)
+        self.loop = Loop(self.work, train, rings=self.agent.rings)
 
     def run(self) -> "Rig":
-        self.loop.start([1, 2])
+        self.work.start([1, 2])
         self.loop.run()
         return self
 
@@ -119,7 +117,7 @@ def test_an_iteration_plans_collects_and_then_learns_and_the_first_only_collects
 
 def test_updates_are_owed_for_what_the_iteration_collected(whole: Rig) -> None:
     assert whole.agent.updates == 3 * UPDATES
-    assert whole.loop.counters.agent_steps == INITIAL + 3 * STEPS == 75, "the last iteration is finished"
+    assert whole.work.counters.agent_steps == INITIAL + 3 * STEPS == 75, "the last iteration is finished"
     trained = [len(episode) for _, episode, _ in whole.agent.seen]
     assert sum(trained) == INITIAL + 3 * STEPS
 

@@ -19,8 +19,8 @@ from rlrep.commands.pretrain import main
 from rlrep.commands.probe import main as probe_main
 from rlrep.commands.train import main as train_main
 from rlrep.config.pretrain_compose import compose_pretraining
-from rlrep.loops.pretraining.loop import PretrainLoop
 from rlrep.loops.pretraining.picture import Picture
+from rlrep.loops.pretraining.work import Pretraining
 from rlrep.nn import read_encoder
 from rlrep.record.versions import command_line
 from rlrep.ssl import Learner
@@ -121,14 +121,15 @@ def test_another_config_in_the_same_folder_is_refused(
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, updates: int) -> None:
     """Let a signal come during the given update."""
-    step = PretrainLoop._step
+    step = Pretraining.step
 
-    def interrupted(loop: PretrainLoop) -> None:
-        step(loop)
-        if loop.learner.updates == updates:
-            loop.parts.stop.signal_number = signal.SIGINT
+    def interrupted(work: Pretraining) -> bool:
+        due = step(work)
+        if work.updates == updates:
+            signal.raise_signal(signal.SIGINT)
+        return due
 
-    monkeypatch.setattr(PretrainLoop, "_step", interrupted)
+    monkeypatch.setattr(Pretraining, "step", interrupted)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def _tensors(tree: object) -> list[torch.Tensor]:
 
 
 def test_a_learner_counts_every_image_once_per_epoch() -> None:
-    from rlrep.loops.pretraining.session import build
+    from rlrep.loops.pretraining.job import build
 
     config = compose_pretraining([*SMALL, "method=simclr", "train.batch_size=100"]).config
     learner: Learner = build(config, torch.device("cpu"))[2]

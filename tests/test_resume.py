@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.loops.online import Loop
+from rlrep.loops.online import Online
 
 from .runs import differences, evaluations, final_state, metrics, replay, run, start
 
@@ -25,15 +25,16 @@ QUEUE = ("aux.curl.objective=mochi", "aux.curl.queue_size=100", "aux.curl.hardes
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, agent_steps: int) -> None:
-    """Let the next loop get SIGTERM's request during the given step."""
-    step = Loop._step
+    """Let SIGTERM come during the given step."""
+    step = Online.step
 
-    def interrupted(loop: Loop) -> None:
-        step(loop)
-        if loop.counters.agent_steps == agent_steps:
-            loop.parts.stop.signal_number = signal.SIGTERM
+    def interrupted(work: Online) -> bool:
+        due = step(work)
+        if work.counters.agent_steps == agent_steps:
+            signal.raise_signal(signal.SIGTERM)
+        return due
 
-    monkeypatch.setattr(Loop, "_step", interrupted)
+    monkeypatch.setattr(Online, "step", interrupted)
 
 
 def assert_equal_runs(left: Path, right: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rlrep.loops.base import BaseLoop
-from rlrep.loops.meta.loop import MetaLoop
-from rlrep.loops.online import Loop
+from rlrep.loops.loop import Work
+from rlrep.loops.meta.work import Meta
+from rlrep.loops.online import Online
 
 from .runs import evaluations, final_state, metrics, run, start
 from .test_resume import assert_equal_runs, wait_for_rows
@@ -44,16 +44,17 @@ PONG = (
 )
 
 
-def interrupt(patch: pytest.MonkeyPatch, kind: type[BaseLoop[Any, Any]], reached: Callable[[Any], bool]) -> None:
-    """Let the next loop get SIGTERM's request once it has `reached` a place."""
-    step = kind._step
+def interrupt(patch: pytest.MonkeyPatch, kind: type[Work], reached: Callable[[Any], bool]) -> None:
+    """Let SIGTERM come once the next run has `reached` a place."""
+    step = kind.step
 
-    def interrupted(loop: Any) -> None:
-        step(loop)
-        if reached(loop):
-            loop.parts.stop.signal_number = signal.SIGTERM
+    def interrupted(work: Any) -> bool:
+        due = step(work)
+        if reached(work):
+            signal.raise_signal(signal.SIGTERM)
+        return due
 
-    patch.setattr(kind, "_step", interrupted)
+    patch.setattr(kind, "step", interrupted)
 
 
 def assert_resumes(folder: Path, words: tuple[str, ...], kind: Any, *places: Callable[[Any], bool]) -> Path:
@@ -70,15 +71,15 @@ def assert_resumes(folder: Path, words: tuple[str, ...], kind: Any, *places: Cal
 
 
 def at_step(agent_steps: int) -> Callable[[Any], bool]:
-    return lambda loop: bool(loop.counters.agent_steps == agent_steps)
+    return lambda work: bool(work.counters.agent_steps == agent_steps)
 
 
 def after_update(number: int) -> Callable[[Any], bool]:
-    return lambda loop: bool(loop.parts.agent.updates == number and loop._owed)
+    return lambda work: bool(work.updates == number and work._owed)
 
 
 def test_pearl_resumes_exactly_amid_collecting_and_amid_learning(tmp_path: Path) -> None:
-    parts = assert_resumes(tmp_path, META, MetaLoop, at_step(44), after_update(3), after_update(15))
+    parts = assert_resumes(tmp_path, META, Meta, at_step(44), after_update(3), after_update(15))
     rows, learnt = evaluations(parts), final_state(parts)["agent"]
     assert learnt["updates"] == 16 and "context" in {name.split(".")[0] for name in learnt["nets"]}
     assert {row["kind"] for row in rows} == {"periodic", "final"} and len(rows) == 3 * 2 * 3
@@ -86,11 +87,11 @@ def test_pearl_resumes_exactly_amid_collecting_and_amid_learning(tmp_path: Path)
 
 
 def test_pearl_with_a_gru_and_simulators_in_processes_resumes_exactly(tmp_path: Path) -> None:
-    assert_resumes(tmp_path, (*META, *GRU), MetaLoop, at_step(14), after_update(13))
+    assert_resumes(tmp_path, (*META, *GRU), Meta, at_step(14), after_update(13))
 
 
 def test_rainbow_on_a_game_resumes_exactly(tmp_path: Path) -> None:
-    parts = assert_resumes(tmp_path, PONG, Loop, at_step(9), at_step(31))
+    parts = assert_resumes(tmp_path, PONG, Online, at_step(9), at_step(31))
     assert final_state(parts)["agent"]["updates"] >= 16
 
 

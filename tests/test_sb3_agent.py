@@ -13,7 +13,7 @@ from rlrep.config.compose import compose_run
 from rlrep.config.make import make_agent
 from rlrep.config.simulators import build_envs
 from rlrep.envs.toy import ToyState
-from rlrep.loops.online import Loop
+from rlrep.loops.online import Online
 
 from .fakes import FakeEnvs
 from .runs import evaluations, final_state, lines, metrics, run
@@ -55,7 +55,7 @@ def test_it_is_sb3s_sac() -> None:
 
 @pytest.mark.parametrize("aux", ["none", "[curl,return_contrast]"])
 def test_resumes_exactly(tmp_path: Path, aux: str) -> None:
-    parts = assert_resumes(tmp_path, (*SB3, f"aux={aux}", "env.num_envs=2"), Loop, at_step(34), at_step(52))
+    parts = assert_resumes(tmp_path, (*SB3, f"aux={aux}", "env.num_envs=2"), Online, at_step(34), at_step(52))
     rows, seen = metrics(parts), {key for row in metrics(parts) for key in row}
     assert {"loss/critic", "loss/actor", "sac/alpha"} <= seen and evaluations(parts)[-1]["kind"] == "final"
     assert ("aux/return_contrast/same_return" in " ".join(seen)) == (aux != "none") == ("rep/effective_rank" in seen)
@@ -63,13 +63,13 @@ def test_resumes_exactly(tmp_path: Path, aux: str) -> None:
 
 
 def test_frames_under_a_crop_resume_exactly(tmp_path: Path) -> None:
-    parts = assert_resumes(tmp_path, FRAMES, Loop, at_step(29))
+    parts = assert_resumes(tmp_path, FRAMES, Online, at_step(29))
     assert any("aux/curl/accuracy" in row for row in metrics(parts))
 
 
 def test_dqn_on_a_game_resumes_exactly(tmp_path: Path) -> None:
     words = [word for word in PONG if "n_step" not in word]
-    assert_resumes(tmp_path, ("agent=sb3_dqn", *words, "aux=return_contrast"), Loop, at_step(31))
+    assert_resumes(tmp_path, ("agent=sb3_dqn", *words, "aux=return_contrast"), Online, at_step(31))
 
 
 def test_choices_that_environments_make_for_other_agents_are_left_aside() -> None:

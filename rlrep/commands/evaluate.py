@@ -80,7 +80,6 @@ def _run(arguments: Arguments) -> int:
 
 def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
     from rlrep.config.config import make_config
-    from rlrep.config.make import tasks_of
     from rlrep.process.machine import set_threads
     from rlrep.record.folder import check_plain
 
@@ -88,11 +87,10 @@ def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
     check_plain(folder)
     with _sound(asked.out):
         config = make_config(trust.read(folder))
-        play = _play if tasks_of(config) is None else _adapt
-    steps, state = _newest(folder)
+        steps, state = _newest(folder)
     set_threads()
     video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
-    found = play(config, asked, partial(_take, place=folder / "checkpoints", state=state), video)
+    found = _play(config, asked, partial(_take, place=folder / "checkpoints", state=state), video)
     returns = np.array([row["return"] for row in _last(found.rows)], np.float64)
     normalised = found.summary.get("eval/human_normalised")
     print(
@@ -107,26 +105,28 @@ def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
 
 
 def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> "Evaluation":
-    """Play episodes of a single task."""
-    from rlrep.config.make import build_agent
+    """Play episodes; of a family, adapt to every task of evaluation."""
+    from rlrep.config.make import build_agent, build_meta_agent, tasks_of
     from rlrep.config.simulators import build_envs, evaluation_variant
     from rlrep.envs.vector import Patience
-    from rlrep.loops.evaluation import Evaluator, eval_envs, references
+    from rlrep.loops.evaluation import eval_envs, references
+    from rlrep.loops.training import make_evaluator
     from rlrep.process.machine import pick_device
     from rlrep.process.seeds import Seeds
 
-    count = asked.episodes or 10
-    train = replace(config.train, eval_episodes=count, final_episodes=None)
+    single = tasks_of(config) is None
+    episodes = asked.episodes or (10 if single else 1)
+    train = replace(config.train, eval_episodes=episodes, final_episodes=None)
     with ExitStack() as stack:
         with _sound(asked.out):
-            seeds, patience = [0] * min(eval_envs(train), _MOST_ENVS), Patience(train.env_timeout or None)
-            envs = stack.enter_context(closing(build_envs(evaluation_variant(config.env), seeds, patience)))
-            agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
+            most, patience = eval_envs(train) if single else config.env.num_envs, Patience(train.env_timeout or None)
+            simulators = build_envs(evaluation_variant(config.env), [0] * min(most, _MOST_ENVS), patience)
+            envs = stack.enter_context(closing(simulators))
+            make: Callable[..., Trainee] = build_agent if single else build_meta_agent
+            agent = make(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
             take(agent)
-        evaluator = Evaluator(
-            lambda: envs, agent, Seeds(asked.seed), batch=train.eval_batch, epsilon=train.eval_epsilon, say=print
-        )
-        return evaluator.evaluate(APART, count, references=references(config.env), video=video)
+        evaluator = make_evaluator(config, agent, lambda: envs, Seeds(asked.seed), say=print)
+        return evaluator.evaluate(APART, episodes, references=references(config.env), video=video)
 
 
 @contextmanager
@@ -147,32 +147,6 @@ def _last(rows: Sequence[Row]) -> list[Row]:
     """Return the episodes after all adaptation."""
     known = [int(row.get("adaptation") or 0) for row in rows]
     return [row for row, count in zip(rows, known, strict=True) if count == max(known)]
-
-
-def _adapt(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> "Evaluation":
-    """Adapt to every task of evaluation; `asked.episodes` counts attempts at each."""
-    from rlrep.config.make import build_meta_agent, tasks_of
-    from rlrep.config.simulators import build_envs
-    from rlrep.envs.vector import Patience
-    from rlrep.loops.evaluation import references
-    from rlrep.loops.meta.evaluation import MetaEvaluator
-    from rlrep.process.machine import pick_device
-    from rlrep.process.seeds import Seeds
-
-    tasks = tasks_of(config)
-    assert tasks is not None
-    with ExitStack() as stack:
-        with _sound(asked.out):
-            seeds, patience = [0] * min(config.env.num_envs, _MOST_ENVS), Patience(config.train.env_timeout or None)
-            envs = stack.enter_context(closing(build_envs(config.env, seeds, patience)))
-            agent = build_meta_agent(
-                config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True
-            )
-            take(agent)
-        evaluator = MetaEvaluator(
-            lambda: envs, agent, tasks.test, config.train, Seeds(asked.seed), pictures=None, say=print
-        )
-        return evaluator.evaluate(APART, asked.episodes or 1, references=references(config.env), video=video)
 
 
 def _take(agent: "Trainee", *, place: Path, state: Any) -> None:

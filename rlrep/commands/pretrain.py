@@ -31,7 +31,8 @@ def _run(arguments: Arguments) -> int:
 
         print(yaml.safe_dump(composed.tree, sort_keys=False, width=120), end="")
         return 0
-    from rlrep.loops.pretraining.session import pretrain
+    from rlrep.loops.pretraining.job import Pretrain
+    from rlrep.loops.session import run
 
-    pretrain(composed.config, composed.tree, again=arguments.again(ENTRY, arguments.words))
+    run(Pretrain(composed.config), composed.tree, again=arguments.again(ENTRY, arguments.words))
     return 0

@@ -35,12 +35,13 @@ def _run_one(arguments: Arguments) -> int:
 
         print(yaml.safe_dump(composed.tree, sort_keys=False, width=120), end="")
         return 0
-    from rlrep.loops.session import train
+    from rlrep.loops.session import run
+    from rlrep.loops.training import Training
 
-    full_size = (
-        None if composed.config.choices["preset"] == "paper" else arguments.again(ENTRY, _full_size(arguments.words))
-    )
-    train(composed.config, composed.tree, again=arguments.again(ENTRY, arguments.words), full_size=full_size)
+    small = composed.config.choices["preset"] != "paper"
+    afterwards = f"full-size job: {arguments.again(ENTRY, _full_size(arguments.words))}" if small else ""
+    again = arguments.again(ENTRY, arguments.words)
+    run(Training(composed.config), composed.tree, again=again, afterwards=afterwards)
     return 0
 
 

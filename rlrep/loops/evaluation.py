@@ -41,13 +41,14 @@ class Episode:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows of eval.csv (where the run stands aside), metrics of the `episodes` that count for them, and what else came
-    out, for metrics.jsonl."""
+    """Rows of eval.csv (where the run stands aside), metrics of the `episodes` that count for them, what else came out,
+    for metrics.jsonl, and what a person is told."""
 
     rows: list[dict[str, float | str | None]]
     summary: dict[str, float]
     episodes: int
     health: dict[str, float] = field(default_factory=dict)
+    told: str = ""
 
 
 class Evaluator:

@@ -3,15 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol
 
-from rlrep.config.config import Compile, RunConfig
 from rlrep.record.checkpoint import Checkpoints, Manifest
-from rlrep.record.folder import (
-    check_same_run,
-    has_final_row,
-    read_config,
-)
+from rlrep.record.folder import check_same_run, has_final_row, read_config
 from rlrep.settings import UserError
 
 
@@ -30,17 +25,36 @@ class Opened:
         over = self.manifest.finished if self.manifest else self.stored is not None and has_final_row(self.folder)
         return over and not self.grows
 
+    def size(self, counted: str) -> str:
+        """Say how long a finished run is, in what it counts."""
+        return f" ({self.manifest.step} {counted.replace('_', ' ')})" if self.manifest else ", its checkpoints are gone"
 
-def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened:
-    """Look into a run folder. Raises UserError if it holds another run, or one that cannot be made longer."""
+
+class Run(Protocol):
+    """What opening a folder asks of the run that is to go on in it; see `Job`."""
+
+    @property
+    def may_grow(self) -> bool: ...
+    def check_stored(self, folder: Path, stored: Mapping[str, Any]) -> None: ...
+
+
+def look_into(folder: Path) -> Opened:
+    """Look into a run folder. Raises UserError if it is damaged."""
     manifest = Checkpoints(folder / "checkpoints").latest()
-    if not (folder / "config.yaml").exists():
-        if manifest is not None:
-            raise UserError(f"{folder} has checkpoints but no config.yaml: restore it, or choose another out=")
-        return Opened(folder, None, None, grows=False)
-    stored = read_config(folder)
-    may_grow = not getattr(config.agent, "depends_on_length", False)
-    grows = check_same_run(folder, stored, tree, may_grow=may_grow)
+    if (folder / "config.yaml").exists():
+        return Opened(folder, read_config(folder), manifest, grows=False)
+    if manifest is not None:
+        raise UserError(f"{folder} has checkpoints but no config.yaml: restore it, or choose another out=")
+    return Opened(folder, None, None, grows=False)
+
+
+def open_run(folder: Path, tree: Mapping[str, Any], run: Run) -> Opened:
+    """Look into a run folder. Raises UserError if it holds another run, or one that cannot be made longer."""
+    found = look_into(folder)
+    manifest = found.manifest
+    if found.stored is None:
+        return found
+    grows = check_same_run(folder, found.stored, tree, may_grow=run.may_grow)
     if grows and manifest is None and has_final_row(folder):
         raise UserError(
             f"{folder} is finished and its checkpoints are gone, so it cannot become longer: choose another out="
@@ -50,15 +64,5 @@ def open_run(folder: Path, tree: Mapping[str, Any], config: RunConfig) -> Opened
             f"{folder} is finished ({manifest.step} agent steps) and its replay was dropped, so it cannot "
             f"become longer: choose another out= (checkpoint.keep_replay=true keeps the replay)"
         )
-    _check_settled(folder, stored)
-    return Opened(folder, stored, manifest, grows)
-
-
-def _check_settled(folder: Path, stored: Mapping[str, Any]) -> None:
-    """Raise UserError if what this run's first session settled is none of what may be settled."""
-    steps = stored["train"].get("agent_steps")
-    if type(steps) is not int or stored.get("compile") not in get_args(Compile):
-        raise UserError(
-            f"{folder}: its config.yaml is damaged (train.agent_steps={steps}, compile={stored.get('compile')}): "
-            f"restore it, or choose another out="
-        )
+    run.check_stored(folder, found.stored)
+    return Opened(folder, found.stored, manifest, grows)

@@ -1,7 +1,7 @@
 """Where the time of training goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 SECTIONS = ("act", "env", "update")
@@ -16,6 +16,7 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
+        self._known: set[str] = set()  # sections of this kind of run
         self._restart()
 
     @contextmanager
@@ -33,13 +34,16 @@ class Stopwatch:
         yield
         self._start += time.perf_counter() - start
 
-    def report(self, *, env_steps_per_call: int) -> dict[str, float]:
-        """Return the `perf/` metrics since the last report; each wait for the simulators made `env_steps_per_call`."""
+    def report(self, per_call: Mapping[str, int]) -> dict[str, float]:
+        """Return the `perf/` metrics since the last report, with rates of what an update and a wait for the simulators
+        bring, as `per_call` says: `updates`, `env_steps`, `images`."""
         total = max(1e-9, time.perf_counter() - self._start)
-        metrics = {f"perf/{name}_share": seconds / total for name, seconds in self._seconds.items()}
+        self._known |= {name for name, calls in self._calls.items() if calls}
+        metrics = {f"perf/{name}_share": self._seconds[name] / total for name in SECTIONS if name in self._known}
         metrics |= {f"perf/{n}_ms": 1e3 * s / self._calls[n] for n, s in self._seconds.items() if self._calls[n]}
-        metrics["perf/updates_per_second"] = self._calls["update"] / total
-        metrics["perf/env_steps_per_second"] = self._calls["env"] * env_steps_per_call / total
+        for name, count in per_call.items():
+            calls = self._calls["env" if name == "env_steps" else "update"]
+            metrics[f"perf/{name}_per_second"] = calls * count / total
         self._restart()
         return metrics
 

@@ -105,6 +105,19 @@ class Lines:
         """Nothing to close."""
 
 
+class Silent:
+    """The reporter of all processes of a run but the first."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def update(self, done: int, updates: int, note: str) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 class _Rate:
     """Updates per second over about the last half minute."""
 

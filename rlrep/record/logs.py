@@ -73,14 +73,10 @@ class RunLog:
             guard.run(partial(sink.write, row))
 
     def evaluation(self, rows: Sequence[Row], summary: Row) -> None:
-        """Write an evaluation's rows to eval.csv and its summary to the optional sinks."""
-        self.table(rows)
-        for guard, sink in self._optional:
-            guard.run(partial(sink.write, summary))
-
-    def table(self, rows: Sequence[Row]) -> None:
-        """Write an evaluation's rows to eval.csv only."""
+        """Write an evaluation's rows to eval.csv and its summary, where there is one, to the optional sinks."""
         self._table_guard.run(lambda: self._table.write(rows))
+        for guard, sink in self._optional if summary else ():
+            guard.run(partial(sink.write, summary))
 
     def state(self) -> Tree:
         """Make the logs durable and return their lengths in bytes. Raises OSError."""

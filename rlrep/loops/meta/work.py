@@ -1,18 +1,18 @@
-"""The meta-training loop: collect what an iteration plans, then make its updates, again and again."""
+"""Meta-training: collect what an iteration plans, then make its updates, again and again."""
 
 from collections.abc import Sequence
 
 from rlrep.config.config import Length, TrainConfig
 from rlrep.contract.agent import MetaAgent
-from rlrep.contract.env import Task, Tree
+from rlrep.contract.env import Array, Task, Tree
 
-from ..base import BaseLoop, Parts
+from ..loop import Outlets
+from ..playing import Parts, Playing
 from .collect import Collector
-from .evaluation import MetaEvaluator
 
 
-class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
-    """One run of an agent that learns a family of tasks.
+class Meta(Playing[MetaAgent]):
+    """A run of an agent that learns a family of tasks.
 
     Iteration 0 collects `train.init_steps` agent steps of every task; each further one what the agent plans, followed
     by `train.updates_per_step` updates per agent step and a row of metrics. Runs end after a whole iteration.
@@ -20,51 +20,52 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
 
     def __init__(
         self,
-        parts: Parts[MetaAgent, MetaEvaluator],
+        parts: Parts[MetaAgent],
         train: TrainConfig,
         length: Length,
+        outlets: Outlets,
         *,
         tasks: Sequence[Task],
         seed: int,
-        keep_replay: bool,
     ) -> None:
-        super().__init__(parts, train, length, keep_replay=keep_replay)
-        self._collector = Collector(parts.envs, parts.agent, tasks, seed, self._watch)
+        super().__init__(parts, train, length, outlets)
+        self._collector = Collector(parts.envs, parts.agent, tasks, seed, self.watch)
         self._iteration = 0
         self._collected = 0  # agent steps of this iteration
         self._owed = 0  # updates
 
     def start(self, env_seeds: list[int]) -> None:
         """Begin a fresh run."""
-        self._obs = self._collector.start(env_seeds)
+        self._collector.start(env_seeds)
         self._collector.give(self.parts.agent.plan(0, self.train.init_steps))
 
     def state(self) -> Tree:
-        """Return everything a resumed run needs, the replay's rings aside."""
+        """Return what a resumed run needs, the replay's rings aside."""
         counts = {"iteration": self._iteration, "collected": self._collected, "owed": self._owed}
         return {**super().state(), "meta": {**counts, "collector": self._collector.state()}}
 
-    def load_state(self, state: Tree) -> None:
-        """Continue from a checkpoint; the replay's rings are filled already."""
-        super().load_state(state)
-        assert self._obs is not None
+    def _go_on(self, obs: Array, state: Tree) -> None:
         meta = state["meta"]
         self._iteration, self._collected, self._owed = meta["iteration"], meta["collected"], meta["owed"]
-        self._collector.load_state(meta["collector"], self._obs)
+        self._collector.load_state(meta["collector"], obs)
 
     @property
-    def _done(self) -> bool:
-        return super()._done and self._collector.idle and not self._owed
+    def done(self) -> bool:
+        """Whether the last iteration is finished."""
+        return super().done and self._collector.idle and not self._owed
 
-    def _step(self) -> None:
+    def step(self) -> bool:
         """One vector step, or one update, or the next iteration's plan."""
         if not self._collector.idle:
             self._collect()
         elif self._owed:
             self._update()
+            self._owed -= 1
+            return not self._owed
         else:
             self._iteration, self._collected = self._iteration + 1, 0
             self._collector.give(self.parts.agent.plan(self._iteration, self.train.init_steps))
+        return False
 
     def _collect(self) -> None:
         working = self._collector.step()
@@ -80,16 +81,7 @@ class MetaLoop(BaseLoop[MetaAgent, MetaEvaluator]):
         if self.parts.agent.ready():
             self._owed = round(self.train.updates_per_step * self._collected)
         else:
-            self.parts.reporter.say(
+            self.outlets.reporter.say(
                 f"warning: no updates in iteration {self._iteration}: the replay holds episodes of fewer tasks than an "
                 f"update takes (agent.meta_batch): a larger agent.capacity keeps those of more"
             )
-
-    def _update(self) -> None:
-        with self._watch.section("update"):
-            self.parts.agent.update()
-        self._owed -= 1
-        if self.parts.check_every_update:
-            self._check_finite()
-        if not self._owed:
-            self._log()

@@ -1,0 +1,176 @@
+"""Pretraining: one update after another, with probes of the encoder now and then."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlrep.config.pretrain_config import PretrainSettings
+from rlrep.contract.env import Tree
+from rlrep.nn import EncoderConfig, save_encoder
+from rlrep.settings import UserError, one_line
+from rlrep.ssl import Learner
+from rlrep.ssl.evaluation import (
+    SD,
+    ProbeConfig,
+    ProbeData,
+    Score,
+    alignment,
+    collapse_meters,
+    encode,
+    pixel_features,
+    score_features,
+    summarise,
+)
+
+from ..evaluation import Evaluation
+from ..loop import Outlets, Work
+from .picture import Picture
+
+COLUMNS = (
+    "updates",
+    "epoch",
+    "images",
+    "wall_seconds",
+    "features",
+    "variable",
+    "probe",
+    "metric",
+    "value",
+    "draw",
+    "kind",
+)
+
+
+FIRST = 1
+"""Number of the evaluation of the untrained encoder."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What pretraining works with. command: made the encoder file."""
+
+    learner: Learner
+    encoder: EncoderConfig
+    data: ProbeData
+    probe: ProbeConfig
+    picture: Picture
+    command: str
+
+
+class Pretraining(Work):
+    """A run of an image method. Evaluations are evenly spaced, the first before any update."""
+
+    lr = "optimiser.lr"
+
+    def __init__(self, parts: Parts, train: PretrainSettings, outlets: Outlets) -> None:
+        total = parts.learner.length.updates
+        super().__init__(parts.learner, total, outlets)
+        self.parts, self.learner = parts, parts.learner
+        self._marks = {round(i * total / train.evaluations) for i in range(train.evaluations)}
+        self._note = ""
+
+    @property
+    def progress(self) -> int:
+        """Updates made."""
+        return self.learner.updates
+
+    @property
+    def where(self) -> str:
+        """Where it stands, as a person says it."""
+        return f"update {self.learner.updates}"
+
+    @property
+    def note(self) -> str:
+        """The last evaluation's scores."""
+        return self._note
+
+    def step(self) -> bool:
+        """One update."""
+        learner = self.learner
+        try:
+            with self.watch.section("update"):
+                learner.update()
+        except ValueError as error:  # parts that only a batch shows not to fit
+            raise UserError(f"update {learner.updates + 1}: {one_line(error)}") from error
+        self.counters.agent_steps = learner.updates
+        if learner.device.type == "cpu":
+            self.check_finite()
+        return False
+
+    def position(self) -> dict[str, float]:
+        """Return what every row begins with."""
+        return {
+            "updates": self.learner.updates,
+            "epoch": round(self.learner.epoch, 4),
+            "images": self.learner.updates * self.learner.length.batch_size,
+            "wall_seconds": round(self.counters.elapsed_seconds(), 3),
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is to be logged since the last call."""
+        perf = self.watch.report({"updates": 1, "images": self.learner.length.batch_size})
+        return {**self.learner.metrics(), **perf}
+
+    def due(self) -> int:
+        """Return the number of the last evaluation that is due by now."""
+        return sum(mark <= self.learner.updates for mark in self._marks)
+
+    def kind(self, number: int) -> str:
+        """Return what an evaluation is called."""
+        return "initial" if number == FIRST else super().kind(number)
+
+    def evaluate(self, number: int) -> Evaluation:
+        """Probe the encoder; before the first update, also what it is compared with."""
+        parts, method, view = self.parts, self.learner.method, self.learner.views[0]
+        data, config = parts.data, parts.probe
+        train_x, test_x = (encode(method.encoder, split.images, view) for split in (data.train, data.test))
+        own = score_features("encoder", train_x, test_x, data, config)
+        scores = [*self._references(own), *own] if number == FIRST else own
+        meters = collapse_meters({"latent": test_x, "embedding": encode(method.online, data.test.images, view)})
+        networks = {"latent": method.encoder, "embedding": method.online}
+        summary = {**summarise(scores), **meters, **alignment(networks, data.test.images, self.learner.views, seed=0)}
+        self._test_features = test_x
+        self._note = _shown(summarise(own))
+        return Evaluation(
+            [score._asdict() for score in scores], {}, len(scores), summary, self._note or "nothing to probe"
+        )
+
+    def evaluated(self, number: int) -> None:
+        """Redraw the picture, and save the encoder as it is now, unless the disk is full: the run's end must save it,
+        this need not."""
+        self.parts.picture.refresh(self._test_features, self.parts.data.test)
+        try:
+            self.save_beside()
+        except OSError as error:
+            self.outlets.reporter.say(f"warning: encoder not saved ({error.strerror or error}), training goes on")
+
+    def _references(self, untrained: Sequence[Score]) -> list[Score]:
+        """Score what a trained encoder is compared with: itself before training, and the pixels."""
+        data, config = self.parts.data, self.parts.probe
+        train_x, test_x = (pixel_features(split.images, config.pixels) for split in (data.train, data.test))
+        pixels = score_features("pixels", train_x, test_x, data, config)
+        return [*(score._replace(features="random") for score in untrained), *pixels]
+
+    def save_beside(self) -> None:
+        """Write the encoder file. Raises OSError."""
+        learner, parts = self.learner, self.parts
+        save_encoder(
+            self.outlets.folder, learner.method.encoder, parts.encoder, learner.image_shape, command=parts.command
+        )
+
+    def shape(self) -> Tree:
+        """Return what a resumed run needs, which is shaped alike at any time."""
+        return {"learner": self.learner.state()}
+
+    def load_state(self, state: Tree) -> None:
+        """Continue from a checkpoint."""
+        self.learner.load_state(state["learner"])
+
+
+def _shown(summary: dict[str, float]) -> str:
+    """Name the scores in a line: `knn 0.95  linear 0.97  linear_1_per_class 0.73 (sd 0.05)`."""
+    return "  ".join(
+        f"{key.rsplit('/', 1)[1].removesuffix('_accuracy')} {value:.3f}"
+        + (f" (sd {summary[key + SD]:.3f})" if key + SD in summary else "")
+        for key, value in summary.items()
+        if not key.endswith(SD)
+    )
