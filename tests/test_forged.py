@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlrep.commands.evaluate import main as evaluate
+from rlrep.commands.pretrain import main as pretrain
 from rlrep.commands.probe import main as probe
 
 from .hostile import (
+    PRETRAIN,
     WORDS,
     Tensors,
     complaint,
@@ -148,6 +150,37 @@ def test_evaluate_refuses_a_forged_agent(
         assert listing(out) == before
     else:  # what is no part of the agent, or a checkpoint that makes no sense: the one before it
         assert "agent_steps" in name or "is damaged" in capsys.readouterr().out
+
+
+PRETRAINED: dict[str, Forge] = {
+    "weights as float64": tensor("learner.method", lambda t: t.double()),
+    "weights with an axis more": tensor("learner.method", lambda t: t[None]),
+    "without weights": lost("learner.method"),
+    **{f"without {path}": without(path) for path in ("counters", "logs", "random", "learner", "learner.updates")},
+    **values("updates", "learner.updates", -1, "2", None),
+    **values("learner", "learner", None, [], "x"),
+    **values("agent_steps", "counters.agent_steps", -5, "2", None),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_forged_checkpoint_of_pretraining_is_refused_and_nothing_is_changed(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = shutil.copytree(pretrained, tmp_path / "run")
+    forge_manifest(newest(out), lambda body: body.update(finished=False))
+    forge(newest(out), PRETRAINED[name])
+    before = listing(out)
+    capsys.readouterr()
+    checkpoint = newest(out).name
+    assert pretrain([*PRETRAIN, f"out={out}"]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    if name == "without weights":  # it makes no sense in itself, and there is none before it
+        assert "no sound checkpoint is left" in error and (out / "checkpoints" / f"damaged_{checkpoint}").exists()
+    else:
+        assert checkpoint in error and listing(out) == before
 
 
 MANIFESTS: dict[str, Callable[[Any], None]] = {

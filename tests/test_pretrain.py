@@ -64,7 +64,9 @@ def test_a_run_folder_holds_what_a_training_run_holds(finished: Path) -> None:
     tree = yaml.safe_load((finished / "config.yaml").read_text())
     assert tree["requested"] == {"device": "cpu"} and tree["choices"]["method"] == "simclr"
     assert (finished / "pretraining.png").stat().st_size > 20_000
-    assert [path.name for path in (finished / "checkpoints").iterdir()] == ["000004_step_9"], "one before the final evaluation, one after"
+    assert [path.name for path in (finished / "checkpoints").iterdir()] == ["000004_step_9"], (
+        "one before the final evaluation, one after"
+    )
 
 
 def test_logs_hold_losses_probes_and_meters(finished: Path) -> None:

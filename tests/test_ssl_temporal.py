@@ -120,6 +120,8 @@ def test_frames_are_shifted_and_their_positives_up_to_three_steps_apart(data: st
 def test_data_without_time_refuses_a_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         (("data=digits", "data.gap=3"), "data.gap needs frames with their time, data=digits has none: leave it out"),
+        (("data=toy_frames", "data.stack=0"), "stack must be from 1 to 64 frames, not 0"),
+        (("data=toy_frames", "data.stack=1000000"), "stack must be from 1 to 64 frames, not 1000000"),
         (("data=toy_frames", "data.gap=-1"), "gap must be 0 (off) or a number of agent steps, not -1"),
     ):
         assert main(["method=simclr", "preset=debug", *words, f"out={tmp_path / 'x'}"]) != 0

@@ -20,6 +20,10 @@ FORMAT = "rlrep frames 1"
 _LABEL = "label."
 
 
+MOST_STACKED = 64
+"""Frames in one image: more are a slip of the finger, and memory by the gigabyte."""
+
+
 @dataclass(frozen=True)
 class FrameFile:
     """What a frame file holds. data: unstacked frames in the order of time. about: how they were collected."""
@@ -43,6 +47,8 @@ class FrameSettings(SplitSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 1 <= self.stack <= MOST_STACKED:
+            raise ValueError(f"stack must be from 1 to {MOST_STACKED} frames, not {self.stack}")
         if self.gap < 0:
             raise ValueError(f"gap must be 0 (off) or a number of agent steps, not {self.gap}")
 
@@ -69,10 +75,8 @@ class Frames(FrameSettings):
 def stack_frames(images: Tensor, time: Tensor, stack: int) -> Tensor:
     """Stack each frame `(N, C, H, W)` with those before it in its episode to `(N, stack*C, H, W)`.
 
-    time: steps since the episode's first frame `(N,)`. Raises ValueError on a stack below 1.
+    time: steps since the episode's first frame `(N,)`.
     """
-    if stack < 1:
-        raise ValueError(f"stack must be at least 1, not {stack}")
     back = torch.arange(stack - 1, -1, -1)
     rows = torch.arange(len(images))[:, None] - torch.minimum(back, time[:, None])
     return images[rows].flatten(1, 2)
