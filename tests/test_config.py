@@ -3,7 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from rlrep.config.compose import compose_run
 from rlrep.config.config import TrainConfig, make_config, plan_length, updates_by
 from rlrep.config.overrides import expand
 from rlrep.loops.compile_rule import choose_compile
-from rlrep.settings import ConfigError, UserError, build, coerce
+from rlrep.settings import ConfigError, UserError, build, coerce, plain
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,36 @@ def test_wrong_values_are_named_in_one_line(node: dict[str, object], message: st
         build(Outer, node, "")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+class Animal:
+    """A kind of component, with what its components need not say."""
+
+    legs = 4
+
+    def sound(self) -> str:
+        return "none"
+
+
+@dataclass(frozen=True)
+class Bird:
+    """A component that knows nothing of its kind."""
+
+    colour: str = "red"
+    legs = 2
+
+
+@dataclass(frozen=True)
+class Zoo:
+    animal: Animal
+
+
+def test_a_component_is_completed_by_its_kind() -> None:
+    animal = coerce({"animal": {"_target_": f"{__name__}.Bird", "colour": "blue"}}, Zoo, "").animal
+    assert (animal.colour, animal.legs, animal.sound()) == ("blue", 2, "none")
+    assert replace(animal, colour="green").sound() == "none"
+    assert ForkingPickler.loads(ForkingPickler.dumps(animal)) == Bird("blue"), "workers need the component alone"
+    assert plain(animal) == {"_target_": f"{__name__}.Bird", "colour": "blue"}
 
 
 def test_a_number_is_no_bool_and_a_switch_is() -> None:

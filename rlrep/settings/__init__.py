@@ -1,6 +1,6 @@
 """From plain values to frozen dataclasses, and the errors of users who gave others."""
 
-from .coerce import TARGET, accepts, build, coerce, find_target, plain, with_defaults
+from .coerce import TARGET, accepts, build, coerce, complete, completed, find_target, plain, with_defaults
 from .errors import Busy, ConfigError, Stopped, UserError, hint, one_line
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "accepts",
     "build",
     "coerce",
+    "complete",
+    "completed",
     "find_target",
     "hint",
     "one_line",

@@ -4,11 +4,13 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError, hint, one_line
 
 TARGET = "_target_"
+T = TypeVar("T")
+_COMPLETED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 _SCALARS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _ON, _OFF = ("true", "on", "yes"), ("false", "off", "no")
 _SWITCH = dict.fromkeys(_ON, _ON) | dict.fromkeys(_OFF, _OFF)
@@ -51,8 +53,11 @@ def build(cls: type[Any], node: Mapping[str, object], path: str) -> Any:
         raise ConfigError(f"{path or 'config'}: {one_line(error)}") from error
 
 
-def find_target(target: str, path: str) -> type[Any]:
-    """Import the config dataclass named by a `_target_`. Raises ConfigError if it is none, or cannot be imported."""
+def find_target(target: str, path: str, base: Any = object) -> type[Any]:
+    """Import the config dataclass named by a `_target_`, completed by `base`: see `complete`.
+
+    Raises ConfigError if it is none, or cannot be imported.
+    """
     module, _, name = target.rpartition(".")
     try:
         cls = getattr(import_module(module), name)
@@ -62,7 +67,42 @@ def find_target(target: str, path: str) -> type[Any]:
         raise ConfigError(f"{path}: cannot load {target} ({type(error).__name__}: {one_line(error)})") from error
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise ConfigError(f"{path}: {target} is not a config dataclass")
-    return cls
+    return complete(cls, base) if _fills_in(base) else cls
+
+
+def complete(cls: type[Any], base: type[Any]) -> type[Any]:
+    """Return a config dataclass as a subclass of `base`: itself, or one of the same name that has from `base` what it
+    lacks, so that whoever writes a component need not inherit from anything of ours.
+
+    In another process its instances are of `cls` again.
+    """
+    if issubclass(cls, base):
+        return cls
+    if (cls, base) not in _COMPLETED:
+        _COMPLETED[cls, base] = _subclass(cls, base)
+    return _COMPLETED[cls, base]
+
+
+def _subclass(cls: type[Any], base: type[Any]) -> type[Any]:
+    def reduced(self: Any, protocol: int) -> tuple[Any, ...]:
+        return (object.__new__, (cls,), *object.__reduce_ex__(self, protocol)[2:])
+
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return types.new_class(cls.__name__, (cls, base), {}, lambda space: space.update(names, __reduce_ex__=reduced))
+
+
+def completed(value: Any, base: type[T]) -> T:
+    """Return a config as an instance of `base`; see `complete`."""
+    if isinstance(value, base):
+        return value
+    made: T = complete(type(value), base)(**{f.name: getattr(value, f.name) for f in fields(value) if f.init})
+    return made
+
+
+def _fills_in(base: Any) -> bool:
+    """Whether an annotation is an ordinary class, whose attributes and methods are what a component may do without."""
+    ordinary = isinstance(base, type) and base is not Any and not is_dataclass(base)
+    return ordinary and not getattr(base, "_is_protocol", False)
 
 
 def with_defaults(node: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -175,7 +215,7 @@ def _tuple(value: object, kinds: tuple[Any, ...], path: str) -> tuple[Any, ...]:
 def _component(value: object, kind: Any, path: str) -> Any:
     node = dict(_mapping(value, path))
     target = node.pop(TARGET, None)
-    cls = kind if target is None else find_target(str(target), path)
+    cls = kind if target is None else find_target(str(target), path, kind)
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise ConfigError(f"{path}: expected a node with {TARGET}")
     return build(cls, node, path)
