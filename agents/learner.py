@@ -10,18 +10,16 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.heads import AuxConfig, Head, Metrics, Pull
-from rlrep.nn import Encoder, EncoderConfig
-from rlrep.nn.graph import CompileMode, GraphedStep
+from rlrep.contract.agent import AgentSpec
+from rlrep.heads import Head, Metrics, Pull
+from rlrep.nn import Encoder
+from rlrep.nn.graph import GraphedStep
 from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch, Needs, Priority, ReplaySpec, Ring
+from rlrep.replay import Batch, Needs, Ring
 from rlrep.replay.generators import restore
-from rlrep.views import View
 
 from .heads import Heads, Scalars
 from .meeting import Gradients, Owned
@@ -40,59 +38,6 @@ class Networks(nn.Module):
 
 
 N = TypeVar("N", bound=Networks)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is handed to an agent config's `make`; see `rlrep.contract.agent.AgentConfig`."""
-
-    observation_space: spaces.Box
-    action_space: Any
-    frame_stack: int
-    num_envs: int
-    encoder: EncoderConfig
-    augment: View
-    aux: Mapping[str, AuxConfig]
-    device: torch.device
-    seed: int
-    compile: CompileMode
-
-    @property
-    def view_shape(self) -> tuple[int, ...]:
-        """Shape of one observation after augmentation."""
-        space = self.observation_space
-        sample = torch.as_tensor(np.zeros((1, *space.shape), space.dtype))
-        return tuple(self.augment.fixed(sample).shape[1:])
-
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        """Shape of one frame of a stacked observation."""
-        channels, *rest = self.observation_space.shape
-        return (channels // self.frame_stack, *rest)
-
-    def replay_spec(
-        self,
-        action_shape: tuple[int, ...],
-        action_dtype: torch.dtype,
-        *,
-        capacity: int,
-        n_step: int,
-        discount: float,
-        priority: Priority | None = None,
-    ) -> ReplaySpec:
-        """Return the layout of this environment's replay."""
-        return ReplaySpec(
-            frame_shape=self.frame_shape,
-            frame_dtype=torch.uint8 if self.observation_space.dtype == np.uint8 else torch.float32,
-            frame_stack=self.frame_stack,
-            action_shape=action_shape,
-            action_dtype=action_dtype,
-            num_envs=self.num_envs,
-            capacity=capacity,
-            n_step=n_step,
-            discount=discount,
-            priority=priority,
-        )
 
 
 @dataclass(frozen=True)
@@ -129,7 +74,7 @@ class Learner(ABC, Generic[N, R]):
 
     def __init__(
         self,
-        setting: Setting,
+        spec: AgentSpec,
         make_networks: Callable[[tuple[int, ...]], N],
         make_heads: Callable[[N], dict[str, Head]],
         make_replay: Callable[[Mapping[str, Needs]], R],
@@ -137,25 +82,25 @@ class Learner(ABC, Generic[N, R]):
         pull: Pull,
         precision: Precision,
     ) -> None:
-        self.device, self.augment, self.updates = setting.device, setting.augment, 0
+        self.device, self.augment, self.updates = spec.device, spec.augment, 0
         self._precision = precision
         with torch.random.fork_rng():
-            torch.manual_seed(setting.seed)
-            self.nets = make_networks(setting.view_shape)
+            torch.manual_seed(spec.seed)
+            self.nets = make_networks(spec.view_shape)
             tasks = make_heads(self.nets)
         self.heads = nn.ModuleDict(tasks).to(self.device)  # type: ignore[arg-type]  # heads are modules
         self.nets.to(self.device)
-        self._heads = Heads(tasks, setting.aux, pull)
+        self._heads = Heads(tasks, spec.aux, pull)
         self._heads.balance.to(self.device)
         needs = {name: task.needs for name, task in tasks.items()}
         self.views = {name: need.view or self.augment for name, need in needs.items()}
         self.replay = make_replay(needs)
         self.rings = self.replay.rings
         self._act_generator, self._update_generator = (
-            torch.Generator(self.device).manual_seed(setting.seed + k) for k in (2, 3)
+            torch.Generator(self.device).manual_seed(spec.seed + k) for k in (2, 3)
         )
         self._step: Callable[[Inputs, Due], Outcome] = self._run_step
-        if setting.compile == "cudagraph":
+        if spec.compile == "cudagraph":
             self._step = GraphedStep(self._run_step)
         self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
         self._last: Inputs | None = None

@@ -5,14 +5,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlrep.contract.agent import AgentSpec
 from rlrep.heads import Head, Metrics, Pull, fitted
 from rlrep.nn import Encoder
-from rlrep.replay import Batch, Replay, ReplaySpec
+from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 
-from .learner import Learner, Networks, Outcome, Precision, Setting, trained
+from .learner import Learner, Networks, Outcome, Precision, trained
 
 N = TypeVar("N", bound=Networks)
 
@@ -22,20 +25,20 @@ class OnlineLearner(Learner[N, Replay]):
 
     def __init__(
         self,
-        setting: Setting,
+        spec: AgentSpec,
         make_networks: Callable[[tuple[int, ...]], N],
-        spec: ReplaySpec,
+        layout: ReplaySpec,
         *,
         batch_size: int,
         pull: Pull,
         precision: Precision,
     ) -> None:
-        self._batch_size, self._channels = batch_size, spec.frame_shape[0]
-        replay = partial(Replay, spec, device=setting.device, seed=setting.seed + 1)
+        self._batch_size, self._channels = batch_size, layout.frame_shape[0]
+        replay = partial(Replay, layout, device=spec.device, seed=spec.seed + 1)
         super().__init__(
-            setting,
+            spec,
             make_networks,
-            lambda nets: make_heads(setting, nets.encoder),
+            lambda nets: make_heads(spec, nets.encoder),
             lambda needs: replay(needs=needs),
             pull=pull,
             precision=precision,
@@ -89,15 +92,40 @@ class OnlineLearner(Learner[N, Replay]):
         """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
 
 
-def make_heads(setting: Setting, encoder: Encoder) -> dict[str, Head]:
+def make_heads(spec: AgentSpec, encoder: Encoder) -> dict[str, Head]:
     """Build every head on the latent. Raises ValueError if there is nothing to train, or a head does not fit."""
-    if setting.aux and not trained(encoder):
+    if spec.aux and not trained(encoder):
         instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
-        raise ValueError(f"aux={','.join(setting.aux)} has no encoder to train: choose {instead}")
-    for name, head in setting.aux.items():
+        raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
+    for name, head in spec.aux.items():
         if not hasattr(head, "make"):
             raise ValueError(f"aux={name} tells tasks apart, so it needs a family of them: use it with agent=pearl")
     return {
-        name: fitted(head, setting.view_shape).make(name, encoder.latent_dim, setting.action_space)
-        for name, head in setting.aux.items()
+        name: fitted(head, spec.view_shape).make(name, encoder.latent_dim, spec.action_space)
+        for name, head in spec.aux.items()
     }
+
+
+def replay_layout(
+    spec: AgentSpec,
+    action_shape: tuple[int, ...],
+    action_dtype: torch.dtype,
+    *,
+    capacity: int,
+    n_step: int,
+    discount: float,
+    priority: Priority | None = None,
+) -> ReplaySpec:
+    """Return the layout of an environment's replay."""
+    return ReplaySpec(
+        frame_shape=spec.frame_shape,
+        frame_dtype=torch.uint8 if spec.observation_space.dtype == np.uint8 else torch.float32,
+        frame_stack=spec.frame_stack,
+        action_shape=action_shape,
+        action_dtype=action_dtype,
+        num_envs=spec.num_envs,
+        capacity=capacity,
+        n_step=n_step,
+        discount=discount,
+        priority=priority,
+    )

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from rlrep.agents.sac import SAC
 from rlrep.config.make import load_component
+from rlrep.contract.agent import AgentSpec
 from rlrep.envs.dmc import DMC
 
 from . import machine
@@ -91,16 +92,15 @@ def train(cell: Cell, played: Play, updates: int) -> SAC:
     where: dict[str, Any] = {"obs": "pixels", "size": SIZE, "augment": "random_shift"}
     options = {"pull": cell.pull}
     agent: SAC = load_component("agent", "sac", {"batch_size": BATCH, "hidden_dim": HIDDEN}).make(
-        spaces.Box(0, 255, played.obs.shape[2:], np.uint8),
-        spaces.Box(-1.0, 1.0, (1,), np.float32),
-        frame_stack=STACK,
-        num_envs=1,
-        encoder=load_component("encoder", "curl_small", obs="pixels"),
-        augment=load_component("augment", "random_shift", obs="pixels", size=SIZE),
-        aux={cell.head: load_component("aux", cell.head, options, **where)} if cell.head else {},
-        device=torch.device("cpu"),
-        seed=cell.seed,
-        compile="off",
+        AgentSpec(
+            spaces.Box(0, 255, played.obs.shape[2:], np.uint8),
+            spaces.Box(-1.0, 1.0, (1,), np.float32),
+            frame_stack=STACK,
+            encoder=load_component("encoder", "curl_small", obs="pixels"),
+            augment=load_component("augment", "random_shift", obs="pixels", size=SIZE),
+            aux={cell.head: load_component("aux", cell.head, options, **where)} if cell.head else {},
+            seed=cell.seed,
+        )
     )
     store(agent, played, cell.reward)
     for _ in range(updates):

@@ -25,10 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
 from rlrep.config.make import load_component
+from rlrep.contract.agent import AgentSpec, CompileMode
 from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
 from rlrep.nn import IdentityConfig
-from rlrep.nn.graph import CompileMode
 from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange
 
@@ -74,16 +74,17 @@ CASES = {
 def make_agent(case: Case, device: str, compile: CompileMode) -> PEARL:
     """Build our agent, its replay still empty."""
     agent = case.config.make_meta(
-        spaces.Box(-np.inf, np.inf, (case.obs_dim,), np.float32),
-        spaces.Box(-1, 1, (case.action_dim,), np.float32),
-        tasks=[Task(str(index), {}, (float(index),)) for index in range(case.tasks)],
-        horizon=HORIZON,
-        encoder=IdentityConfig(),
-        augment=NoChange(),
-        aux={name: load_component("aux", name, PEERS) for name in case.aux},
-        device=torch.device(device),
-        seed=0,
-        compile=compile,
+        AgentSpec(
+            spaces.Box(-np.inf, np.inf, (case.obs_dim,), np.float32),
+            spaces.Box(-1, 1, (case.action_dim,), np.float32),
+            tasks=[Task(str(index), {}, (float(index),)) for index in range(case.tasks)],
+            horizon=HORIZON,
+            encoder=IdentityConfig(),
+            augment=NoChange(),
+            aux={name: load_component("aux", name, PEERS) for name in case.aux},
+            device=torch.device(device),
+            compile=compile,
+        )
     )
     return agent
 

@@ -24,7 +24,7 @@ from gymnasium import spaces
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
 from rlrep.config.make import load_component
-from rlrep.nn.graph import CompileMode
+from rlrep.contract.agent import AgentSpec, CompileMode
 from rlrep.process.machine import keep_large_blocks, set_threads
 
 from . import machine, peers
@@ -47,16 +47,16 @@ def make_agent(arm: str, device: str, replay: int) -> Rainbow:
     mode: CompileMode = "off" if arm.endswith("_eager") else "cudagraph" if device == "cuda" else "default"
     precision: Literal["float32", "bf16"] = "bf16" if arm.endswith("_bf16") else "float32"
     agent = RainbowConfig(capacity=replay, precision=precision).make(
-        spaces.Box(0, 255, (4, 84, 84), np.uint8),
-        spaces.Discrete(peers.ACTIONS),
-        frame_stack=4,
-        num_envs=1,
-        encoder=load_component("encoder", "der"),
-        augment=load_component("augment", "none"),
-        aux={name.removesuffix("_atari"): load_component("aux", name) for name in ARMS[arm]},
-        device=torch.device(device),
-        seed=0,
-        compile=mode,
+        AgentSpec(
+            spaces.Box(0, 255, (4, 84, 84), np.uint8),
+            spaces.Discrete(peers.ACTIONS),
+            frame_stack=4,
+            encoder=load_component("encoder", "der"),
+            augment=load_component("augment", "none"),
+            aux={name.removesuffix("_atari"): load_component("aux", name) for name in ARMS[arm]},
+            device=torch.device(device),
+            compile=mode,
+        )
     )
     fill(agent, replay)
     return agent

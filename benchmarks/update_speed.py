@@ -28,9 +28,9 @@ from gymnasium import spaces
 from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.sac import SAC, SACConfig
+from rlrep.contract.agent import AgentSpec, CompileMode
 from rlrep.heads import AuxConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import IdentityConfig, PixelEncoderConfig
-from rlrep.nn.graph import CompileMode
 from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange, RandomCrop
 
@@ -86,16 +86,16 @@ def make_agent(arm: Arm, device: str, compile: CompileMode) -> SAC:
     space = spaces.Box(0, 255, shape, np.uint8) if arm.pixels else spaces.Box(-np.inf, np.inf, shape, np.float32)
     config = SACConfig(batch_size=arm.batch, capacity=2000, precision=arm.precision) if arm.pixels else SB3_SIZES
     agent = config.make(
-        space,
-        spaces.Box(-1, 1, (peers.ACTIONS,), np.float32),
-        frame_stack=3 if arm.pixels else 1,
-        num_envs=1,
-        encoder=PixelEncoderConfig() if arm.pixels else IdentityConfig(),
-        augment=RandomCrop(84) if arm.pixels else NoChange(),
-        aux={name: HEADS[name] for name in arm.aux.split("+") if name},
-        device=torch.device(device),
-        seed=0,
-        compile=compile,
+        AgentSpec(
+            space,
+            spaces.Box(-1, 1, (peers.ACTIONS,), np.float32),
+            frame_stack=3 if arm.pixels else 1,
+            encoder=PixelEncoderConfig() if arm.pixels else IdentityConfig(),
+            augment=RandomCrop(84) if arm.pixels else NoChange(),
+            aux={name: HEADS[name] for name in arm.aux.split("+") if name},
+            device=torch.device(device),
+            compile=compile,
+        )
     )
     fill(agent, shape)
     return agent

@@ -1,7 +1,6 @@
 """Small PEARL agents with a filled replay, and a head on contexts, for the tests of the agent and of its loop."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
+from rlrep.contract.agent import AgentSpec
+from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
 from rlrep.heads import Encoded, Encoders, Metrics
 from rlrep.nn import IdentityConfig, product
@@ -81,16 +82,17 @@ def make_pearl(
 ) -> PEARL:
     """A small agent with two episodes of every task in its replay, both of them context."""
     agent = config.make_meta(
-        OBSERVATION,
-        space,
-        tasks=[SimpleNamespace(vector=(float(task), -1.0)) for task in range(tasks)],
-        horizon=horizon,
-        encoder=encoder or IdentityConfig(),
-        augment=NoChange(),
-        aux=aux or {},
-        device=torch.device("cpu"),
-        seed=seed,
-        compile=compile,
+        AgentSpec(
+            OBSERVATION,
+            space,
+            tasks=[Task(str(task), {}, (float(task), -1.0)) for task in range(tasks)],
+            horizon=horizon,
+            encoder=encoder or IdentityConfig(),
+            augment=NoChange(),
+            aux=aux or {},
+            seed=seed,
+            compile=compile,
+        )
     )
     for task in range(tasks if filled else 0):
         for number in range(2):

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
+from rlrep.contract.agent import AgentSpec
 from rlrep.heads import AuxConfig
 from rlrep.nn import EncoderConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoAugment, RandomCrop, View
@@ -33,16 +33,17 @@ def make_rainbow(
     space = PIXELS if pixels else STATE
     own = PixelEncoderConfig(strides=(5, 2), channels=4, kernels=(5, 2), trunk="none", init="torch")
     agent = config.make(
-        space,
-        ACTIONS,
-        frame_stack=2 if pixels else 1,
-        num_envs=2,
-        encoder=encoder or (own if pixels else MLPEncoderConfig(8, 6)),
-        augment=augment or (RandomCrop(23) if pixels else AmplitudeScale()),
-        aux=aux or {},
-        device=torch.device("cpu"),
-        seed=seed,
-        compile=compile,
+        AgentSpec(
+            space,
+            ACTIONS,
+            frame_stack=2 if pixels else 1,
+            num_envs=2,
+            encoder=encoder or (own if pixels else MLPEncoderConfig(8, 6)),
+            augment=augment or (RandomCrop(23) if pixels else AmplitudeScale()),
+            aux=aux or {},
+            seed=seed,
+            compile=compile,
+        )
     )
     fill(agent, space)
     return agent

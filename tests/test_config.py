@@ -15,7 +15,7 @@ from gymnasium import spaces
 import rlrep
 from rlrep.config import registry
 from rlrep.config.compose import compose_run
-from rlrep.config.config import TrainConfig, make_config, plan_length, updates_by
+from rlrep.config.config import Compile, TrainConfig, make_config, plan_length, updates_by
 from rlrep.config.overrides import expand
 from rlrep.loops.compile_rule import choose_compile
 from rlrep.settings import ConfigError, UserError, build, coerce, plain
@@ -314,7 +314,7 @@ def test_updates_due_add_up_for_any_number_of_environments() -> None:
         ("default", "cpu", True, 1, "default"),
     ],
 )
-def test_compile_auto_is_a_fixed_rule(asked: str, device: str, pixels: bool, updates: int, mode: str) -> None:
+def test_compile_auto_is_a_fixed_rule(asked: Compile, device: str, pixels: bool, updates: int, mode: str) -> None:
     assert choose_compile(asked, device=device, pixels=pixels, updates=updates).mode == mode
 
 

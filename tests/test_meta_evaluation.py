@@ -10,14 +10,17 @@ import pytest
 
 from rlrep.config.config import TrainConfig
 from rlrep.config.simulators import build_envs
+from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import VectorEnv
 from rlrep.envs.point_robot import PointRobot
 from rlrep.loops.evaluation import FINAL
 from rlrep.loops.meta.evaluation import MetaEvaluator
 from rlrep.loops.meta.health import cut, measure
 from rlrep.loops.meta.picture import Pictures, by_adaptation
+from rlrep.nn import IdentityConfig
 from rlrep.process.seeds import Seeds
 from rlrep.settings import UserError
+from rlrep.views import NoChange
 
 from .meta_fakes import TASKS, MetaFake, TaskEnvs, length_of
 from .pearl_rig import SMALL, random_episode
@@ -116,11 +119,14 @@ def test_pearl_on_a_point_robot_is_evaluated_alike_by_any_number_of_simulators()
         for width in (1, 2, 4):
             envs = build_envs(family, [0] * width)
             agent = SMALL.make_meta(
-                envs.single_observation_space,
-                envs.single_action_space,
-                tasks=tasks.train,
-                horizon=6,
-                **parts(),
+                AgentSpec(
+                    envs.single_observation_space,
+                    envs.single_action_space,
+                    IdentityConfig(),
+                    NoChange(),
+                    tasks=tasks.train,
+                    horizon=6,
+                )
             )
             train = replace(TRAIN, eval_policy=policy)
             attempts = evaluator(envs, agent, train, tasks=tasks.test).run(1, 1)
@@ -128,16 +134,6 @@ def test_pearl_on_a_point_robot_is_evaluated_alike_by_any_number_of_simulators()
             envs.close()
     assert results[0] == results[1] == results[2] and results[3] == results[4] == results[5]
     assert results[0] != results[3] and len(results[0]) == 9 and results[0][0]["success"] is None
-
-
-def parts() -> dict[str, Any]:
-    import torch
-
-    from rlrep.nn import IdentityConfig
-    from rlrep.views import NoChange
-
-    rest: dict[str, Any] = {"encoder": IdentityConfig(), "augment": NoChange(), "aux": {}}
-    return rest | {"device": torch.device("cpu"), "seed": 0, "compile": "off"}
 
 
 def test_the_last_episode_of_the_first_attempt_is_filmed(tmp_path: Path) -> None:

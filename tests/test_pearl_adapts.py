@@ -5,6 +5,7 @@ import torch
 from gymnasium import spaces
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
+from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
 from rlrep.envs.point_robot import PointRobot
@@ -41,16 +42,14 @@ def test_beliefs_about_unseen_tasks_leave_the_prior_and_tell_them_apart() -> Non
         lr=3e-3,
     )
     agent: PEARL = config.make_meta(
-        spaces.Box(-np.inf, np.inf, (2,), np.float32),
-        spaces.Box(-1, 1, (2,), np.float32),
-        tasks=tasks.train,
-        horizon=FAMILY.horizon,
-        encoder=IdentityConfig(),
-        augment=NoChange(),
-        aux={},
-        device=torch.device("cpu"),
-        seed=0,
-        compile="off",
+        AgentSpec(
+            spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            spaces.Box(-1, 1, (2,), np.float32),
+            tasks=tasks.train,
+            horizon=FAMILY.horizon,
+            encoder=IdentityConfig(),
+            augment=NoChange(),
+        )
     )
     for number, task in enumerate(tasks.train):
         for seed in range(4):

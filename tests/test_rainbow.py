@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
 from rlrep.config.make import load_component, make_agent, make_env
+from rlrep.contract.agent import AgentSpec
 from rlrep.heads import (
     Autoencoder,
     AuxConfig,
@@ -305,12 +306,11 @@ def test_states_and_other_encoders_serve_it() -> None:
 
 
 def test_misfits_are_refused_in_words() -> None:
-    parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "encoder": IdentityConfig(), "augment": NoChange()}
-    parts |= {"device": torch.device("cpu"), "seed": 0, "compile": "off"}
+    spec = AgentSpec(STATE, ACTIONS, IdentityConfig(), NoChange())
     with pytest.raises(ValueError, match="agent=rainbow needs discrete actions"):
-        SMALL.make(STATE, spaces.Box(-1, 1, (2,), np.float32), aux={}, **parts)
+        SMALL.make(replace(spec, action_space=spaces.Box(-1, 1, (2,), np.float32)))
     with pytest.raises(ValueError, match="encoder=mlp"):
-        SMALL.make(STATE, ACTIONS, aux={"curl": InstanceContrast()}, **parts)
+        SMALL.make(replace(spec, aux={"curl": InstanceContrast()}))
     for wrong, words in (
         ({"atoms": 0}, "atoms must be at least 1"),
         ({"v_min": 3.0, "v_max": 3.0}, "v_min must be below v_max"),
@@ -380,9 +380,8 @@ def test_it_opens_a_lock_that_chance_opens_once_in_81_tries(parts_off: bool) -> 
         config = replace(
             config, double=False, dueling=False, atoms=1, noisy=False, prioritised=False, epsilon_steps=300
         )
-    parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "encoder": IdentityConfig(), "augment": NoChange()}
-    parts |= {"aux": {}, "device": torch.device("cpu"), "seed": 0, "compile": "off"}
-    agent = config.make(spaces.Box(0, 1, (Lock.LENGTH,), np.float32), ACTIONS, **parts)
+    states = spaces.Box(0, 1, (Lock.LENGTH,), np.float32)
+    agent = config.make(AgentSpec(states, ACTIONS, IdentityConfig(), NoChange()))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # its products are too small to share out
     lock = Lock(seed=1)

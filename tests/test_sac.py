@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlrep.agents.sac import SAC, SACConfig
 from rlrep.agents.sac.update import Networks, TemperatureLoss
+from rlrep.contract.agent import AgentSpec
 from rlrep.heads import AuxConfig, InstanceContrast, Pull, ReturnContrast
 from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoChange, RandomCrop
@@ -38,16 +39,17 @@ def make_agent(
     """A small agent with 60 random transitions of two environments in its replay."""
     encoder = PixelEncoderConfig(strides=(2, 1), channels=4, latent_dim=6) if pixels else MLPEncoderConfig(8, 6)
     agent = config.make(
-        PIXELS if pixels else STATE,
-        ACTIONS,
-        frame_stack=2 if pixels else 1,
-        num_envs=2,
-        encoder=encoder,
-        augment=RandomCrop(20) if pixels else AmplitudeScale(),
-        aux={name: HEADS[name] for name in aux},
-        device=torch.device("cpu"),
-        seed=seed,
-        compile=compile,
+        AgentSpec(
+            PIXELS if pixels else STATE,
+            ACTIONS,
+            frame_stack=2 if pixels else 1,
+            num_envs=2,
+            encoder=encoder,
+            augment=RandomCrop(20) if pixels else AmplitudeScale(),
+            aux={name: HEADS[name] for name in aux},
+            seed=seed,
+            compile=compile,
+        )
     )
     fill(agent, PIXELS if pixels else STATE)
     return agent
@@ -264,20 +266,12 @@ def test_compiled_update_equals_eager() -> None:
 
 def test_misfits_are_refused_in_words() -> None:
     def make(**changes: Any) -> SAC:
-        parts: dict[str, Any] = {
-            "frame_stack": 1,
-            "num_envs": 1,
-            "encoder": IdentityConfig(),
-            "augment": NoChange(),
-            "aux": {},
-        }
-        parts |= {"device": torch.device("cpu"), "seed": 0, "compile": "off", "space": ACTIONS} | changes
-        return SMALL.make(STATE, parts.pop("space"), **parts)
+        return SMALL.make(replace(AgentSpec(STATE, ACTIONS, IdentityConfig(), NoChange()), **changes))
 
     with pytest.raises(ValueError, match="encoder=mlp"):
         make(aux={"curl": InstanceContrast()})
     with pytest.raises(ValueError, match="continuous actions"):
-        make(space=spaces.Discrete(3))
+        make(action_space=spaces.Discrete(3))
     with pytest.raises(ValueError, match="RescaleAction"):
-        make(space=spaces.Box(-2, 2, (1,), np.float32))
+        make(action_space=spaces.Box(-2, 2, (1,), np.float32))
     assert make().act(np.zeros((1, 5), np.float32), explore=False).shape == (1, 2)

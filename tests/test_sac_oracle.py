@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 
 from rlrep.agents.sac import SAC, SACConfig
+from rlrep.contract.agent import AgentSpec
 from rlrep.nn import IdentityConfig
 from rlrep.replay import Batch
 from rlrep.views import NoChange
@@ -81,7 +82,9 @@ def draw_batch(generator: torch.Generator) -> tuple[Tensor, ...]:
 
 def test_many_updates_agree_with_stable_baselines3(monkeypatch: pytest.MonkeyPatch) -> None:
     parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "device": torch.device("cpu"), "seed": 0, "aux": {}}
-    ours = SETTINGS.make(OBSERVATION, ACTION, **parts, encoder=IdentityConfig(), augment=NoChange(), compile="off")
+    ours = SETTINGS.make(
+        AgentSpec(OBSERVATION, ACTION, **parts, encoder=IdentityConfig(), augment=NoChange(), compile="off")
+    )
     theirs = ReferenceSAC(
         "MlpPolicy", Still(), device="cpu", learning_starts=1, policy_kwargs={"net_arch": [32, 32]}, batch_size=ROWS
     )
@@ -113,6 +116,8 @@ def test_many_updates_agree_with_stable_baselines3(monkeypatch: pytest.MonkeyPat
 
 def _untrained(obs: Tensor) -> tuple[Tensor, Tensor]:
     parts: dict[str, Any] = {"frame_stack": 1, "num_envs": 1, "device": torch.device("cpu"), "seed": 0, "aux": {}}
-    fresh = SETTINGS.make(OBSERVATION, ACTION, **parts, encoder=IdentityConfig(), augment=NoChange(), compile="off")
+    fresh = SETTINGS.make(
+        AgentSpec(OBSERVATION, ACTION, **parts, encoder=IdentityConfig(), augment=NoChange(), compile="off")
+    )
     mean, log_std = fresh.nets.actor(obs)
     return mean, log_std

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlrep.contract.agent import AgentSpec
+from rlrep.contract.env import Task
 from rlrep.contract.meta import Job, Stage, Trajectory
 from rlrep.heads import Head, Metrics
 from rlrep.nn.distributions import sample_squashed
@@ -17,12 +19,12 @@ from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions
 
 from ..heads import pull_of
-from ..learner import Due, Inputs, Learner, Outcome, Setting, trained
+from ..learner import Due, Inputs, Learner, Outcome, trained
 from ..meeting import Owned
 from ..sac.networks import Actor, TwinQ
 from ..sac.update import actor_gradients
 from .networks import ContextEncoder, Networks, RecurrentEncoder, Value
-from .settings import PEARLSettings, Task
+from .settings import PEARLSettings
 from .update import Weights, critic_gradients, diagnose, value_gradients
 
 Array = NDArray[Any]
@@ -31,27 +33,27 @@ Array = NDArray[Any]
 class PEARL(Learner[Networks, TaskReplay]):
     """See `rlrep.contract.agent.MetaAgent`."""
 
-    def __init__(self, config: PEARLSettings, setting: Setting, tasks: Sequence[Task], horizon: int) -> None:
-        self.config, self._seed, self.tasks = config, setting.seed, len(tasks)
+    def __init__(self, config: PEARLSettings, spec: AgentSpec) -> None:
+        self.config, self._seed, self.tasks = config, spec.seed, len(spec.tasks)
         self.title = f"PEARL (context={config.context}{', not compiled' if config.context == 'recurrent' else ''})"
-        self.action_dim = int(np.prod(setting.action_space.shape))
+        self.action_dim = int(np.prod(spec.action_space.shape))
         self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
-        self.latent_dim = {"oracle": len(tasks[0].vector), "none": 0}.get(config.context, config.latent_dim)
+        self.latent_dim = {"oracle": len(spec.tasks[0].vector), "none": 0}.get(config.context, config.latent_dim)
         self.meta_batch = min(config.meta_batch, self.tasks)
-        self._vectors = torch.tensor([task.vector for task in tasks], dtype=torch.float32, device=setting.device)
+        self._vectors = torch.tensor([task.vector for task in spec.tasks], dtype=torch.float32, device=spec.device)
         self._weights = Weights(config.kl_weight, config.kl_reduction, config.critic_to_context)
         super().__init__(
-            setting,
-            partial(_make_networks, config, setting, self.action_dim, self.latent_dim),
-            lambda nets: _make_heads(config, setting, self.tasks, horizon),
-            lambda needs: TaskReplay(_spec(self, setting), device=self.device, seed=setting.seed + 1, needs=needs),
+            spec,
+            partial(_make_networks, config, spec, self.action_dim, self.latent_dim),
+            lambda nets: _make_heads(config, spec),
+            lambda needs: TaskReplay(_layout(self, spec), device=self.device, seed=spec.seed + 1, needs=needs),
             pull=config.pull,
             precision=config.precision,
         )
         self._drawn = 2 if self.nets.v is None else 3  # actions that an update draws for each row
         self._make_optimisers()
         # A GRU is one kernel already, and cannot be traced through.
-        mode = "off" if config.context == "recurrent" else setting.compile
+        mode = "off" if config.context == "recurrent" else spec.compile
         self._critic_gradients = compiled(critic_gradients, mode)
         self._actor_gradients = compiled(actor_gradients, mode)
         self._value_gradients = compiled(value_gradients, mode)
@@ -80,7 +82,7 @@ class PEARL(Learner[Networks, TaskReplay]):
             return noise
         return self._sample_belief(self.replay.context(torch.tensor([task], device=self.device)), noise)
 
-    def test_latent(self, task: "Task", episodes: Sequence[Trajectory], noise: Array) -> Array:
+    def test_latent(self, task: Task, episodes: Sequence[Trajectory], noise: Array) -> Array:
         """Return a latent `(D,)` for a task of evaluation, from all transitions seen of it (none: of the prior; a
         recurrent encoder reads the last `context_size`)."""
         if self.config.context == "oracle":
@@ -254,10 +256,10 @@ def _fields(context: Transitions) -> tuple[Tensor, ...]:
     return context.obs, context.action, context.reward, context.next_obs
 
 
-def _spec(agent: PEARL, setting: Setting) -> TaskSpec:
+def _layout(agent: PEARL, spec: AgentSpec) -> TaskSpec:
     config = agent.config
     return TaskSpec(
-        obs_dim=setting.observation_space.shape[0],
+        obs_dim=spec.observation_space.shape[0],
         action_dim=agent.action_dim,
         tasks=agent.tasks,
         capacity=config.capacity,
@@ -269,13 +271,13 @@ def _spec(agent: PEARL, setting: Setting) -> TaskSpec:
 
 
 def _make_networks(
-    config: PEARLSettings, setting: Setting, action_dim: int, latent_dim: int, obs_shape: tuple[int, ...]
+    config: PEARLSettings, spec: AgentSpec, action_dim: int, latent_dim: int, obs_shape: tuple[int, ...]
 ) -> Networks:
     (obs_dim,) = obs_shape
-    encoder = setting.encoder.make((obs_dim + latent_dim,))
+    encoder = spec.encoder.make((obs_dim + latent_dim,))
     width, layers = encoder.latent_dim, config.hidden_layers
     actor = Actor(
-        setting.encoder.make_trunk(encoder.feature_dim),
+        spec.encoder.make_trunk(encoder.feature_dim),
         width,
         config.hidden_dim,
         action_dim,
@@ -300,34 +302,34 @@ def _make_networks(
     )
 
 
-def _make_heads(config: PEARLSettings, setting: Setting, tasks: int, horizon: int) -> dict[str, Head]:
+def _make_heads(config: PEARLSettings, spec: AgentSpec) -> dict[str, Head]:
     """Build every head on the task latent. Raises ValueError if one does not fit."""
-    if setting.aux and not config.infers:
-        raise ValueError(f"aux={','.join(setting.aux)} has no context encoder to train with context={config.context}")
-    if config.infers and not (setting.aux or config.critic_to_context or config.kl_weight):
+    if spec.aux and not config.infers:
+        raise ValueError(f"aux={','.join(spec.aux)} has no context encoder to train with context={config.context}")
+    if config.infers and not (spec.aux or config.critic_to_context or config.kl_weight):
         raise ValueError(
             "nothing trains the context encoder: set agent.critic_to_context=true, agent.kl_weight above 0, or aux="
         )
-    if setting.aux and not (config.critic_to_context or config.kl_weight):
-        _check_pulls(config, setting)
-    if setting.aux and tasks < 2:
-        raise ValueError(f"aux={','.join(setting.aux)} tells tasks apart, and there is only one")
+    if spec.aux and not (config.critic_to_context or config.kl_weight):
+        _check_pulls(config, spec)
+    if spec.aux and len(spec.tasks) < 2:
+        raise ValueError(f"aux={','.join(spec.aux)} tells tasks apart, and there is only one")
     heads = {}
-    for name, head in setting.aux.items():
+    for name, head in spec.aux.items():
         if not hasattr(head, "make_context"):
             raise ValueError(
                 f"aux={name} is for observations; agent=pearl takes heads on contexts, as aux=trajectory_contrast"
             )
-        heads[name] = head.make_context(name, config.latent_dim, horizon)
-        _check_windows(name, heads[name].needs, horizon)
+        heads[name] = head.make_context(name, config.latent_dim, spec.horizon)
+        _check_windows(name, heads[name].needs, spec.horizon)
         if config.context == "recurrent":
             _check_order(name, head, heads[name].needs)
     return heads
 
 
-def _check_pulls(config: PEARLSettings, setting: Setting) -> None:
+def _check_pulls(config: PEARLSettings, spec: AgentSpec) -> None:
     """Refuse to balance heads against an RL loss that never reaches the context encoder."""
-    for name, head in setting.aux.items():
+    for name, head in spec.aux.items():
         if (pull_of(head) or config.pull) == "balanced":
             raise ValueError(
                 f"aux.{name}.pull=balanced has nothing to be balanced against with agent.critic_to_context=false and "
@@ -346,9 +348,9 @@ def _check_order(name: str, head: Any, needs: Needs) -> None:
 
 
 def _check_windows(name: str, needs: Needs, horizon: int) -> None:
-    spec = needs.windows
-    if spec is not None and spec.least_episode > horizon:
-        what = f"two disjoint windows of {spec.length}" if spec.disjoint else f"a window of {spec.length}"
+    asked = needs.windows
+    if asked is not None and asked.least_episode > horizon:
+        what = f"two disjoint windows of {asked.length}" if asked.disjoint else f"a window of {asked.length}"
         raise ValueError(
             f"aux.{name}: {what} transitions are longer than the episodes ({horizon} steps): "
             f"set aux.{name}.window lower"

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
+from rlrep.contract.agent import AgentConfig
 from rlrep.heads import Pull
 from rlrep.replay.tasks import Draw
 from rlrep.settings import ranges
@@ -15,15 +16,8 @@ from .update import Reduction
 Context = Literal["set", "recurrent", "oracle", "none"]
 
 
-class Task(Protocol):
-    """What the agent reads of a task. vector: it as numbers, for an agent that may see it."""
-
-    @property
-    def vector(self) -> tuple[float, ...]: ...
-
-
 @dataclass(frozen=True)
-class PEARLSettings:
+class PEARLSettings(AgentConfig):
     """What `PEARLConfig` holds; the YAML cites the papers' values.
 
     context: who knows the task: a `set` encoder (product of Gaussians), a `recurrent` one (GRU), an `oracle` that is

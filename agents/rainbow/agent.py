@@ -1,6 +1,5 @@
 """Rainbow with auxiliary heads on its encoder; every part of it can be switched off."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -11,23 +10,22 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.heads import AuxConfig, Metrics, Pull
-from rlrep.nn import EncoderConfig
-from rlrep.nn.graph import CompileMode, compiled
+from rlrep.contract.agent import AgentConfig, AgentSpec
+from rlrep.heads import Metrics, Pull
+from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Priority
 from rlrep.settings import ranges
-from rlrep.views import View
 
-from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
+from ..learner import Due, Inputs, Outcome, Precision, trained
 from ..meeting import Owned
-from ..online import OnlineLearner
+from ..online import OnlineLearner, replay_layout
 from .networks import Networks, QHead
 from .update import diagnose, expected, gradients
 
 
 @dataclass(frozen=True)
-class RainbowConfig:
+class RainbowConfig(AgentConfig):
     """Settings of `agent=rainbow`, `agent=dqn` and `agent=drq_eps`; the YAML cites each paper's values.
 
     The parts of Rainbow: double, dueling, noisy, prioritised (switches), atoms (1 = values instead of distributions),
@@ -90,27 +88,12 @@ class RainbowConfig:
         """Return the settings of a run of so many agent steps."""
         return replace(self, priority_beta_steps=self.priority_beta_steps or agent_steps)
 
-    def make(
-        self,
-        observation_space: spaces.Box,
-        action_space: Any,
-        *,
-        frame_stack: int,
-        num_envs: int,
-        encoder: EncoderConfig,
-        augment: View,
-        aux: Mapping[str, AuxConfig],
-        device: torch.device,
-        seed: int,
-        compile: CompileMode,
-    ) -> "Rainbow":
+    def make(self, spec: AgentSpec) -> "Rainbow":
         """Build the agent. Raises ValueError for continuous actions, or heads on an encoder without parameters."""
-        if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
-            raise ValueError(f"agent=rainbow needs discrete actions 0..A-1, this environment has {action_space}")
-        setting = Setting(
-            observation_space, action_space, frame_stack, num_envs, encoder, augment, aux, device, seed, compile
-        )
-        return Rainbow(self, setting)
+        space = spec.action_space
+        if not isinstance(space, spaces.Discrete) or space.start != 0:
+            raise ValueError(f"agent=rainbow needs discrete actions 0..A-1, this environment has {space}")
+        return Rainbow(self, spec)
 
 
 class Rainbow(OnlineLearner[Networks]):
@@ -118,11 +101,12 @@ class Rainbow(OnlineLearner[Networks]):
 
     title = "Rainbow"
 
-    def __init__(self, config: RainbowConfig, setting: Setting) -> None:
-        self.config, self.actions = config, int(setting.action_space.n)
+    def __init__(self, config: RainbowConfig, spec: AgentSpec) -> None:
+        self.config, self.actions = config, int(spec.action_space.n)
         self._acted = self._observed = 0
         self._priority = Priority(config.priority_alpha, config.priority_beta)
-        spec = setting.replay_spec(
+        layout = replay_layout(
+            spec,
             (),
             torch.int64,
             capacity=config.capacity,
@@ -130,15 +114,15 @@ class Rainbow(OnlineLearner[Networks]):
             discount=config.discount,
             priority=self._priority if config.prioritised else None,
         )
-        networks = partial(_make_networks, config, setting, self.actions)
+        networks = partial(_make_networks, config, spec, self.actions)
         super().__init__(
-            setting, networks, spec, batch_size=config.batch_size, pull=config.pull, precision=config.precision
+            spec, networks, layout, batch_size=config.batch_size, pull=config.pull, precision=config.precision
         )
         heads = {name: trained(head) for name, head in self.heads.items()}
         self._owned = Owned(trained(self.nets.encoder), trained(self.nets.head), heads)
         self._own = self._own_optimisers(config.lr, eps=config.adam_eps)
         self._optimisers = (FusedAdam(self._heads.joint(self._owned), config.lr, eps=config.adam_eps),)
-        self._gradients = compiled(gradients, setting.compile)
+        self._gradients = compiled(gradients, spec.compile)
 
     def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[np.int64]:
         """Return greedy actions `(N,)` for stacked observations `(N, ...)`; to explore, under new noise or epsilon."""
@@ -224,9 +208,9 @@ class Rainbow(OnlineLearner[Networks]):
         return diagnose(self.nets, self._heads, self._owned, batch, noise, double=self.config.double)
 
 
-def _make_networks(config: RainbowConfig, setting: Setting, actions: int, obs_shape: tuple[int, ...]) -> Networks:
-    encoder = setting.encoder.make(obs_shape)
+def _make_networks(config: RainbowConfig, spec: AgentSpec, actions: int, obs_shape: tuple[int, ...]) -> Networks:
+    encoder = spec.encoder.make(obs_shape)
     sigma0 = config.sigma0 if config.noisy else None
     head = QHead(encoder.latent_dim, config.hidden_dim, actions, config.atoms, dueling=config.dueling, sigma0=sigma0)
     support = torch.linspace(config.v_min, config.v_max, config.atoms) if config.atoms > 1 else torch.ones(1)
-    return Networks(encoder, head, support, key_tau=config.encoder_tau if setting.aux else None)
+    return Networks(encoder, head, support, key_tau=config.encoder_tau if spec.aux else None)

@@ -1,6 +1,5 @@
 """Soft actor-critic with auxiliary heads on the critic's encoder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -11,24 +10,24 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlrep.heads import AuxConfig, Metrics, Pull
+from rlrep.contract.agent import AgentConfig, AgentSpec
+from rlrep.heads import Metrics, Pull
 from rlrep.nn import EncoderConfig, init_orthogonal
 from rlrep.nn.distributions import sample_squashed
-from rlrep.nn.graph import CompileMode, compiled
+from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch
 from rlrep.settings import ranges
-from rlrep.views import View
 
-from ..learner import Due, Inputs, Outcome, Precision, Setting, trained
+from ..learner import Due, Inputs, Outcome, Precision, trained
 from ..meeting import Owned
-from ..online import OnlineLearner
+from ..online import OnlineLearner, replay_layout
 from .networks import Actor, TwinQ
 from .update import Networks, TemperatureLoss, actor_gradients, critic_gradients, diagnose
 
 
 @dataclass(frozen=True)
-class SACConfig:
+class SACConfig(AgentConfig):
     """Settings of `agent=sac`; the YAML cites each paper's values.
 
     lr: of actor, critic, encoder and heads. batch_size, capacity: transitions. n_step: of the TD target.
@@ -70,33 +69,16 @@ class SACConfig:
         ranges.share(self, ("discount", "alpha_beta1"))
         ranges.ascending(self, ("log_std_range",))
 
-    def make(
-        self,
-        observation_space: spaces.Box,
-        action_space: spaces.Box,
-        *,
-        frame_stack: int,
-        num_envs: int,
-        encoder: EncoderConfig,
-        augment: View,
-        aux: Mapping[str, AuxConfig],
-        device: torch.device,
-        seed: int,
-        compile: CompileMode,
-    ) -> "SAC":
+    def make(self, spec: AgentSpec) -> "SAC":
         """Build the agent. Raises ValueError for discrete actions, or heads on an encoder without parameters."""
-        if not isinstance(action_space, spaces.Box):
-            raise ValueError(f"agent=sac needs continuous actions, this environment has {action_space}")
-        if not ((action_space.low == -1).all() and (action_space.high == 1).all()):
+        space = spec.action_space
+        if not isinstance(space, spaces.Box):
+            raise ValueError(f"agent=sac needs continuous actions, this environment has {space}")
+        if not ((space.low == -1).all() and (space.high == 1).all()):
             raise ValueError(
-                f"agent=sac acts in [-1, 1], this environment in {action_space}: wrap it in gymnasium's RescaleAction"
+                f"agent=sac acts in [-1, 1], this environment in {space}: wrap it in gymnasium's RescaleAction"
             )
-        return SAC(
-            self,
-            Setting(
-                observation_space, action_space, frame_stack, num_envs, encoder, augment, aux, device, seed, compile
-            ),
-        )
+        return SAC(self, spec)
 
 
 class SAC(OnlineLearner[Networks]):
@@ -104,24 +86,25 @@ class SAC(OnlineLearner[Networks]):
 
     title = "SAC"
 
-    def __init__(self, config: SACConfig, setting: Setting) -> None:
+    def __init__(self, config: SACConfig, spec: AgentSpec) -> None:
         self.config = config
-        self.action_dim = int(np.prod(setting.action_space.shape))
+        self.action_dim = int(np.prod(spec.action_space.shape))
         self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
-        spec = setting.replay_spec(
+        layout = replay_layout(
+            spec,
             (self.action_dim,),
             torch.float32,
             capacity=config.capacity,
             n_step=config.n_step,
             discount=config.discount,
         )
-        networks = partial(_make_networks, config, setting.encoder, self.action_dim)
+        networks = partial(_make_networks, config, spec.encoder, self.action_dim)
         super().__init__(
-            setting, networks, spec, batch_size=config.batch_size, pull=config.pull, precision=config.precision
+            spec, networks, layout, batch_size=config.batch_size, pull=config.pull, precision=config.precision
         )
         self._make_optimisers()
-        self._critic_gradients = compiled(critic_gradients, setting.compile)
-        self._actor_gradients = compiled(actor_gradients, setting.compile)
+        self._critic_gradients = compiled(critic_gradients, spec.compile)
+        self._actor_gradients = compiled(actor_gradients, spec.compile)
 
     def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[np.float32]:
         """Return actions `(N, A)` for stacked observations `(N, ...)`: a sample of the policy, or its mean."""

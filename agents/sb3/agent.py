@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
+from rlrep.contract.agent import AgentSpec
 from rlrep.contrast import effective_rank, feature_std
 from rlrep.replay.generators import restore
 
-from ..learner import Setting
 from .extractor import EncoderExtractor, MLPExtractor, OwnExtractor
 from .joint import extractor_of
 from .mixin import AuxMixin
@@ -49,29 +49,29 @@ class SB3Agent:
         title: str,
         algorithm: type[AuxMixin],
         arguments: dict[str, Any],
-        setting: Setting,
+        spec: AgentSpec,
         *,
         hidden: list[int] | None,
         agent_steps: int | None = None,
     ) -> None:
-        if setting.compile != "off":
-            raise ValueError(f"compile={setting.compile}: Stable-Baselines3's update is not compiled, use compile=off")
-        self.title, self._setting, self._agent_steps = title, setting, agent_steps or 0
-        policy, options = _policy(setting, hidden)
+        if spec.compile != "off":
+            raise ValueError(f"compile={spec.compile}: Stable-Baselines3's update is not compiled, use compile=off")
+        self.title, self._spec, self._agent_steps = title, spec, agent_steps or 0
+        policy, options = _policy(spec, hidden)
         model = algorithm(
             policy,
             None,
             **arguments,
             policy_kwargs=options,
-            aux=setting.aux,
-            augment=setting.augment,
-            seed=setting.seed,
-            device=setting.device,
+            aux=spec.aux,
+            augment=spec.augment,
+            seed=spec.seed,
+            device=spec.device,
             _init_setup_model=False,
         )
-        model.observation_space, model.action_space = _read_space(setting), deepcopy(setting.action_space)
-        model.n_envs = setting.num_envs
-        model.replay_buffer = self._replay = _make_buffer(setting, arguments)
+        model.observation_space, model.action_space = _read_space(spec), deepcopy(spec.action_space)
+        model.n_envs = spec.num_envs
+        model.replay_buffer = self._replay = _make_buffer(spec, arguments)
         model._setup_model()  # as SB3's own load() does
         model.set_logger(Logger(None, []))
         self._model = model
@@ -91,7 +91,7 @@ class SB3Agent:
 
     def act(self, obs: Array, *, explore: bool) -> Array:
         """Return the policy's actions `(N, ...)` for observations `(N, ...)`."""
-        view = self._setting.augment.fixed(torch.as_tensor(obs)).numpy()
+        view = self._spec.augment.fixed(torch.as_tensor(obs)).numpy()
         action = np.asarray(self._model.predict(view, deterministic=not explore)[0])
         return self._rounded(action) if explore else action
 
@@ -228,22 +228,22 @@ def _is_kept(name: str) -> bool:
     return name in NAMES or name.startswith("aux/")
 
 
-def _read_space(setting: Setting) -> spaces.Box:
+def _read_space(spec: AgentSpec) -> spaces.Box:
     """Return the space of what the policy reads: observations under the view."""
-    space = setting.observation_space
-    if setting.view_shape == space.shape:
+    space = spec.observation_space
+    if spec.view_shape == space.shape:
         return space
-    return spaces.Box(0, 255, setting.view_shape, np.uint8)
+    return spaces.Box(0, 255, spec.view_shape, np.uint8)
 
 
-def _policy(setting: Setting, hidden: list[int] | None) -> tuple[str, dict[str, Any]]:
+def _policy(spec: AgentSpec, hidden: list[int] | None) -> tuple[str, dict[str, Any]]:
     """Return the name of SB3's policy and its options. Raises ValueError on frames too small for its CNN."""
-    shape, options = setting.view_shape, {} if hidden is None else {"net_arch": hidden}
+    shape, options = spec.view_shape, {} if hidden is None else {"net_arch": hidden}
     name = "CnnPolicy" if len(shape) == 3 else "MlpPolicy"
-    if not isinstance(setting.encoder, OwnExtractor):
+    if not isinstance(spec.encoder, OwnExtractor):
         chosen = {
             "features_extractor_class": EncoderExtractor,
-            "features_extractor_kwargs": {"encoder": setting.encoder},
+            "features_extractor_kwargs": {"encoder": spec.encoder},
         }
         return name, options | chosen | {"normalize_images": False}
     if len(shape) == 3 and min(shape[1:]) < SMALLEST_FRAME:
@@ -251,18 +251,18 @@ def _policy(setting: Setting, hidden: list[int] | None) -> tuple[str, dict[str, 
             f"encoder=sb3 (its NatureCNN) needs frames of {SMALLEST_FRAME} pixels or more, these are {shape[1:]}: "
             "choose another, as encoder=curl_small"
         )
-    return name, options | ({"features_extractor_class": MLPExtractor} if setting.aux and len(shape) != 3 else {})
+    return name, options | ({"features_extractor_class": MLPExtractor} if spec.aux and len(shape) != 3 else {})
 
 
-def _make_buffer(setting: Setting, arguments: dict[str, Any]) -> AuxBuffer:
+def _make_buffer(spec: AgentSpec, arguments: dict[str, Any]) -> AuxBuffer:
     """Return the buffer of observations before any view, which may be larger than what the policy reads."""
     several = arguments["n_steps"] > 1
     more = {"n_steps": arguments["n_steps"], "gamma": arguments["gamma"]} if several else {}
     return (AuxNStepReplayBuffer if several else AuxReplayBuffer)(
         arguments["buffer_size"],
-        setting.observation_space,
-        setting.action_space,
-        device=setting.device,
-        n_envs=setting.num_envs,
+        spec.observation_space,
+        spec.action_space,
+        device=spec.device,
+        n_envs=spec.num_envs,
         **more,
     )

@@ -5,22 +5,19 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from gymnasium import spaces
 
-from rlrep.heads import AuxConfig, Pull
-from rlrep.nn import EncoderConfig
-from rlrep.nn.graph import CompileMode
+from rlrep.contract.agent import AgentConfig, AgentSpec
+from rlrep.heads import Pull
 from rlrep.settings import ranges
-from rlrep.views import View
 
-from ..learner import Precision, Setting
+from ..learner import Precision
 from .agent import SB3Agent
 from .mixin import AuxDQN, AuxSAC
 
 
 @dataclass(frozen=True)
-class SB3Config:
+class SB3Config(AgentConfig):
     """What both have in common, under the names that these settings have in rlrep's own agents.
 
     batch_size, capacity: transitions. n_step: of the TD target. pull, encoder_tau, max_norm: see `AuxMixin`.
@@ -80,32 +77,17 @@ class SB3SACConfig(SB3Config):
         ranges.positive(self, ("tau", "initial_temperature"))
         ranges.share(self, ("tau",))
 
-    def make(
-        self,
-        observation_space: spaces.Box,
-        action_space: Any,
-        *,
-        frame_stack: int,
-        num_envs: int,
-        encoder: EncoderConfig,
-        augment: View,
-        aux: Mapping[str, AuxConfig],
-        device: torch.device,
-        seed: int,
-        compile: CompileMode,
-    ) -> SB3Agent:
+    def make(self, spec: AgentSpec) -> SB3Agent:
         """Build the agent. Raises ValueError for discrete actions, and on what SB3's policy cannot read."""
-        if not isinstance(action_space, spaces.Box) or not action_space.is_bounded():
-            raise ValueError(f"agent=sb3_sac needs continuous, bounded actions, this environment has {action_space}")
-        setting = Setting(
-            observation_space, action_space, frame_stack, num_envs, encoder, augment, aux, device, seed, compile
-        )
+        space = spec.action_space
+        if not isinstance(space, spaces.Box) or not space.is_bounded():
+            raise ValueError(f"agent=sb3_sac needs continuous, bounded actions, this environment has {space}")
         arguments = self.arguments() | {
             "tau": self.tau,
             "ent_coef": f"auto_{self.initial_temperature}",
-            "target_entropy": -float(np.prod(action_space.shape)),
+            "target_entropy": -float(np.prod(space.shape)),
         }
-        return SB3Agent("SAC", AuxSAC, arguments, setting, hidden=[self.hidden_dim] * 2)
+        return SB3Agent("SAC", AuxSAC, arguments, spec, hidden=[self.hidden_dim] * 2)
 
 
 @dataclass(frozen=True)
@@ -129,38 +111,26 @@ class SB3DQNConfig(SB3Config):
     epsilon_fraction: float = 0.1
     agent_steps: int | None = None
 
-    depends_on_length: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         ranges.at_least(self, 1, ("hidden_dim", "target_every", "agent_steps"))
         ranges.positive(self, ("q_max_norm", "epsilon_fraction"))
         ranges.share(self, ("epsilon_final", "epsilon_fraction"))
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a longer run would have been another run from its first update."""
+        return True
+
     def for_length(self, agent_steps: int) -> "SB3DQNConfig":
         """Return the settings of a run of so many agent steps."""
         return replace(self, agent_steps=self.agent_steps or agent_steps)
 
-    def make(
-        self,
-        observation_space: spaces.Box,
-        action_space: Any,
-        *,
-        frame_stack: int,
-        num_envs: int,
-        encoder: EncoderConfig,
-        augment: View,
-        aux: Mapping[str, AuxConfig],
-        device: torch.device,
-        seed: int,
-        compile: CompileMode,
-    ) -> SB3Agent:
+    def make(self, spec: AgentSpec) -> SB3Agent:
         """Build the agent. Raises ValueError for continuous actions, and on what SB3's policy cannot read."""
-        if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
-            raise ValueError(f"agent=sb3_dqn needs discrete actions 0..A-1, this environment has {action_space}")
-        setting = Setting(
-            observation_space, action_space, frame_stack, num_envs, encoder, augment, aux, device, seed, compile
-        )
+        space = spec.action_space
+        if not isinstance(space, spaces.Discrete) or space.start != 0:
+            raise ValueError(f"agent=sb3_dqn needs discrete actions 0..A-1, this environment has {space}")
         arguments = self.arguments() | {
             "target_update_interval": self.target_every,
             "max_grad_norm": self.q_max_norm,
@@ -168,4 +138,4 @@ class SB3DQNConfig(SB3Config):
             "exploration_fraction": self.epsilon_fraction,
         }
         hidden = None if self.hidden_dim is None else [self.hidden_dim] * 2
-        return SB3Agent("DQN", AuxDQN, arguments, setting, hidden=hidden, agent_steps=self.agent_steps)
+        return SB3Agent("DQN", AuxDQN, arguments, spec, hidden=hidden, agent_steps=self.agent_steps)

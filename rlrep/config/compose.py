@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from rlrep.contract.agent import AgentConfig
 from rlrep.settings import TARGET, ConfigError, coerce, find_target, one_line, with_defaults
 
 from . import registry
@@ -115,7 +116,7 @@ def _check_pair(first: _Pass) -> None:
     """Raise ConfigError if the agent learns single tasks and the environment is a family of them, or the reverse."""
     env, agent = first.choices["env"], first.choices["agent"]
     family = hasattr(find_target(first.node["env"][TARGET], "env"), "tasks")
-    meta = hasattr(find_target(first.node["agent"][TARGET], "agent"), "make_meta")
+    meta = find_target(first.node["agent"][TARGET], "agent", AgentConfig).learns_families()
     if family and not meta:
         raise ConfigError(f"env={env} is a family of tasks, agent={agent} learns a single one: leave agent= out")
     if meta and not family:
@@ -233,7 +234,7 @@ def _auto(agent: dict[str, Any], obs: str) -> dict[str, str]:
 
 def _own(agent: dict[str, Any]) -> dict[str, str]:
     """Return what the agent takes in some groups, whatever an environment or preset chose for other agents."""
-    return dict(getattr(find_target(agent[TARGET], "agent"), "auto", {}))
+    return dict(find_target(agent[TARGET], "agent", AgentConfig).auto)
 
 
 def _settle(group: str, choice: str | list[str], auto: Mapping[str, str], unasked: Set[str]) -> str | list[str]:

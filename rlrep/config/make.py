@@ -4,20 +4,20 @@ env = rlrep.make_env("dmc_cheetah", num_envs=2)
 agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from omegaconf import OmegaConf
 
-from rlrep.contract.agent import Agent, AgentConfig, MetaAgent, MetaAgentConfig
-from rlrep.contract.env import TaskFamily, TaskSet, VectorEnv
+from rlrep.contract.agent import Agent, AgentConfig, AgentSpec, CompileMode, MetaAgent
+from rlrep.contract.env import EnvConfig, TaskFamily, TaskSet, VectorEnv
 from rlrep.process.machine import pick_device
 from rlrep.process.seeds import Seeds
-from rlrep.settings import TARGET, ConfigError, UserError, coerce, find_target, hint, one_line, with_defaults
+from rlrep.settings import TARGET, ConfigError, UserError, coerce, hint, one_line, with_defaults
 from rlrep.views import View
 
 from . import registry
@@ -26,6 +26,9 @@ from .options import auto_view, expand_views
 from .simulators import build_envs
 
 Options = Mapping[str, Any]
+A = TypeVar("A", Agent, MetaAgent)
+KINDS: dict[str, Any] = {"env": EnvConfig, "agent": AgentConfig}
+"""What completes the components of a group."""
 
 
 def make_env(name: str, *, num_envs: int = 1, seed: int = 0, options: Options | None = None) -> VectorEnv:
@@ -47,36 +50,38 @@ def make_agent(
     options: Options | None = None,
     device: str = "auto",
     seed: int = 0,
-    compile: str = "off",
+    compile: CompileMode = "off",
 ) -> Agent:
     """Return `agent=name` for `env`, with heads by name, or by name with options: `aux={"curl": {"weight": 0.5}}`.
 
     Raises ConfigError on an unknown name or option, UserError if the parts do not fit each other.
     """
-    shape = env.single_observation_space.shape
-    obs, size = "pixels" if len(shape) == 3 else "state", shape[-1]
+    space = env.single_observation_space
+    obs, size = "pixels" if len(space.shape) == 3 else "state", space.shape[-1]
     heads = aux if isinstance(aux, Mapping) else {head: {} for head in aux}
-    config = load_component("agent", name, options, obs=obs)
-    if not hasattr(config, "make"):
+    config: AgentConfig = load_component("agent", name, options, obs=obs)
+    if config.learns_families():
         raise UserError(
             f"agent={name} learns families of tasks, through the command line: python -m rlrep.train agent={name}"
         )
     if encoder == "auto":
-        encoder = getattr(config, "auto", {}).get("encoder", registry.AUTO["encoder"][obs])
-    return assemble(
-        config,
-        env,
-        num_envs=env.num_envs,
-        encoder=load_component("encoder", encoder, obs=obs),
-        augment=load_component("augment", augment, obs=obs, size=size),
-        aux={
+        encoder = config.auto.get("encoder", registry.AUTO["encoder"][obs])
+    spec = AgentSpec(
+        space,
+        env.single_action_space,
+        load_component("encoder", encoder, obs=obs),
+        load_component("augment", augment, obs=obs, size=size),
+        {
             head: load_component("aux", head, given, obs=obs, size=size, augment=augment)
             for head, given in sorted(heads.items())
         },
-        device=pick_device(device),
-        seed=seed,
-        compile=compile,
+        pick_device(device),
+        seed,
+        compile,
+        env.frame_stack,
+        env.num_envs,
     )
+    return _made(config.make, spec)
 
 
 def make_aux(name: str, *, latent_dim: int, action_space: spaces.Space[Any], options: Options | None = None) -> Any:
@@ -111,7 +116,7 @@ def load_component(
     node = expand_views({**node, **(options or {})}, path, auto=auto_view(augment, obs or "pixels"))
     context = OmegaConf.create({"node": node, "env": {"size": size}, "image_size": 84, "precision": "float32"})
     resolved = OmegaConf.to_container(context.node, resolve=True)
-    return coerce(resolved, find_target(node[TARGET], path), path)
+    return coerce(resolved, KINDS.get(group, object), path)
 
 
 def build_agent(
@@ -120,7 +125,7 @@ def build_agent(
     *,
     device: torch.device,
     seed: int,
-    compile: str,
+    compile: CompileMode,
     restored: bool = False,
     agent_steps: int | None = None,
 ) -> Agent:
@@ -129,23 +134,8 @@ def build_agent(
     restored: its weights come from a checkpoint, so `encoder.load` is not read again and its file may be gone.
     agent_steps: planned length, for schedules that depend on it.
     """
-    for_length = getattr(config.agent, "for_length", None)
-    return assemble(
-        config.agent if for_length is None or agent_steps is None else for_length(agent_steps),
-        envs,
-        num_envs=config.env.num_envs,
-        encoder=_encoder(config, restored=restored),
-        augment=config.augment,
-        aux=config.aux,
-        device=device,
-        seed=seed,
-        compile=compile,
-    )
-
-
-def tasks_of(config: RunConfig) -> TaskSet | None:
-    """Return the tasks of a family, None for a single task."""
-    return cast(TaskFamily, config.env).tasks() if hasattr(config.env, "tasks") else None
+    spec = _spec(config, envs, device=device, seed=seed, compile=compile, restored=restored)
+    return _made(_settled(config, agent_steps).make, spec)
 
 
 def build_meta_agent(
@@ -154,63 +144,49 @@ def build_meta_agent(
     *,
     device: torch.device,
     seed: int,
-    compile: str,
+    compile: CompileMode,
     restored: bool = False,
     agent_steps: int | None = None,
 ) -> MetaAgent:
     """Build a run's agent for a family of tasks; see `build_agent`. Raises UserError if its parts do not fit."""
-    family, space = cast(TaskFamily, config.env), envs.single_observation_space
-    _check_views(config.augment, config.aux, space)
-    try:
-        return cast(MetaAgentConfig, config.agent).make_meta(
-            space,
-            envs.single_action_space,
-            tasks=family.tasks().train,
-            horizon=family.horizon,
-            encoder=_encoder(config, restored=restored),
-            augment=config.augment,
-            aux=config.aux,
-            device=device,
-            seed=seed,
-            compile=compile,
-        )
-    except ValueError as error:
-        raise UserError(one_line(error)) from error
+    family = cast(TaskFamily, config.env)
+    spec = _spec(config, envs, device=device, seed=seed, compile=compile, restored=restored)
+    spec = replace(spec, tasks=family.tasks().train, horizon=family.horizon)
+    return _made(_settled(config, agent_steps).make_meta, spec)
 
 
-def _encoder(config: RunConfig, *, restored: bool) -> Any:
+def tasks_of(config: RunConfig) -> TaskSet | None:
+    """Return the tasks of a family, None for a single task."""
+    return cast(TaskFamily, config.env).tasks() if hasattr(config.env, "tasks") else None
+
+
+def _settled(config: RunConfig, agent_steps: int | None) -> AgentConfig:
+    return config.agent if agent_steps is None else config.agent.for_length(agent_steps)
+
+
+def _spec(
+    config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: CompileMode, restored: bool
+) -> AgentSpec:
     loads = restored and getattr(config.encoder, "load", None) is not None
-    return replace(config.encoder, load=None) if loads else config.encoder
+    return AgentSpec(
+        envs.single_observation_space,
+        envs.single_action_space,
+        replace(config.encoder, load=None) if loads else config.encoder,
+        config.augment,
+        config.aux,
+        device,
+        seed,
+        compile,
+        envs.frame_stack,
+        config.env.num_envs,
+    )
 
 
-def assemble(
-    agent: AgentConfig,
-    envs: VectorEnv,
-    *,
-    num_envs: int,
-    encoder: Any,
-    augment: View,
-    aux: Mapping[str, Any],
-    device: torch.device,
-    seed: int,
-    compile: str,
-) -> Agent:
+def _made(make: Callable[[AgentSpec], A], spec: AgentSpec) -> A:
     """Build an agent from its parts' configs. Raises UserError if they do not fit each other or the environment."""
-    space = envs.single_observation_space
-    _check_views(augment, aux, space)
+    _check_views(spec.augment, spec.aux, spec.observation_space)
     try:
-        return agent.make(
-            space,
-            envs.single_action_space,
-            frame_stack=envs.frame_stack,
-            num_envs=num_envs,
-            encoder=encoder,
-            augment=augment,
-            aux=aux,
-            device=device,
-            seed=seed,
-            compile=compile,
-        )
+        return make(spec)
     except ValueError as error:
         raise UserError(one_line(error)) from error
 

@@ -1,14 +1,20 @@
 """What the loops and agents promise each other."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from .env import Array, Step, Task, Tree
 from .meta import Job, Trajectory
+
+CompileMode = Literal["off", "default", "cudagraph"]
+"""How an update is executed: as it is, compiled, or compiled and replayed as one launch on a GPU."""
 
 
 class Rows(Protocol):
@@ -32,8 +38,8 @@ class Trainee(Protocol):
     """What every loop asks of a learner with its replay. rings: the replay's columns, saved in chunks that checkpoints
     share."""
 
-    updates: int
-
+    @property
+    def updates(self) -> int: ...
     @property
     def rings(self) -> Mapping[str, Rows]: ...
 
@@ -76,45 +82,83 @@ class MetaAgent(Trainee, Protocol):
     def beliefs(self, contexts: Sequence[Trajectory]) -> tuple[Array, Array] | None: ...
 
 
-class AgentConfig(Protocol):
-    """An `agent=` choice. One that learns families of tasks has `make_meta` instead; see `MetaAgentConfig`.
+@dataclass(frozen=True)
+class AgentSpec:
+    """What an agent is made from, beside its own settings.
 
-    Optional, where a schedule reads the planned length of the run: `depends_on_length = True`, and
-    `for_length(agent_steps)`, which returns the config with that schedule settled. `gains_on_pixels = True` where
-    compiling pays on a CPU also on frames, `compiles = False` where an update cannot be compiled. `auto`: by group,
-    what the agent takes there unless the command line names something else.
+    observation_space: of one environment, frames stacked.
+    action_space: of one environment, continuous or discrete.
+    encoder: settings of the encoder (`rlrep.nn.EncoderConfig`).
+    augment: augmentation of the RL batch (`rlrep.views.View`).
+    aux: settings of the heads, by name (`rlrep.heads.AuxConfig`).
+    device: where the agent learns.
+    seed: of weights and of everything the agent draws.
+    compile: how its update is executed.
+    frame_stack: frames in one observation, 1 for states.
+    num_envs: training environments.
+    tasks: training tasks of a family, none where there is a single task.
+    horizon: agent steps of an episode of a family, at most.
     """
 
-    def make(
-        self,
-        observation_space: spaces.Box,
-        action_space: Any,
-        *,
-        frame_stack: int,
-        num_envs: int,
-        encoder: Any,
-        augment: Any,
-        aux: Mapping[str, Any],
-        device: torch.device,
-        seed: int,
-        compile: Any,
-    ) -> Agent: ...
+    observation_space: spaces.Box
+    action_space: Any
+    encoder: Any
+    augment: Any
+    aux: Mapping[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+    seed: int = 0
+    compile: CompileMode = "off"
+    frame_stack: int = 1
+    num_envs: int = 1
+    tasks: Sequence[Task] = ()
+    horizon: int = 0
+
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """Shape of one observation after augmentation."""
+        space = self.observation_space
+        sample = torch.as_tensor(np.zeros((1, *space.shape), space.dtype))
+        return tuple(self.augment.fixed(sample).shape[1:])
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of one frame of a stacked observation."""
+        channels, *rest = self.observation_space.shape
+        return (channels // self.frame_stack, *rest)
 
 
-class MetaAgentConfig(Protocol):
-    """An `agent=` choice that learns a family of tasks."""
+class AgentConfig:
+    """An `agent=` choice: a dataclass of settings with `make`, or `make_meta` where it learns families of tasks.
 
-    def make_meta(
-        self,
-        observation_space: spaces.Box,
-        action_space: Any,
-        *,
-        tasks: Sequence[Task],
-        horizon: int,
-        encoder: Any,
-        augment: Any,
-        aux: Mapping[str, Any],
-        device: torch.device,
-        seed: int,
-        compile: Any,
-    ) -> MetaAgent: ...
+    A dataclass that does not inherit from this one is completed by it where it is read (`rlrep.settings.complete`).
+
+    gains_on_pixels: whether compiling pays on a CPU also on frames.
+    compiles: whether an update can be compiled at all.
+    auto: by group, what the agent takes there unless the command line names something else.
+    """
+
+    gains_on_pixels: ClassVar[bool] = False
+    compiles: ClassVar[bool] = True
+    auto: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def learns_families(cls) -> bool:
+        """Whether this agent learns families of tasks: it has `make_meta`."""
+        return cls.make_meta is not AgentConfig.make_meta
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a schedule reads the planned length, so that a longer run would have been another from its start."""
+        return False
+
+    def for_length(self, agent_steps: int) -> "AgentConfig":
+        """Return the settings of a run of so many agent steps."""
+        return self
+
+    def make(self, spec: AgentSpec) -> Agent:
+        """Build the agent. Raises ValueError in one line if the parts do not fit each other."""
+        raise ValueError("this agent learns families of tasks")
+
+    def make_meta(self, spec: AgentSpec) -> MetaAgent:
+        """Build the agent for a family of tasks. Raises ValueError in one line if the parts do not fit each other."""
+        raise ValueError("this agent learns a single task")

@@ -4,6 +4,8 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from rlrep.config.config import Compile
+from rlrep.contract.agent import CompileMode
 from rlrep.settings import UserError
 
 WORTH_COMPILING_UPDATES = 20_000
@@ -14,12 +16,12 @@ WORTH_COMPILING_UPDATES = 20_000
 class CompileChoice:
     """The mode an agent is built with, and why."""
 
-    mode: str
+    mode: CompileMode
     reason: str
 
 
 def choose_compile(
-    asked: str, *, device: str, pixels: bool, updates: int, gains_on_pixels: bool = False, compiles: bool = True
+    asked: Compile, *, device: str, pixels: bool, updates: int, gains_on_pixels: bool = False, compiles: bool = True
 ) -> CompileChoice:
     """Settle `auto` from the device type, the kind of observation and the planned updates.
 

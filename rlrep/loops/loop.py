@@ -54,8 +54,8 @@ class Cadence(Protocol):
 class Learns(Protocol):
     """What a loop asks of an agent or a method."""
 
-    updates: int
-
+    @property
+    def updates(self) -> int: ...
     def metrics(self) -> dict[str, float]: ...
     def nonfinite(self) -> list[str]: ...
 

@@ -50,8 +50,8 @@ def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: Vec
             device=device.type,
             pixels=pixels,
             updates=length.updates,
-            gains_on_pixels=bool(getattr(config.agent, "gains_on_pixels", False)),
-            compiles=bool(getattr(config.agent, "compiles", True)),
+            gains_on_pixels=config.agent.gains_on_pixels,
+            compiles=config.agent.compiles,
         )
     _check_meant(train, family=tasks is not None)
     overlap = train.overlap == "true" or (train.overlap == "auto" and pixels)

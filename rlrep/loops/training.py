@@ -46,7 +46,7 @@ class Training(Job):
         self.config = self._config = config
         self._seeds, self._tasks = Seeds(config.seed), tasks_of(config)
         self.columns = EVAL_COLUMNS if self._tasks is None else META_COLUMNS
-        self.may_grow = not getattr(config.agent, "depends_on_length", False)
+        self.may_grow = not config.agent.depends_on_length
         self.keep_replay = config.checkpoint.keep_replay
 
     def check_stored(self, folder: Path, stored: Mapping[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+from rlrep.contract.agent import CompileMode
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Inputs = TypeVar("Inputs")
 Key = TypeVar("Key", bound=Hashable)
-CompileMode = Literal["off", "default", "cudagraph"]
 
 
 def compiled(function: Callable[P, R], mode: CompileMode) -> Callable[P, R]:
