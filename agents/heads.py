@@ -1,51 +1,21 @@
-"""Auxiliary heads beside an agent's RL loss: how their gradients meet it, and the metrics an update hands over."""
+"""Auxiliary heads beside an agent's RL loss: how their gradients meet it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlrep.contrast import effective_rank, feature_std
 from rlrep.heads import Encoded, Encoders, Head, Metrics, Pull
 from rlrep.replay.batch import Batch
 
 from .balance import LEAST, Balance, total_norm
-from .meeting import Gradients, Meeting, Owned, added, watched
+from .meeting import Gradients, Meeting, Owned, added, trained, watched
 
+Kept = TypeVar("Kept")
 AT_LATENT, AT_ENCODER = "rl at the latent", "rl at the encoder"
-
-
-@dataclass(frozen=True)
-class Scalars:
-    """Named metrics in one tensor `(len(names),)`, so that an update hands over and adds up one tensor instead of
-    twenty."""
-
-    names: tuple[str, ...]
-    values: Tensor
-
-    @staticmethod
-    def stack(metrics: Metrics) -> "Scalars":
-        """Join scalar tensors."""
-        return Scalars(tuple(metrics), torch.stack([value.float() for value in metrics.values()]))
-
-    def read(self) -> dict[str, float]:
-        """Return the values by name (reads from the device)."""
-        return dict(zip(self.names, self.values.tolist(), strict=True))
-
-
-@dataclass(frozen=True)
-class Found:
-    """Gradients of one update.
-
-    joint: in the order of `Heads.joint(owned)`. own: of heads with `pull=own`, by name, each in the order of
-    `Heads.own(owned)`.
-    """
-
-    joint: Gradients
-    own: dict[str, Gradients]
-    metrics: Metrics
 
 
 @dataclass(frozen=True)
@@ -58,6 +28,40 @@ class HeadLoss:
 
     value: Tensor
     apart: bool
+
+
+@dataclass(frozen=True)
+class Losses(Generic[Kept]):
+    """What trains an encoder in one update: the RL loss, and each head's on the same encoding.
+
+    rl: scalar, of everything that the joint optimiser owns. heads: by name.
+    latent: the encoding `(B, D)` that heads read. meet_at_latent: whether the RL loss reaches the encoder by it.
+    kept: what the update goes on with, detached.
+    """
+
+    rl: Tensor
+    heads: Mapping[str, HeadLoss]
+    latent: Tensor
+    metrics: Metrics
+    kept: Kept
+    meet_at_latent: bool = True
+
+    def meeting(self, encoder: list[Tensor]) -> Meeting:
+        """Return where the losses meet on their way into the encoder."""
+        return Meeting(self.latent if self.meet_at_latent else None, encoder)
+
+
+@dataclass(frozen=True)
+class Met:
+    """Gradients of one update.
+
+    joint: in the order of `Heads.joint(owned)`. own: of heads with `pull=own`, by name, each in the order of
+    `Heads.own(owned)`. factors: of heads that are balanced, as metrics.
+    """
+
+    joint: Gradients
+    own: dict[str, Gradients]
+    factors: Metrics
 
 
 class Weighted(Protocol):
@@ -75,9 +79,20 @@ class Heads:
 
     def __init__(self, tasks: Mapping[str, Head], configs: Mapping[str, Weighted], default: Pull) -> None:
         self.tasks = tasks
+        self.modules = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules
         self.weights = {name: config.weight for name, config in configs.items()}
         self.pulls: dict[str, Pull] = {name: pull_of(config) or default for name, config in configs.items()}
         self.balance = Balance((AT_LATENT, AT_ENCODER, *self.pulling("balanced")))
+
+    def owned(self, encoder: list[Tensor], rl: list[Tensor]) -> Owned:
+        """Say who trains what, beside the heads' own parameters: the RL loss and heads, or the RL loss alone."""
+        return Owned(encoder, rl, {name: trained(head) for name, head in self.modules.items()})
+
+    def to(self, device: torch.device) -> "Heads":
+        """Move the heads, and what is known of their gradients."""
+        self.modules.to(device)
+        self.balance.to(device)
+        return self
 
     def pulling(self, *pulls: Pull) -> list[str]:
         """Return the names of the heads that pull in one of these ways."""
@@ -96,34 +111,24 @@ class Heads:
 
     # Gradients
 
-    def differentiate(
-        self,
-        rl_loss: Tensor,
-        batch: Batch,
-        latent: Tensor,
-        encoders: Encoders,
-        owned: Owned,
-        *,
-        meet_at_latent: bool = True,
-    ) -> Found:
+    def differentiate(self, losses: Losses[Any], owned: Owned) -> Met:
         """Differentiate the RL loss and every head's on the batch's encoding.
 
         One pass leads back through the encoder: gradients are scaled and added at the latent. Only `own` takes a pass
-        more, and heads that encode by themselves. meet_at_latent: whether the RL loss reaches the encoder by `latent`.
+        more, and heads that encode by themselves.
         """
-        losses, metrics = self.losses(batch, latent, encoders, meet_at_latent=meet_at_latent)
         if not self.pulling("own", "balanced"):
-            total = rl_loss
-            for name, loss in losses.items():
+            total = losses.rl
+            for name, loss in losses.heads.items():
                 total = total + self.weights[name] * loss.value
-            return Found(torch.autograd.grad(total, self.joint(owned)), {}, metrics)
-        meeting = Meeting(latent if meet_at_latent else None, owned.encoder)
-        own = {name: _alone(losses[name], meeting, owned.heads[name]) for name in self.pulling("own")}
-        joint, factors = self._together(rl_loss, losses, meeting, owned)
-        return Found(joint, own, metrics | {f"aux/{name}/factor": factor for name, factor in factors.items()})
+            return Met(torch.autograd.grad(total, self.joint(owned)), {}, {})
+        meeting = losses.meeting(owned.encoder)
+        own = {name: _alone(losses.heads[name], meeting, owned.heads[name]) for name in self.pulling("own")}
+        joint, factors = self._together(losses.rl, losses.heads, meeting, owned)
+        return Met(joint, own, {f"aux/{name}/factor": factor for name, factor in factors.items()})
 
     def losses(
-        self, batch: Batch, latent: Tensor, encoders: Encoders, *, meet_at_latent: bool
+        self, batch: Batch, latent: Tensor, encoders: Encoders, *, meet_at_latent: bool = True
     ) -> tuple[dict[str, HeadLoss], Metrics]:
         """Return every head's loss on a batch's encoding `(B, D)`, and their metrics."""
         losses: dict[str, HeadLoss] = {}
@@ -181,16 +186,7 @@ class Heads:
 
     # Meters
 
-    def ratios(
-        self,
-        rl_loss: Tensor,
-        batch: Batch,
-        latent: Tensor,
-        encoders: Encoders,
-        owned: Owned,
-        *,
-        meet_at_latent: bool = True,
-    ) -> Metrics:
+    def ratios(self, losses: Losses[Any], owned: Owned) -> Metrics:
         """Return the norm of each head's gradient over the RL loss's, as it enters the step; 1 = both pull as hard.
 
         `grad_ratio`: at the latent, of heads that read it. `grad_ratio_encoder`: by the encoder's parameters. With
@@ -199,11 +195,10 @@ class Heads:
         found: Metrics = {}
         if not self.tasks:  # and perhaps nothing of the encoder is trained
             return found
-        losses, _ = self.losses(batch, latent, encoders, meet_at_latent=meet_at_latent)
-        meeting = Meeting(latent if meet_at_latent else None, owned.encoder)
-        rl_at, _ = meeting.split(rl_loss, [], apart=False)
-        rl_encoder = meeting.carry(rl_at) if meet_at_latent else rl_at
-        for name, loss in losses.items():
+        meeting = losses.meeting(owned.encoder)
+        rl_at, _ = meeting.split(losses.rl, [], apart=False)
+        rl_encoder = meeting.carry(rl_at) if losses.meet_at_latent else rl_at
+        for name, loss in losses.heads.items():
             at, _ = meeting.split(loss.value, [], apart=loss.apart)
             factor, key = self.factor_now(name, at, apart=loss.apart), f"aux/{name}/grad_ratio"
             if not loss.apart:

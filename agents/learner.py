@@ -1,51 +1,59 @@
-"""What every agent here does alike: heads on one encoding, replay, views, metrics, state."""
+"""What every agent here is made of, and how its parts make an update: replay, views, the agent's own step, metrics."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from time import perf_counter
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from rlrep.contract.agent import AgentSpec
-from rlrep.heads import Head, Metrics, Pull
-from rlrep.nn import Encoder
+from rlrep.heads import Metrics
 from rlrep.nn.graph import GraphedStep
-from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch, Needs, Ring
+from rlrep.replay import Batch, Ring
 from rlrep.replay.generators import restore
 
-from .heads import Heads, Scalars
-from .meeting import Gradients, Owned
+from .heads import Heads
+from .meeting import trained
+from .metrics import Means, Scalars
+from .optimisers import Optimisers
 
+N = TypeVar("N", bound=nn.Module)
+N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 Inputs = tuple[Batch, Tensor]
 """What an update computes on: a batch under its views, and standard normal noise."""
-Due = tuple[bool, ...]
-"""Which parts of an update take place this time; at most a few combinations, each a CUDA graph of its own."""
-Precision = Literal["float32", "bf16"]
-
-
-class Networks(nn.Module):
-    """Everything an agent learns or tracks, apart from its heads."""
-
-    encoder: Encoder
-
-
-N = TypeVar("N", bound=Networks)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step returns. priorities `(B,)`: of the batch's rows, for a replay that samples by them."""
+    """What an update returns. priorities `(B,)`: of the batch's rows, for a replay that samples by them."""
 
     metrics: list[Scalars]
     priorities: Tensor | None = None
+
+
+class Update(Protocol[N_co]):
+    """What an agent's `update.py` gives: its networks, their optimisers, and what one update computes.
+
+    draw: the update's random numbers, standard normal, in one tensor.
+    due: which parts take place in update `number`; at most a few combinations, each a CUDA graph of its own.
+    __call__: the whole update as one function of tensors, without host synchronisation.
+    meters: what is worth knowing of a batch's encoding. Draws nothing, changes nothing.
+    """
+
+    optimisers: Optimisers
+
+    @property
+    def nets(self) -> N_co: ...
+    def draw(self, batch: Batch, generator: Generator) -> Tensor: ...
+    def due(self, number: int) -> Any: ...
+    def __call__(self, batch: Batch, noise: Tensor, due: Any) -> Outcome: ...
+    def meters(self, batch: Batch, noise: Tensor) -> Metrics: ...
 
 
 class Stored(Protocol):
@@ -62,84 +70,27 @@ R = TypeVar("R", bound=Stored)
 
 
 class Learner(ABC, Generic[N, R]):
-    """Networks, heads, optimisers, replay and random streams of one run. See `rlrep.contract.agent`.
+    """An agent's parts, and what the loops ask of any agent (`rlrep.contract.agent.Trainee`) answered by them.
 
-    A subclass acts, samples, draws its noise, and says what one update computes; it sets `_owned` and `_optimisers`.
+    The random numbers of acting and those of updates are two streams, so that neither depends on the other's number.
     """
 
     title: str
-    _owned: Owned
-    _optimisers: tuple[FusedAdam, ...]
-    _own: dict[str, FusedAdam]
 
-    def __init__(
-        self,
-        spec: AgentSpec,
-        make_networks: Callable[[tuple[int, ...]], N],
-        make_heads: Callable[[N], dict[str, Head]],
-        make_replay: Callable[[Mapping[str, Needs]], R],
-        *,
-        pull: Pull,
-        precision: Precision,
-    ) -> None:
+    def __init__(self, spec: AgentSpec, step: Update[N], heads: Heads, replay: R) -> None:
         self.device, self.augment, self.updates = spec.device, spec.augment, 0
-        self._precision = precision
-        with torch.random.fork_rng():
-            torch.manual_seed(spec.seed)
-            self.nets = make_networks(spec.view_shape)
-            tasks = make_heads(self.nets)
-        self.heads = nn.ModuleDict(tasks).to(self.device)  # type: ignore[arg-type]  # heads are modules
-        self.nets.to(self.device)
-        self._heads = Heads(tasks, spec.aux, pull)
-        self._heads.balance.to(self.device)
-        needs = {name: task.needs for name, task in tasks.items()}
-        self.views = {name: need.view or self.augment for name, need in needs.items()}
-        self.replay = make_replay(needs)
-        self.rings = self.replay.rings
-        self._act_generator, self._update_generator = (
-            torch.Generator(self.device).manual_seed(spec.seed + k) for k in (2, 3)
-        )
-        self._step: Callable[[Inputs, Due], Outcome] = self._run_step
+        self.nets, self.heads, self.replay = step.nets, heads, replay
+        self.rings = replay.rings
+        self.views = {name: task.needs.view or spec.augment for name, task in heads.tasks.items()}
+        self.act_stream, self.update_stream = (Generator(spec.device).manual_seed(spec.seed + k) for k in (2, 3))
+        self.means = Means(spec.device)
+        self.step, self.optimisers = step, step.optimisers
+        self._launch: Callable[[Inputs, Any], Outcome] = self._run
         if spec.compile == "cudagraph":
-            self._step = GraphedStep(self._run_step)
-        self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+            self._launch = GraphedStep(self._run)
         self._last: Inputs | None = None
         self._meters_before: dict[str, float] = {}
-        self._last_metrics: list[Scalars] = []
         self._sample_seconds: list[float] = []
-
-    # What a subclass gives
-
-    @abstractmethod
-    def _sample(self) -> Batch:
-        """Draw the update's batch."""
-
-    @abstractmethod
-    def _draw_noise(self, batch: Batch) -> Tensor:
-        """Draw the update's noise from `_update_generator`."""
-
-    @abstractmethod
-    def _due(self) -> Due:
-        """Say what this update (number `updates`) does."""
-
-    @abstractmethod
-    def _run_step(self, inputs: Inputs, due: Due) -> Outcome:
-        """Compute the whole update as one function of tensors, without host synchronisation."""
-
-    @abstractmethod
-    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
-
-    def _own_optimisers(self, lr: float, *, eps: float = 1e-8) -> dict[str, FusedAdam]:
-        """Return an Adam for each head with `pull=own`, at its weight times `lr`."""
-        return {
-            name: FusedAdam(parameters, lr * self._heads.weights[name], eps=eps)
-            for name, parameters in self._heads.own(self._owned).items()
-        }
-
-    def _step_own(self, gradients: Mapping[str, Gradients]) -> None:
-        for name, gradient in gradients.items():
-            self._own[name].step(gradient)
 
     # Learning
 
@@ -148,60 +99,54 @@ class Learner(ABC, Generic[N, R]):
         started = perf_counter()
         batch = self._view(self._sample())
         self._sample_seconds.append(perf_counter() - started)
-        self._last = (batch, self._draw_noise(batch))
+        self._last = (batch, self.step.draw(batch, self.update_stream))
         self.updates += 1
-        outcome = self._step(self._last, self._due())
-        for task in self._heads.tasks.values():
+        outcome = self._launch(self._last, self.step.due(self.updates))
+        for task in self.heads.tasks.values():
             task.after_update()
         self._learnt(batch, outcome)
-        self._keep(outcome.metrics)
+        self.means.add(outcome.metrics)
+
+    @abstractmethod
+    def _sample(self) -> Batch:
+        """Draw the update's batch."""
+
+    def _run(self, inputs: Inputs, due: Any) -> Outcome:
+        return self.step(*inputs, due)
 
     def _learnt(self, batch: Batch, outcome: Outcome) -> None:
         """Take back to the replay what the update found."""
 
     def _view(self, batch: Batch) -> Batch:
         """Augment the RL batch, and every head's extra observations with the head's own view."""
-        draw = self._update_generator
+        draw = self.update_stream
         extra = {name: fields.viewed(partial(self.views[name], generator=draw)) for name, fields in batch.extra.items()}
         return replace(
             batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), extra=extra
         )
 
-    def _autocast(self) -> Any:
-        if self._precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
     # What is known of it
-
-    def _keep(self, metrics: list[Scalars]) -> None:
-        self._last_metrics = metrics
-        for scalars in metrics:
-            total, count = self._sums.get(scalars.names, (0, 0))
-            self._sums[scalars.names] = (total + scalars.values, count + 1)
 
     def metrics(self) -> dict[str, float]:
         """Return means since the last call, and meters of the last batch's encoding."""
-        sums = [Scalars(names, total / count) for names, (total, count) in self._sums.items()]
-        means = {name: value for scalars in sums for name, value in scalars.read().items()}
+        means = self.means.read()
         if self._sample_seconds:
             means["perf/sample_ms"] = 1000 * fmean(self._sample_seconds)
-        self._sums, self._sample_seconds = {}, []
+        self._sample_seconds = []
         return means | self._diagnose()
 
     def _diagnose(self) -> dict[str, float]:
         """Recompute the last batch's losses for its meters; before the first update of a session they are as saved."""
         if self._last is None:
             return self._meters_before
-        self.heads.eval()
-        meters = self._meters(*self._last)
-        self.heads.train()
+        self.heads.modules.eval()
+        meters = self.step.meters(*self._last)
+        self.heads.modules.train()
         return Scalars.stack(meters).read() if meters else {}
 
     def nonfinite(self) -> list[str]:
         """Name the terms of the last update that are NaN or infinite (reads from the device)."""
-        bad = [scalars for scalars in self._last_metrics if not scalars.values.isfinite().all()]
-        return [name for scalars in bad for name, value in scalars.read().items() if not math.isfinite(value)]
+        return self.means.nonfinite()
 
     def last_batch(self) -> dict[str, Tensor]:
         """Return the tensors of the last update's batch, to be saved with a crash report."""
@@ -214,8 +159,7 @@ class Learner(ABC, Generic[N, R]):
 
     def describe(self) -> list[str]:
         """Return start-up lines: parameter counts, and where the replay lives."""
-        count = sum(p.numel() for p in self.nets.parameters() if p.requires_grad)
-        extra = sum(p.numel() for p in self.heads.parameters() if p.requires_grad)
+        count, extra = (sum(p.numel() for p in trained(module)) for module in (self.nets, self.heads.modules))
         return [f"agent: {self.title}, {count:,} trained parameters and {extra:,} in heads", self.replay.describe()]
 
     def state(self) -> dict[str, Any]:
@@ -223,35 +167,34 @@ class Learner(ABC, Generic[N, R]):
         return {
             "updates": self.updates,
             "nets": self.nets.state_dict(),
-            "heads": self.heads.state_dict(),
-            "balance": self._heads.balance.state_dict(),
-            "optimisers": [optimiser.state() for optimiser in self._all_optimisers()],
-            "act_generator": self._act_generator.get_state(),
-            "update_generator": self._update_generator.get_state(),
+            "heads": self.heads.modules.state_dict(),
+            "balance": self.heads.balance.state_dict(),
+            "optimisers": self.optimisers.state(),
+            "act_generator": self.act_stream.get_state(),
+            "update_generator": self.update_stream.get_state(),
             "replay": self.replay.state(),
-            "sums": [[list(names), total, count] for names, (total, count) in self._sums.items()],
+            "sums": self.means.state(),
             "meters": self._diagnose(),
         }
-
-    def _all_optimisers(self) -> list[FusedAdam]:
-        return [*self._optimisers, *self._own.values()]
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore `state()`; the rings are restored before. Raises RuntimeError on parameters of other names or
         shapes."""
         self.updates = state["updates"]
         self.nets.load_state_dict(state["nets"])
-        self.heads.load_state_dict(state["heads"])
-        self._heads.balance.load_state_dict(state["balance"])
-        for optimiser, saved in zip(self._all_optimisers(), state["optimisers"], strict=True):
-            optimiser.load_state(saved)
-        restore(self._act_generator, state["act_generator"])
-        restore(self._update_generator, state["update_generator"])
+        self.heads.modules.load_state_dict(state["heads"])
+        self.heads.balance.load_state_dict(state["balance"])
+        self.optimisers.load_state(state["optimisers"])
+        restore(self.act_stream, state["act_generator"])
+        restore(self.update_stream, state["update_generator"])
         self.replay.load_state(state["replay"])
-        self._sums = {tuple(names): (total.to(self.device), count) for names, total, count in state["sums"]}
+        self.means.load_state(state["sums"])
         self._meters_before = state.get("meters", {})
 
 
-def trained(*modules: nn.Module) -> list[Tensor]:
-    """Return the parameters that an optimiser owns: a frozen body's have none."""
-    return [p for module in modules for p in module.parameters() if p.requires_grad]
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw weights in this block by the seed alone, and leave the global stream as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

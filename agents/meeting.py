@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlrep.heads import Encoders
 from rlrep.nn import Gaussians
@@ -26,6 +26,11 @@ class Owned:
     encoder: list[Tensor]
     rl: list[Tensor]
     heads: Mapping[str, list[Tensor]]
+
+
+def trained(*modules: nn.Module) -> list[Tensor]:
+    """Return the parameters that an optimiser owns: a frozen body's have none."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
 
 
 @dataclass(frozen=True)

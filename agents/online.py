@@ -1,63 +1,74 @@
 """Agents that learn while they act in one task: heads on observations, the replay of one stream of steps."""
 
-from abc import abstractmethod
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar
+from abc import ABC, abstractmethod
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from gymnasium import spaces
+from torch import nn
 
 from rlrep.contract.agent import AgentSpec
-from rlrep.heads import Head, Metrics, Pull, fitted
+from rlrep.contract.env import Array, Step
+from rlrep.heads import Pull, fitted
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 
-from .learner import Learner, Networks, Outcome, Precision, trained
+from .heads import Heads
+from .learner import Learner, Outcome, Update
+from .meeting import trained
 
-N = TypeVar("N", bound=Networks)
+N = TypeVar("N", bound=nn.Module)
 
 
-class OnlineLearner(Learner[N, Replay]):
-    """A learner on a `rlrep.replay.Replay`. See `rlrep.contract.agent.Agent`."""
+class Settings(Protocol):
+    """What an agent's replay is told by the agent's config."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def discount(self) -> float: ...
+    @property
+    def n_step(self) -> int: ...
+
+
+class OnlineAgent(Learner[N, Replay], ABC):
+    """An agent on a `rlrep.replay.Replay`, see `rlrep.contract.agent.Agent`: what is left to say is how it acts.
+
+    settings: of its replay. priority: of its draws, None = uniform.
+    """
 
     def __init__(
-        self,
-        spec: AgentSpec,
-        make_networks: Callable[[tuple[int, ...]], N],
-        layout: ReplaySpec,
-        *,
-        batch_size: int,
-        pull: Pull,
-        precision: Precision,
+        self, spec: AgentSpec, settings: Settings, step: Update[N], heads: Heads, priority: Priority | None = None
     ) -> None:
-        self._batch_size, self._channels = batch_size, layout.frame_shape[0]
-        replay = partial(Replay, layout, device=spec.device, seed=spec.seed + 1)
-        super().__init__(
-            spec,
-            make_networks,
-            lambda nets: make_heads(spec, nets.encoder),
-            lambda needs: replay(needs=needs),
-            pull=pull,
-            precision=precision,
-        )
+        self._space, self._batch_size = spec.action_space, settings.batch_size
+        self._channels = spec.frame_shape[0]
+        layout = _layout(spec, settings, priority)
+        needs = {name: task.needs for name, task in heads.tasks.items()}
+        replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs=needs)
+        super().__init__(spec, step, heads, replay)
 
     @abstractmethod
-    def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[Any]:
+    def act(self, obs: Array, *, explore: bool) -> Array:
         """Return actions `(N, ...)` for stacked observations `(N, ...)`."""
 
-    @abstractmethod
-    def random_actions(self, count: int) -> NDArray[Any]:
-        """Return uniform actions `(count, ...)`."""
+    def random_actions(self, count: int) -> Array:
+        """Return uniform actions: whole numbers `(count,)`, or `(count, A)` in [-1, 1]."""
+        if isinstance(self._space, spaces.Discrete):
+            drawn = torch.randint(int(self._space.n), (count,), generator=self.act_stream, device=self.device)
+        else:
+            size = (count, int(np.prod(self._space.shape)))
+            drawn = 2 * torch.rand(size, generator=self.act_stream, device=self.device) - 1
+        return drawn.cpu().numpy()
 
-    def begin(self, obs: NDArray[Any]) -> None:
+    def begin(self, obs: Array) -> None:
         """Take the first observations `(N, ...)` of new episodes."""
         self.replay.begin(self._newest(obs))
 
-    def observe(self, action: NDArray[Any], step: Any) -> None:
-        """Store one vector step (a `rlrep.contract.agent.Step`)."""
+    def observe(self, action: Array, step: Step) -> None:
+        """Store one vector step."""
         self.replay.add(
             action,
             step.reward,
@@ -72,7 +83,7 @@ class OnlineLearner(Learner[N, Replay]):
         """Whether an update has something to sample."""
         return self.replay.can_sample()
 
-    def _newest(self, obs: NDArray[Any]) -> NDArray[Any]:
+    def _newest(self, obs: Array) -> Array:
         """The newest frame of stacked observations `(N, S*C, ...)`."""
         return obs[:, -self._channels :]
 
@@ -83,49 +94,36 @@ class OnlineLearner(Learner[N, Replay]):
         if outcome.priorities is not None and batch.rows is not None:
             self.replay.update_priorities(batch.rows, outcome.priorities)
 
-    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        """Return nothing where there is no encoder to know anything of."""
-        return self._encoder_meters(batch, noise) if list(self.nets.encoder.parameters()) else {}
 
-    @abstractmethod
-    def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
+def make_heads(spec: AgentSpec, encoder: Encoder, pull: Pull) -> Heads:
+    """Build every head on the latent. pull: of heads that name none.
 
-
-def make_heads(spec: AgentSpec, encoder: Encoder) -> dict[str, Head]:
-    """Build every head on the latent. Raises ValueError if there is nothing to train, or a head does not fit."""
+    Raises ValueError if there is nothing to train, or a head does not fit.
+    """
     if spec.aux and not trained(encoder):
         instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
         raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
     for name, head in spec.aux.items():
         if not hasattr(head, "make"):
             raise ValueError(f"aux={name} tells tasks apart, so it needs a family of them: use it with agent=pearl")
-    return {
+    heads = {
         name: fitted(head, spec.view_shape).make(name, encoder.latent_dim, spec.action_space)
         for name, head in spec.aux.items()
     }
+    return Heads(heads, spec.aux, pull).to(spec.device)
 
 
-def replay_layout(
-    spec: AgentSpec,
-    action_shape: tuple[int, ...],
-    action_dtype: torch.dtype,
-    *,
-    capacity: int,
-    n_step: int,
-    discount: float,
-    priority: Priority | None = None,
-) -> ReplaySpec:
-    """Return the layout of an environment's replay."""
+def _layout(spec: AgentSpec, settings: Settings, priority: Priority | None) -> ReplaySpec:
+    discrete = isinstance(spec.action_space, spaces.Discrete)
     return ReplaySpec(
         frame_shape=spec.frame_shape,
         frame_dtype=torch.uint8 if spec.observation_space.dtype == np.uint8 else torch.float32,
         frame_stack=spec.frame_stack,
-        action_shape=action_shape,
-        action_dtype=action_dtype,
+        action_shape=() if discrete else (int(np.prod(spec.action_space.shape)),),
+        action_dtype=torch.int64 if discrete else torch.float32,
         num_envs=spec.num_envs,
-        capacity=capacity,
-        n_step=n_step,
-        discount=discount,
+        capacity=settings.capacity,
+        n_step=settings.n_step,
+        discount=settings.discount,
         priority=priority,
     )

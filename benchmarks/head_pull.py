@@ -115,7 +115,7 @@ def store(agent: SAC, played: Play, factor: float) -> None:
     for episode, step in product(range(kept), range(played.reward.shape[1])):
         last = step == played.reward.shape[1] - 1
         following = played.obs[episode, step + 1][None]
-        outcome = SimpleNamespace(
+        outcome: Any = SimpleNamespace(
             obs=played.obs[(episode + 1) % kept, 0][None] if last else following,
             final_obs=following,
             reward=np.array([factor * played.reward[episode, step]], np.float32),

@@ -69,7 +69,7 @@ def fill(agent: Rainbow, replay: int) -> None:
     no = np.zeros(1, bool)
     for step in range(replay):
         ended, obs = np.array([step % 300 == 299]), frames[step % FRAMES]
-        outcome = SimpleNamespace(obs=obs, final_obs=obs, terminated=ended, truncated=no, died=no)
+        outcome: Any = SimpleNamespace(obs=obs, final_obs=obs, terminated=ended, truncated=no, died=no)
         outcome.reward = np.array([step % 50 == 0], np.float32)
         agent.observe(np.array([step % peers.ACTIONS]), outcome)
 

@@ -120,7 +120,7 @@ def fill(agent: SAC, shape: tuple[int, ...], steps: int = 1000) -> None:
     no = np.zeros(1, bool)
     for step in range(steps):
         ended = np.array([step % 125 == 124])
-        outcome = SimpleNamespace(obs=observe(), final_obs=observe(), terminated=no, truncated=ended, died=no)
+        outcome: Any = SimpleNamespace(obs=observe(), final_obs=observe(), terminated=no, truncated=ended, died=no)
         outcome.reward = rng.random(1, np.float32)
         agent.observe(rng.uniform(-1, 1, (1, peers.ACTIONS)).astype(np.float32), outcome)
 

@@ -109,7 +109,7 @@ def random_episode(seed: int, length: int = 12) -> Trajectory:
 
 
 def parameters(agent: PEARL) -> dict[str, Tensor]:
-    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.state_dict().items()}}
+    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.modules.state_dict().items()}}
     return {name: tensor.clone() for name, tensor in named.items()}
 
 

@@ -62,7 +62,7 @@ def fill(agent: Rainbow, space: spaces.Box, steps: int = 40, seed: int = 0) -> N
     for step in range(steps):
         ended = np.array([step % 10 == 9, step % 7 == 6])
         seen = observations(space, rng)
-        outcome = SimpleNamespace(
+        outcome: Any = SimpleNamespace(
             obs=np.where(ended.reshape(2, *[1] * len(space.shape)), observations(space, rng), seen),
             final_obs=seen,
             reward=rng.integers(-1, 2, 2).astype(np.float32),
@@ -75,7 +75,7 @@ def fill(agent: Rainbow, space: spaces.Box, steps: int = 40, seed: int = 0) -> N
 
 def parameters(agent: Rainbow) -> dict[str, Tensor]:
     """Copies of everything learned or tracked."""
-    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.state_dict().items()}}
+    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.modules.state_dict().items()}}
     return {name: tensor.clone() for name, tensor in named.items()}
 
 

@@ -86,7 +86,7 @@ def test_all_heads_train_together_on_one_encoding() -> None:
     for _ in range(2):
         agent.update()
     assert agent.nonfinite() == []
-    trained = {name for name, p in agent.heads.named_parameters() if p.requires_grad}
+    trained = {name for name, p in agent.heads.modules.named_parameters() if p.requires_grad}
     after = parameters(agent)
     still = {name for name in trained if torch.equal(before[f"heads.{name}"], after[f"heads.{name}"])}
     assert still == set()

@@ -167,7 +167,7 @@ def test_an_oracle_is_given_the_task() -> None:
     agent.update()
     assert agent._last is not None
     batch, _ = agent._last
-    given = agent._given(batch)
+    given = agent.step.given(batch)
     assert batch.context is None and given is not None and batch.tasks is not None
     assert given.tolist() == [[float(task), -1.0] for task in batch.tasks.tolist()]
     assert not any(name.startswith("context/") for name in agent.metrics())

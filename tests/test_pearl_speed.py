@@ -58,7 +58,7 @@ def pairs(agent: PEARL, peer: EagerPEARL) -> list[tuple[Tensor, Tensor]]:
     found: list[tuple[Tensor, Tensor]] = [(peer.log_alpha, nets.log_alpha)]
     for module, parts in zip(theirs, ours, strict=True):
         found += zip(module.parameters(), parts, strict=True)
-    return found + [(peer.bilinear, parameter) for parameter in agent.heads.parameters()]
+    return found + [(peer.bilinear, parameter) for parameter in agent.heads.modules.parameters()]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -73,12 +73,12 @@ def test_both_arms_make_the_same_update(name: str) -> None:
     agent.update()
     assert agent._last is not None
     batch, flat = agent._last
-    actions, latent = agent._split(batch, flat)
+    drawn = agent.step.named(batch, flat)
     windows = [
         part for extra in batch.extra.values() if (w := extra.windows) for part in (rows(w.first), rows(w.second))
     ]
     assert batch.context is not None
-    noise = Noise(latent, actions[0], actions[1])
+    noise = Noise(drawn.latent, drawn.next_action, drawn.action)
     losses = peer.learn(rl_rows(batch, case.config.reward_scale), rows(batch.context), windows, noise)
     metrics = agent.metrics()
     named = {"critic": "loss/critic", "actor": "loss/actor", "alpha": "loss/alpha"}

@@ -71,12 +71,12 @@ class Twin:
     def __init__(self, agent: PEARL) -> None:
         config, nets = agent.config, deepcopy(agent.nets).double()
         assert isinstance(nets.context, ContextEncoder)
-        self.config, self.target_entropy = config, agent.target_entropy
+        self.config, self.target_entropy = config, agent.step.target_entropy
         self.phi, self.pi, self.log_alpha = nets.context.layers, nets.actor.layers, nets.log_alpha
         self.q = [_member(nets.q, k) for k in range(2)]
         self.v = None if nets.v is None else nets.v.layers
         self.target = deepcopy(self.q if self.v is None else [self.v])
-        self.head = deepcopy(agent.heads["pull"]).double() if "pull" in agent.heads else None
+        self.head = deepcopy(agent.heads.modules["pull"]).double() if "pull" in agent.heads.modules else None
         self.slow_phi = deepcopy(self.phi)
         weights = [*self.phi.parameters(), *(p for q in self.q for p in q.parameters())]
         weights += [] if self.head is None else list(self.head.parameters())
@@ -192,14 +192,15 @@ def test_updates_are_those_of_the_published_equations(name: str) -> None:
     for _ in range(3):
         agent.update()
         assert agent._last is not None
-        twin.update(agent._last[0], *agent._split(*agent._last))
+        drawn = agent.step.named(*agent._last)
+        twin.update(agent._last[0], torch.stack(drawn[:3]), drawn.latent)
     nets = agent.nets
     assert nets.context is not None and nets.target_context is not None
     pairs: list[tuple[Any, Any]] = [
         (nets.context.layers, twin.phi),
         (nets.target_context.module.layers, twin.slow_phi),
         (nets.actor.layers, twin.pi),
-        (agent.heads["pull"], twin.head),
+        (agent.heads.modules["pull"], twin.head),
     ]
     pairs += [(_member(nets.q, k), twin.q[k]) for k in range(2)]
     if nets.v is None or nets.target_v is None:
@@ -251,19 +252,16 @@ def test_critic_kl_and_heads_train_the_context_encoder_and_nothing_else_does(val
 def test_what_the_actor_and_the_value_function_read_is_detached() -> None:
     agent = make_pearl(replace(SMALL, value="v"))
     batch = agent._sample()
-    noise, latent_noise = agent._split(batch, agent._draw_noise(batch))
-    found = agent._critic_gradients(
-        agent.nets, agent._heads, agent._owned, batch, None, noise[0], latent_noise, agent._weights
-    )
-    assert not found.latent.requires_grad and not found.features.requires_grad
-    assert torch.equal(found.latent[:, :3], batch.obs)
-    owners = [{id(p) for p in optimiser.parameters} for optimiser in agent._optimisers]
+    found = agent.step.critic_gradients(batch, agent.step.named(batch, agent.step.draw(batch, agent.update_stream)))
+    assert not found.kept.latent.requires_grad and not found.kept.features.requires_grad
+    assert torch.equal(found.kept.latent[:, :3], batch.obs)
+    owners = [{id(p) for p in adam.parameters} for adam in agent.optimisers.adams.values()]
     assert sum(map(len, owners)) == len(set().union(*owners)), "each parameter has one owner"
 
 
 def joined(agent: PEARL, batch: Batch) -> Tensor:
     noise = torch.zeros(3 * 5, ACTIONS), torch.ones(3, 2)
-    return encoder_loss(agent.nets, batch, None, *noise, agent._weights)[1]
+    return encoder_loss(agent.nets, batch, None, *noise, agent.step.weights)[1]
 
 
 def test_the_latent_of_a_task_depends_on_its_context_alone() -> None:

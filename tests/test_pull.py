@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rlrep.agents.balance import OUTLIER, SHARE, total_norm
-from rlrep.agents.heads import Found, Heads
-from rlrep.agents.learner import trained
-from rlrep.agents.meeting import Owned
+from rlrep.agents.heads import Heads, Losses, Met
+from rlrep.agents.meeting import trained
 from rlrep.agents.sac.update import td_target
 from rlrep.config.compose import compose_run
 from rlrep.contrast import MomentumTarget
@@ -58,9 +57,7 @@ class Rig:
         self.q = nn.Linear(WIDTH, 1, dtype=torch.float64)
         self.tasks = {name: Head(kind, 3.0 + place) for place, (name, kind) in enumerate(kinds.items())}
         self.heads = Heads(self.tasks, configs, default)
-        self.owned = Owned(
-            trained(self.encoder), trained(self.q), {name: trained(task) for name, task in self.tasks.items()}
-        )
+        self.owned = self.heads.owned(encoder=trained(self.encoder), rl=trained(self.q))
         self.encoders = Encoders(self.encoder, MomentumTarget(self.encoder, 0.1))
 
     def batch(self, seed: int) -> Any:
@@ -72,10 +69,12 @@ class Rig:
         loss: Tensor = scale * (self.q(latent) - 1.0).square().mean()
         return loss
 
-    def found(self, seed: int, scale: float = 1.0) -> Found:
+    def found(self, seed: int, scale: float = 1.0) -> Met:
         batch = self.batch(seed)
         latent = self.encoder(batch.obs)
-        return self.heads.differentiate(self.rl_loss(latent, scale), batch, latent, self.encoders, self.owned)
+        rl = self.rl_loss(latent, scale)
+        heads, metrics = self.heads.losses(batch, latent, self.encoders)
+        return self.heads.differentiate(Losses(rl, heads, latent, metrics, None), self.owned)
 
     def gradient(self, loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
         found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
@@ -134,7 +133,7 @@ def test_balanced_gradients_equal_those_of_losses_weighted_by_hand(present: str)
         for ours, theirs in zip(found.joint, rig.gradient(total, rig.heads.joint(rig.owned)), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
         for name in present:
-            assert float(found.metrics[f"aux/{name}/factor"]) == pytest.approx(factors[name], rel=1e-4)
+            assert float(found.factors[f"aux/{name}/factor"]) == pytest.approx(factors[name], rel=1e-4)
 
 
 def test_summed_gradients_are_those_of_the_sum_bit_for_bit() -> None:
@@ -153,7 +152,7 @@ def test_heads_of_every_pull_side_by_side() -> None:
     found, batch = rig.found(0), rig.batch(0)
     latent = rig.encoder(batch.obs)
     losses = {name: task.loss(batch, Encoded(latent), rig.encoders)[0] for name, task in rig.tasks.items()}
-    total = rig.rl_loss(latent) + losses["b"] + found.metrics["aux/c/factor"] * losses["c"]
+    total = rig.rl_loss(latent) + losses["b"] + found.factors["aux/c/factor"] * losses["c"]
     for ours, theirs in zip(found.joint, rig.gradient(total, rig.heads.joint(rig.owned)), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
     own = rig.gradient(losses["a"], rig.heads.own(rig.owned)["a"])
@@ -220,9 +219,9 @@ def test_own_equals_plain_adams_beside_the_critics(pixels: bool, monkeypatch: py
     agent, twin = (sac.make_agent(pixels=pixels, config=config) for _ in range(2))
     nets, lr = twin.nets, config.lr
     encoder = trained(nets.encoder)
-    owned = {name: [*encoder, *trained(head)] for name, head in twin.heads.items()}
+    owned = {name: [*encoder, *trained(head)] for name, head in twin.heads.modules.items()}
     critic = torch.optim.Adam([*encoder, *trained(nets.q)], lr)
-    adams = {name: torch.optim.Adam(each, lr * twin._heads.weights[name]) for name, each in owned.items()}
+    adams = {name: torch.optim.Adam(each, lr * twin.heads.weights[name]) for name, each in owned.items()}
     for _ in range(4):
         agent.update()
         assert agent._last is not None
@@ -230,7 +229,7 @@ def test_own_equals_plain_adams_beside_the_critics(pixels: bool, monkeypatch: py
         latent = nets.encoder(batch.obs)
         q_loss = (nets.q(latent, batch.action) - td_target(nets, batch, noise[0])).square().mean(1).sum()
         encoders = Encoders(nets.encoder, nets.target_encoder)
-        losses = {name: head.loss(batch, Encoded(latent), encoders)[0] for name, head in twin._heads.tasks.items()}
+        losses = {name: head.loss(batch, Encoded(latent), encoders)[0] for name, head in twin.heads.tasks.items()}
         steps: list[tuple[torch.optim.Adam, Tensor]] = [(critic, q_loss)]
         steps += [(adams[name], loss) for name, loss in losses.items()]
         gradients = [
@@ -240,9 +239,9 @@ def test_own_equals_plain_adams_beside_the_critics(pixels: bool, monkeypatch: py
             for parameter, part in zip(adam.param_groups[0]["params"], gradient, strict=True):
                 parameter.grad = part
             adam.step()
-        for head in twin._heads.tasks.values():
+        for head in twin.heads.tasks.values():
             head.after_update()
-    for ours, theirs in ((agent.nets, nets), (agent.heads, twin.heads)):
+    for ours, theirs in ((agent.nets, nets), (agent.heads.modules, twin.heads.modules)):
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], value, atol=5e-5, rtol=1e-3, msg=name)
 
@@ -276,7 +275,7 @@ def test_a_mixed_set_of_heads_is_traced_whole(monkeypatch: pytest.MonkeyPatch) -
     ours, theirs = sac.parameters(eager), sac.parameters(traced)
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-5, msg=name)
-    torch.testing.assert_close(eager._heads.balance.norms, traced._heads.balance.norms)
+    torch.testing.assert_close(eager.heads.balance.norms, traced.heads.balance.norms)
 
 
 @pytest.mark.parametrize("pull", ["balanced", "own", "sum"])
@@ -312,7 +311,7 @@ def test_rainbow_resumes_bit_for_bit_under_every_pull(pull: Pull) -> None:
         each.update()
     first, second = rainbow_parameters(agent), rainbow_parameters(other)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert torch.equal(agent._heads.balance.norms, other._heads.balance.norms)
+    assert torch.equal(agent.heads.balance.norms, other.heads.balance.norms)
 
 
 @pytest.mark.parametrize(

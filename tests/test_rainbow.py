@@ -13,11 +13,14 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
+from rlrep.agents.rainbow.update import Due
 from rlrep.config.make import load_component, make_agent, make_env
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import (
     Autoencoder,
     AuxConfig,
+    Encoded,
+    Encoders,
     InstanceContrast,
     RedundancyReduction,
     ReturnContrast,
@@ -49,7 +52,7 @@ def plain_update(before: Rainbow, agent: Rainbow) -> Tensor:
     """The same update on `before`: a textbook loss row by row, and torch's Adam. Returns the losses."""
     assert agent._last is not None
     config, nets, (batch, noise) = agent.config, before.nets, agent._last
-    learned = [*nets.encoder.parameters(), *nets.head.parameters(), *before.heads.parameters()]
+    learned = [*nets.encoder.parameters(), *nets.head.parameters(), *before.heads.modules.parameters()]
     learned = [p for p in learned if p.requires_grad]
     optimiser = torch.optim.Adam(learned, config.lr, eps=config.adam_eps)
     z = nets.support
@@ -80,17 +83,20 @@ def plain_update(before: Rainbow, agent: Rainbow) -> Tensor:
         losses.append(-(goal * taken.log_softmax(0)).sum())
     weight = torch.ones(config.batch_size) if batch.weight is None else batch.weight
     loss = (weight * torch.stack(losses)).mean()
-    encoded = SimpleNamespace(latent=nets.encoder(batch.obs))
-    encoders = SimpleNamespace(online=nets.encoder, target=nets.key_encoder)
-    for name, head in before._heads.tasks.items():
-        loss = loss + agent._heads.weights[name] * head.loss(batch, encoded, encoders)[0]  # type: ignore[arg-type]
+    assert nets.key_encoder is not None or not before.heads.tasks
+    encoded, encoders = (
+        Encoded(nets.encoder(batch.obs)),
+        Encoders(nets.encoder, nets.key_encoder or nets.target_encoder),
+    )
+    for name, head in before.heads.tasks.items():
+        loss = loss + agent.heads.weights[name] * head.loss(batch, encoded, encoders)[0]
     loss.backward()
     torch.nn.utils.clip_grad_norm_(learned, config.max_norm)
     optimiser.step()
     if nets.key_encoder is not None:
         for a, b in zip(nets.encoder.parameters(), nets.key_encoder.module.parameters(), strict=True):
             b.data = (1 - config.encoder_tau) * b.data + config.encoder_tau * a.data
-    for head in before._heads.tasks.values():
+    for head in before.heads.tasks.values():
         head.after_update()
     return torch.stack(losses).detach()
 
@@ -113,12 +119,12 @@ def test_an_update_equals_the_plain_one(name: str) -> None:
     """With every part on, and with each of them off."""
     aux = BOTH if name in ("rainbow", "dqn") else {}
     agent = make_rainbow(config=replace(VARIANTS[name], pull="sum"), aux=aux)
-    before = deepcopy(agent)
+    before = make_rainbow(config=agent.config, aux=aux)
     agent.update()
     losses = plain_update(before, agent)
     assert agent.metrics()["loss/rl"] == pytest.approx(float(losses.mean()), rel=1e-4)
-    for part in ("nets", "heads"):
-        ours, theirs = getattr(agent, part).state_dict(), getattr(before, part).state_dict()
+    for done, plain in ((agent.nets, before.nets), (agent.heads.modules, before.heads.modules)):
+        ours, theirs = done.state_dict(), plain.state_dict()
         assert ours.keys() == theirs.keys()
         for key in ours:
             torch.testing.assert_close(ours[key], theirs[key], atol=2e-5, rtol=1e-4, msg=key)
@@ -126,12 +132,12 @@ def test_an_update_equals_the_plain_one(name: str) -> None:
 
 def test_every_parameter_has_one_owner_and_targets_none() -> None:
     agent = make_rainbow(aux=BOTH)
-    (optimiser,) = agent._optimisers
+    (optimiser,) = agent.optimisers.adams.values()
     owned = {id(p) for p in optimiser.parameters}
     targets = [agent.nets.target_encoder, agent.nets.target_head, agent.nets.key_encoder]
     tracked = {id(p) for module in targets if module is not None for p in module.parameters()}
     assert len(owned) == len(optimiser.parameters) and not owned & tracked
-    trainable = {id(p) for module in (agent.nets, agent.heads) for p in module.parameters() if p.requires_grad}
+    trainable = {id(p) for module in (agent.nets, agent.heads.modules) for p in module.parameters() if p.requires_grad}
     assert owned == trainable
 
 
@@ -151,8 +157,8 @@ def test_heads_leave_priorities_alone() -> None:
     alone, headed = make_rainbow(), make_rainbow(aux=BOTH)
     headed.nets.load_state_dict(alone.nets.state_dict(), strict=False)
     batch = headed._view(headed._sample())
-    noise = headed._draw_noise(batch)
-    first, second = alone._step((batch, noise), (False,)), headed._step((batch, noise), (False,))
+    noise = headed.step.draw(batch, headed.update_stream)
+    first, second = (each.step(batch, noise, Due(target=False)) for each in (alone, headed))
     assert first.priorities is not None and second.priorities is not None
     assert torch.equal(first.priorities, second.priorities) and first.priorities.unique().numel() > 1
     pairs = zip(alone.nets.encoder.parameters(), headed.nets.encoder.parameters(), strict=True)
@@ -286,7 +292,7 @@ def test_every_head_trains_on_its_encoding(name: str) -> None:
     before = parameters(agent)
     agent.update()
     assert agent.nonfinite() == []
-    trained = {f"heads.{n}" for n, p in agent.heads.named_parameters() if p.requires_grad}
+    trained = {f"heads.{n}" for n, p in agent.heads.modules.named_parameters() if p.requires_grad}
     after = parameters(agent)
     still = {n for n in trained if torch.equal(before[n], after[n])}
     assert still <= ABSORBED
@@ -388,7 +394,7 @@ def test_it_opens_a_lock_that_chance_opens_once_in_81_tries(parts_off: bool) -> 
     agent.begin(obs := lock.obs())
     for step in range(500):
         action = agent.act(obs, explore=True) if step > 50 else agent.random_actions(1)
-        outcome = lock.step(int(action[0]))
+        outcome: Any = lock.step(int(action[0]))
         agent.observe(action, outcome)
         obs = outcome.obs
         if step > 50:

@@ -12,7 +12,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.sac import SAC, SACConfig
-from rlrep.agents.sac.update import Networks, TemperatureLoss
+from rlrep.agents.sac.networks import Networks
+from rlrep.agents.sac.update import TemperatureLoss
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import AuxConfig, InstanceContrast, Pull, ReturnContrast
 from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
@@ -70,7 +71,7 @@ def fill(agent: SAC, space: spaces.Box, steps: int = 30, seed: int = 0) -> None:
     for step in range(steps):
         ended = np.array([step % 10 == 9, step % 7 == 6])
         seen = observations(space, rng)
-        outcome = SimpleNamespace(
+        outcome: Any = SimpleNamespace(
             obs=np.where(ended.reshape(2, *[1] * len(space.shape)), observations(space, rng), seen),
             final_obs=seen,
             reward=rng.random(2).astype(np.float32),
@@ -82,7 +83,7 @@ def fill(agent: SAC, space: spaces.Box, steps: int = 30, seed: int = 0) -> None:
 
 
 def parameters(agent: SAC) -> dict[str, Tensor]:
-    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.state_dict().items()}}
+    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.modules.state_dict().items()}}
     return {name: tensor.clone() for name, tensor in named.items()}
 
 
@@ -123,7 +124,7 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
         SimpleNamespace(online=nets.encoder, target=nets.target_encoder),
     )
     for name, head in heads.items():
-        loss = loss + agent._heads.weights[name] * head.loss(batch, encoded, encoders)[0]
+        loss = loss + agent.heads.weights[name] * head.loss(batch, encoded, encoders)[0]
     loss.backward()
     critic_optimiser.step()
     mean, log_std = nets.actor(features)
@@ -134,7 +135,7 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
     q = torch.minimum(*nets.q(stored, raw.tanh()))
     actor_loss = (nets.log_alpha.exp().detach() * log_prob - q).mean()
     factor = nets.log_alpha if config.temperature_loss == "log_alpha" else nets.log_alpha.exp()
-    alpha_loss = (factor * (-log_prob - agent.target_entropy).detach()).mean()
+    alpha_loss = (factor * (-log_prob - agent.step.target_entropy).detach()).mean()
     actor_optimiser.zero_grad()
     nets.log_alpha.grad = None
     (actor_loss + alpha_loss).backward()
@@ -156,12 +157,12 @@ def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
     agent = make_agent(
         pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1, temperature_loss=form, pull="sum")
     )
-    nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.items()))
+    nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.modules.items()))
     agent.update()
     plain_update(nets, agent, heads)
     for ours, theirs in zip(agent.nets.state_dict().values(), nets.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
-    for name, head in agent.heads.items():
+    for name, head in agent.heads.modules.items():
         for ours, theirs in zip(head.state_dict().values(), heads[name].state_dict().values(), strict=True):
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
@@ -169,8 +170,8 @@ def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
 @pytest.mark.parametrize("pull", ["sum", "balanced", "own"])
 def test_every_parameter_has_one_owner_but_the_encoder_of_heads_on_their_own(pull: Pull) -> None:
     agent = make_agent(config=replace(SMALL, pull=pull))
-    owned = [id(p) for optimiser in (*agent._optimisers, *agent._own.values()) for p in optimiser.parameters]
-    trainable = [id(p) for module in (agent.nets, agent.heads) for p in module.parameters() if p.requires_grad]
+    owned = [id(p) for adam in agent.optimisers.adams.values() for p in adam.parameters]
+    trainable = [id(p) for module in (agent.nets, agent.heads.modules) for p in module.parameters() if p.requires_grad]
     encoder = {id(p) for p in agent.nets.encoder.parameters()}
     assert set(owned) == set(trainable)
     several = {p for p in owned if owned.count(p) > 1}

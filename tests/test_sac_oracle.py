@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 
 from rlrep.agents.sac import SAC, SACConfig
+from rlrep.agents.sac.update import Due
 from rlrep.contract.agent import AgentSpec
 from rlrep.nn import IdentityConfig
 from rlrep.replay import Batch
@@ -103,7 +104,7 @@ def test_many_updates_agree_with_stable_baselines3(monkeypatch: pytest.MonkeyPat
         torch.manual_seed(update)  # the reference draws for the current action first, then for the next one
         noise = torch.stack([torch.normal(torch.zeros(ROWS, ACTIONS), 1.0) for _ in range(2)]).flip(0)
         ours.updates += 1
-        ours._run_step((Batch(obs, action, reward, 0.99 * (1 - done), next_obs), noise), (True, True))
+        ours.step(Batch(obs, action, reward, 0.99 * (1 - done), next_obs), noise, Due(actor=True, targets=True))
     obs, action, *_ = draw_batch(generator)
     mean, log_std, _ = theirs.actor.get_action_dist_params(obs)
     torch.testing.assert_close(ours.nets.q(obs, action), torch.cat(theirs.critic(obs, action), 1).T, atol=2e-3, rtol=0)

@@ -1,7 +1,7 @@
 """PEARL's agent: SAC on (observation, task latent), the latent inferred from a context of transitions."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,53 +10,54 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlrep.contract.agent import AgentSpec
-from rlrep.contract.env import Task
+from rlrep.contract.env import Array, Task
 from rlrep.contract.meta import Job, Stage, Trajectory
-from rlrep.heads import Head, Metrics
+from rlrep.heads import Head
 from rlrep.nn.distributions import sample_squashed
-from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions
 
-from ..heads import pull_of
-from ..learner import Due, Inputs, Learner, Outcome, trained
-from ..meeting import Owned
+from ..heads import Heads, pull_of
+from ..learner import Learner, seeded
+from ..meeting import trained
+from ..optimisers import Optimisers
 from ..sac.networks import Actor, TwinQ
-from ..sac.update import actor_gradients
 from .networks import ContextEncoder, Networks, RecurrentEncoder, Value
 from .settings import PEARLSettings
-from .update import Weights, critic_gradients, diagnose, value_gradients
-
-Array = NDArray[Any]
+from .update import Update, Weights
 
 
 class PEARL(Learner[Networks, TaskReplay]):
     """See `rlrep.contract.agent.MetaAgent`."""
 
+    step: Update
+
     def __init__(self, config: PEARLSettings, spec: AgentSpec) -> None:
         self.config, self._seed, self.tasks = config, spec.seed, len(spec.tasks)
         self.title = f"PEARL (context={config.context}{', not compiled' if config.context == 'recurrent' else ''})"
-        self.action_dim = int(np.prod(spec.action_space.shape))
-        self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
+        action_dim = int(np.prod(spec.action_space.shape))
         self.latent_dim = {"oracle": len(spec.tasks[0].vector), "none": 0}.get(config.context, config.latent_dim)
         self.meta_batch = min(config.meta_batch, self.tasks)
         self._vectors = torch.tensor([task.vector for task in spec.tasks], dtype=torch.float32, device=spec.device)
-        self._weights = Weights(config.kl_weight, config.kl_reduction, config.critic_to_context)
-        super().__init__(
-            spec,
-            partial(_make_networks, config, spec, self.action_dim, self.latent_dim),
-            lambda nets: _make_heads(config, spec),
-            lambda needs: TaskReplay(_layout(self, spec), device=self.device, seed=spec.seed + 1, needs=needs),
-            pull=config.pull,
-            precision=config.precision,
+        with seeded(spec.seed):
+            nets = _make_networks(config, spec, action_dim, self.latent_dim)
+            heads = _make_heads(config, spec)
+        nets.to(spec.device)
+        step = Update(
+            nets,
+            heads,
+            _make_optimisers(config, spec, nets, heads),
+            Weights(config.kl_weight, config.kl_reduction, config.critic_to_context),
+            vectors=None if config.infers else self._vectors,
+            latent_dim=self.latent_dim,
+            target_entropy=-float(action_dim) if config.target_entropy is None else config.target_entropy,
+            temperature_loss=config.temperature_loss,
+            penalty=config.penalty,
         )
-        self._drawn = 2 if self.nets.v is None else 3  # actions that an update draws for each row
-        self._make_optimisers()
-        # A GRU is one kernel already, and cannot be traced through.
-        mode = "off" if config.context == "recurrent" else spec.compile
-        self._critic_gradients = compiled(critic_gradients, mode)
-        self._actor_gradients = compiled(actor_gradients, mode)
-        self._value_gradients = compiled(value_gradients, mode)
+        needs = {name: task.needs for name, task in heads.tasks.items()}
+        layout = _layout(config, spec, action_dim)
+        replay = TaskReplay(layout, device=spec.device, seed=spec.seed + 1, needs=needs)
+        super().__init__(spec, step, heads, replay)
 
     # Acting
 
@@ -154,76 +155,8 @@ class PEARL(Learner[Networks, TaskReplay]):
 
     def _sample(self) -> Batch:
         able = self.replay.able()
-        order = torch.randperm(len(able), generator=self._update_generator, device=self.device)
+        order = torch.randperm(len(able), generator=self.update_stream, device=self.device)
         return self.replay.sample(able[order[: self.meta_batch]], self.config.batch_size)
-
-    def _draw_noise(self, batch: Batch) -> Tensor:
-        """Standard normal, flat: `(2 or 3, T * B, A)` of the actions, `(T, D)` of the latents."""
-        count = self._drawn * batch.action.numel() + self.meta_batch * self.latent_dim
-        return torch.randn(count, generator=self._update_generator, device=self.device)
-
-    def _due(self) -> Due:
-        return ()
-
-    def _run_step(self, inputs: Inputs, due: Due) -> Outcome:
-        """Critic, context encoder and heads in one step, then value function, actor and temperature, then targets."""
-        batch, flat = inputs
-        config, nets = self.config, self.nets
-        noise, latent_noise = self._split(batch, flat)
-        critic, actor, alpha, *rest = self._optimisers
-        with self._autocast():
-            found = self._critic_gradients(
-                nets,
-                self._heads,
-                self._owned,
-                batch,
-                self._given(batch),
-                noise[0],
-                latent_noise,
-                self._weights,
-            )
-        critic.step(found.gradients)
-        self._step_own(found.own)
-        metrics = [found.metrics]
-        acting = actor.parameters + alpha.parameters
-        for value in rest:
-            gradients, more = self._value_gradients(nets, value.parameters, found.latent, noise[2])
-            value.step(gradients)
-            metrics.append(more)
-        with self._autocast():
-            gradients, more = self._actor_gradients(
-                nets,
-                acting,
-                found.features,
-                found.latent,
-                noise[1],
-                self.target_entropy,
-                config.temperature_loss,
-                penalty=config.penalty,
-            )
-        actor.step(gradients[:-1])
-        alpha.step(gradients[-1:])
-        for target in (nets.target_q if nets.v is None else nets.target_v, nets.target_context):
-            if target is not None:
-                target.update()
-        return Outcome([*metrics, more])
-
-    def _given(self, batch: Batch) -> Tensor | None:
-        """Return the latents `(T, D)` of a batch where they need not be inferred."""
-        if self.config.infers:
-            return None
-        assert batch.tasks is not None
-        return self._vectors[batch.tasks][:, : self.latent_dim]
-
-    def _split(self, batch: Batch, flat: Tensor) -> tuple[Tensor, Tensor]:
-        count = self._drawn * batch.action.numel()
-        return flat[:count].view(self._drawn, *batch.action.shape), flat[count:].view(self.meta_batch, self.latent_dim)
-
-    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        if not self.config.infers:
-            return {}
-        drawn, latent_noise = self._split(batch, noise)
-        return diagnose(self.nets, self._heads, self._owned, batch, drawn[0], latent_noise, self._weights)
 
     def describe(self) -> list[str]:
         """Return start-up lines: parameter counts, the meta-batch, and where the replay lives."""
@@ -235,19 +168,6 @@ class PEARL(Learner[Networks, TaskReplay]):
         first, *others = super().describe()
         return [first, line, *others]
 
-    def _make_optimisers(self) -> None:
-        """One owner per parameter: critic, context encoder and heads; the actor; the temperature; the value."""
-        config, nets = self.config, self.nets
-        encoder = [] if nets.context is None else trained(nets.context)
-        self._owned = Owned(encoder, trained(nets.q), {name: trained(head) for name, head in self.heads.items()})
-        self._own = self._own_optimisers(config.lr)
-        self._optimisers = (
-            FusedAdam(self._heads.joint(self._owned), config.lr),
-            FusedAdam(list(nets.actor.parameters()), config.lr),
-            FusedAdam([nets.log_alpha], config.alpha_lr),
-            *([] if nets.v is None else [FusedAdam(trained(nets.v), config.lr)]),
-        )
-
     def _to_env(self, tensor: Tensor) -> NDArray[np.float32]:
         return tensor.cpu().numpy()
 
@@ -256,12 +176,11 @@ def _fields(context: Transitions) -> tuple[Tensor, ...]:
     return context.obs, context.action, context.reward, context.next_obs
 
 
-def _layout(agent: PEARL, spec: AgentSpec) -> TaskSpec:
-    config = agent.config
+def _layout(config: PEARLSettings, spec: AgentSpec, action_dim: int) -> TaskSpec:
     return TaskSpec(
         obs_dim=spec.observation_space.shape[0],
-        action_dim=agent.action_dim,
-        tasks=agent.tasks,
+        action_dim=action_dim,
+        tasks=len(spec.tasks),
         capacity=config.capacity,
         discount=config.discount,
         context_size=config.context_size if config.infers else 0,
@@ -270,10 +189,22 @@ def _layout(agent: PEARL, spec: AgentSpec) -> TaskSpec:
     )
 
 
-def _make_networks(
-    config: PEARLSettings, spec: AgentSpec, action_dim: int, latent_dim: int, obs_shape: tuple[int, ...]
-) -> Networks:
-    (obs_dim,) = obs_shape
+def _make_optimisers(config: PEARLSettings, spec: AgentSpec, nets: Networks, heads: Heads) -> Optimisers:
+    """One owner per parameter: critic, context encoder and heads; the actor; the temperature; the value."""
+    apart = {
+        "actor": FusedAdam(trained(nets.actor), config.lr),
+        "temperature": FusedAdam([nets.log_alpha], config.alpha_lr),
+    }
+    if nets.v is not None:
+        apart["value"] = FusedAdam(trained(nets.v), config.lr)
+    owned = heads.owned(encoder=[] if nets.context is None else trained(nets.context), rl=trained(nets.q))
+    if config.context == "recurrent":  # a GRU is one kernel already, and cannot be traced through
+        spec = replace(spec, compile="off")
+    return Optimisers(spec, heads, owned, lr=config.lr, apart=apart, precision=config.precision)
+
+
+def _make_networks(config: PEARLSettings, spec: AgentSpec, action_dim: int, latent_dim: int) -> Networks:
+    (obs_dim,) = spec.view_shape
     encoder = spec.encoder.make((obs_dim + latent_dim,))
     width, layers = encoder.latent_dim, config.hidden_layers
     actor = Actor(
@@ -302,7 +233,7 @@ def _make_networks(
     )
 
 
-def _make_heads(config: PEARLSettings, spec: AgentSpec) -> dict[str, Head]:
+def _make_heads(config: PEARLSettings, spec: AgentSpec) -> Heads:
     """Build every head on the task latent. Raises ValueError if one does not fit."""
     if spec.aux and not config.infers:
         raise ValueError(f"aux={','.join(spec.aux)} has no context encoder to train with context={config.context}")
@@ -314,7 +245,7 @@ def _make_heads(config: PEARLSettings, spec: AgentSpec) -> dict[str, Head]:
         _check_pulls(config, spec)
     if spec.aux and len(spec.tasks) < 2:
         raise ValueError(f"aux={','.join(spec.aux)} tells tasks apart, and there is only one")
-    heads = {}
+    heads: dict[str, Head] = {}
     for name, head in spec.aux.items():
         if not hasattr(head, "make_context"):
             raise ValueError(
@@ -324,7 +255,7 @@ def _make_heads(config: PEARLSettings, spec: AgentSpec) -> dict[str, Head]:
         _check_windows(name, heads[name].needs, spec.horizon)
         if config.context == "recurrent":
             _check_order(name, head, heads[name].needs)
-    return heads
+    return Heads(heads, spec.aux, config.pull).to(spec.device)
 
 
 def _check_pulls(config: PEARLSettings, spec: AgentSpec) -> None:

@@ -9,7 +9,7 @@ from rlrep.heads import Encoders
 from rlrep.nn import Encoder, Gaussians, mlp, product
 from rlrep.replay import Transitions
 
-from ..sac import update
+from ..sac import networks as sac
 from ..sac.networks import Actor, TwinQ
 
 LEAST_VARIANCE = 1e-7
@@ -66,7 +66,7 @@ def to_gaussians(raw: Tensor) -> Gaussians:
     return Gaussians(mean, softplus(var).clamp(min=LEAST_VARIANCE))
 
 
-class Networks(update.Networks):
+class Networks(sac.Networks):
     """SAC's networks on (observation, latent), and the context encoder with the copy that heads contrast it with.
 
     context: None where the latent is given (an oracle's) or absent. v: the original's value function, else None.

@@ -9,7 +9,7 @@ from rlrep.heads import Pull
 from rlrep.replay.tasks import Draw
 from rlrep.settings import ranges
 
-from ..learner import Precision
+from ..optimisers import Precision
 from ..sac.update import TemperatureLoss
 from .update import Reduction
 

@@ -1,14 +1,14 @@
-"""PEARL's losses as functions of tensors (Rakelly et al. 2019, arXiv 1903.08254, algorithm 1).
+"""One update of PEARL (Rakelly et al. 2019, arXiv 1903.08254, algorithm 1).
 
 Gradient sources, in one place: the critic's loss, the KL to the prior and the heads train the context encoder (the
 first only if `critic_to_context`); actor, temperature and value function see the latent detached.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlrep.contrast import effective_rank
 from rlrep.heads import Metrics
@@ -16,9 +16,10 @@ from rlrep.nn import Gaussians
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay import Batch, Transitions
 
-from ..heads import Heads, Scalars
-from ..meeting import Owned
-from ..sac.update import CriticGradients, td_target
+from ..heads import Heads, Losses
+from ..learner import Outcome
+from ..optimisers import Apart, Optimisers
+from ..sac.update import Encoding, TemperatureLoss, critic_loss, policy_losses, td_target
 from .networks import Networks
 
 Reduction = Literal["mean", "sum"]
@@ -33,26 +34,122 @@ class Weights:
     critic_to_context: bool
 
 
-def critic_gradients(
-    nets: Networks,
-    heads: Heads,
-    owned: Owned,
-    batch: Batch,
-    latent: Tensor | None,
-    noise: Tensor,
-    latent_noise: Tensor,
-    weights: Weights,
-) -> CriticGradients:
-    """Differentiate everything that reaches the critic, the context encoder and the heads.
+class Noise(NamedTuple):
+    """Standard normal numbers of an update: `(T * B, A)` of the target's action, the actor's, and (with a value
+    function) the value's; `(T, D)` of the latents."""
 
-    latent: `(T, D)` where it is given (an oracle's), else it is inferred. noise: `(T * B, A)` of the next action.
+    next_action: Tensor
+    action: Tensor
+    value: Tensor
+    latent: Tensor
+
+
+@dataclass(eq=False)
+class Update:
+    """One update on a meta-batch of T tasks.
+
+    vectors: each task's latent `(tasks, D)` where it is given (an oracle's, or none of width 0); None = inferred.
+    latent_dim: D. target_entropy: nats. penalty: see `policy_losses`.
     """
-    loss, joined, belief, metrics = encoder_loss(nets, batch, latent, noise, latent_noise, weights)
-    read = joined if belief is None else belief.mean
-    found = heads.differentiate(loss, batch, read, nets.encoders(), owned, meet_at_latent=False)
-    metrics |= found.metrics
-    joined = joined.detach()
-    return CriticGradients(found.joint, found.own, joined, joined, Scalars.stack(metrics))
+
+    nets: Networks
+    heads: Heads
+    optimisers: Optimisers
+    weights: Weights
+    vectors: Tensor | None
+    latent_dim: int
+    target_entropy: float
+    temperature_loss: TemperatureLoss
+    penalty: float
+
+    def __post_init__(self) -> None:
+        self.critic_gradients = self.optimisers.with_heads(self.critic_losses)
+        self.value_gradients = self.optimisers.apart(self.value_loss, precision="float32")
+        self.actor_gradients = self.optimisers.apart(self.actor_losses)
+
+    def draw(self, batch: Batch, generator: Generator) -> Tensor:
+        """Draw an update's `Noise`, in one flat tensor."""
+        count = self._drawn * batch.action.numel() + self._tasks(batch) * self.latent_dim
+        return torch.randn(count, generator=generator, device=generator.device)
+
+    def named(self, batch: Batch, flat: Tensor) -> Noise:
+        """Return the parts of what `draw` drew."""
+        count = self._drawn * batch.action.numel()
+        actions = flat[:count].view(self._drawn, *batch.action.shape)
+        return Noise(actions[0], actions[1], actions[-1], flat[count:].view(self._tasks(batch), self.latent_dim))
+
+    @property
+    def _drawn(self) -> int:
+        return 2 if self.nets.v is None else 3
+
+    def _tasks(self, batch: Batch) -> int:
+        assert batch.tasks is not None
+        return len(batch.tasks)
+
+    def due(self, number: int) -> None:
+        """Every update does the same."""
+
+    def __call__(self, batch: Batch, noise: Tensor, due: None) -> Outcome:
+        """Critic, context encoder and heads in one step, then value function, actor and temperature, then targets."""
+        nets, drawn = self.nets, self.named(batch, noise)
+        critic = self.critic_gradients(batch, drawn)
+        self.optimisers.step(critic)
+        metrics = [critic.metrics]
+        if nets.v is not None:
+            value = self.value_gradients(critic.kept, drawn.value)
+            self.optimisers.step(value)
+            metrics.append(value.metrics)
+        actor = self.actor_gradients(critic.kept, drawn.action)
+        self.optimisers.step(actor)
+        for target in (nets.target_q if nets.v is None else nets.target_v, nets.target_context):
+            if target is not None:
+                target.update()
+        return Outcome([*metrics, actor.metrics])
+
+    def critic_losses(self, batch: Batch, noise: Noise) -> Losses[Encoding]:
+        """Infer the latents once: the critic's loss and the KL, and every head's loss on the beliefs."""
+        loss, joined, belief, metrics = encoder_loss(
+            self.nets, batch, self.given(batch), noise.next_action, noise.latent, self.weights
+        )
+        read = joined if belief is None else belief.mean
+        heads, health = self.heads.losses(batch, read, self.nets.encoders(), meet_at_latent=False)
+        kept = Encoding(joined.detach(), joined.detach())
+        return Losses(loss, heads, read, metrics | health, kept, meet_at_latent=False)
+
+    def given(self, batch: Batch) -> Tensor | None:
+        """Return the latents `(T, D)` of a batch where they need not be inferred."""
+        return None if self.vectors is None else self.vectors[batch.tasks][:, : self.latent_dim]
+
+    def value_loss(self, encoding: Encoding, noise: Tensor) -> Apart[None]:
+        """Return the value function's squared error to min Q(s, a, z) - alpha log pi(a | s, z)."""
+        nets = self.nets
+        assert nets.v is not None
+        with torch.no_grad():
+            mean, log_std = nets.actor(encoding.latent)
+            action, log_prob = sample_squashed(mean, log_std, noise)
+            target = nets.q(encoding.latent, action).amin(0) - nets.log_alpha.exp() * log_prob
+        loss = (nets.v(encoding.latent) - target).square().mean()
+        return Apart({"value": loss}, {"loss/value": loss.detach()}, None)
+
+    def actor_losses(self, encoding: Encoding, noise: Tensor) -> Apart[None]:
+        """The actor's loss and the temperature's."""
+        return policy_losses(
+            self.nets,
+            encoding,
+            noise,
+            target_entropy=self.target_entropy,
+            temperature_loss=self.temperature_loss,
+            penalty=self.penalty,
+        )
+
+    def meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is known of the beliefs, and each head's pull on the context encoder's parameters relative to
+        critic and KL."""
+        if self.vectors is not None:
+            return {}
+        losses = self.critic_losses(batch, self.named(batch, noise))
+        rank = {"context/effective_rank": effective_rank(losses.latent.detach())}
+        return rank | self.heads.ratios(losses, self.optimisers.owned)
 
 
 def encoder_loss(
@@ -69,21 +166,20 @@ def encoder_loss(
         belief = nets.posterior(_context(batch))
         latent = belief.sample(latent_noise)
         metrics = {"context/kl": belief.kl().detach().mean(), "context/std": belief.var.detach().sqrt().mean()}
-    loss, joined, more = critic_loss(nets, batch, latent if weights.critic_to_context else latent.detach(), noise)
+    loss, joined, more = bellman_loss(nets, batch, latent if weights.critic_to_context else latent.detach(), noise)
     if belief is not None and weights.kl:
         kl = belief.kl()
         loss = loss + weights.kl * (kl.mean() if weights.reduction == "mean" else kl.sum())
     return loss, joined, belief, more | metrics
 
 
-def critic_loss(nets: Networks, batch: Batch, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
+def bellman_loss(nets: Networks, batch: Batch, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
     """Return the squared Bellman errors of both Q functions, summed, what they read `(T * B, F)`, and metrics."""
     joined = join(batch.obs, latent)
     seen = replace(batch, obs=joined, next_obs=join(batch.next_obs, latent.detach()))
     target = td_target(nets, seen, noise) if nets.target_v is None else value_target(nets, seen)
-    q = nets.q(joined, batch.action)
-    loss = (q - target).square().mean(1).sum()
-    return loss, joined, {"loss/critic": loss.detach(), "q/mean": q.detach().mean(), "q/target": target.mean()}
+    loss, metrics = critic_loss(nets, joined, batch.action, target)
+    return loss, joined, metrics
 
 
 @torch.no_grad()
@@ -94,33 +190,10 @@ def value_target(nets: Networks, batch: Batch) -> Tensor:
     return batch.reward + batch.discount * value
 
 
-def value_gradients(
-    nets: Networks, parameters: list[Tensor], joined: Tensor, noise: Tensor
-) -> tuple[tuple[Tensor, ...], Scalars]:
-    """Differentiate the value function's squared error to min Q(s, a, z) - alpha log pi(a | s, z). joined: detached."""
-    assert nets.v is not None
-    with torch.no_grad():
-        mean, log_std = nets.actor(joined)
-        action, log_prob = sample_squashed(mean, log_std, noise)
-        target = nets.q(joined, action).amin(0) - nets.log_alpha.exp() * log_prob
-    loss = (nets.v(joined) - target).square().mean()
-    return torch.autograd.grad(loss, parameters), Scalars.stack({"loss/value": loss.detach()})
-
-
 def join(obs: Tensor, latent: Tensor) -> Tensor:
     """Append each task's latent `(T, D)` to its rows of obs `(T * B, S)`."""
     rows = latent[:, None].expand(-1, len(obs) // len(latent), -1).flatten(0, 1)
     return torch.cat([obs, rows], 1)
-
-
-def diagnose(
-    nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor, latent_noise: Tensor, weights: Weights
-) -> Metrics:
-    """Meters of the belief, and each head's pull on the context encoder's parameters relative to critic and KL."""
-    loss, _, belief, _ = encoder_loss(nets, batch, None, noise, latent_noise, weights)
-    assert belief is not None
-    rank = {"context/effective_rank": effective_rank(belief.mean.detach())}
-    return rank | heads.ratios(loss, batch, belief.mean, nets.encoders(), owned, meet_at_latent=False)
 
 
 def _context(batch: Batch) -> Transitions:

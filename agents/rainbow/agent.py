@@ -1,27 +1,25 @@
 """Rainbow with auxiliary heads on its encoder; every part of it can be switched off."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rlrep.contract.agent import AgentConfig, AgentSpec
-from rlrep.heads import Metrics, Pull
-from rlrep.nn.graph import compiled
-from rlrep.nn.optim import FusedAdam
+from rlrep.contract.env import Array, Step
+from rlrep.heads import Pull
 from rlrep.replay import Batch, Priority
 from rlrep.settings import ranges
 
-from ..learner import Due, Inputs, Outcome, Precision, trained
-from ..meeting import Owned
-from ..online import OnlineLearner, replay_layout
+from ..learner import seeded
+from ..meeting import trained
+from ..online import OnlineAgent, make_heads
+from ..optimisers import Optimisers, Precision
 from .networks import Networks, QHead
-from .update import diagnose, expected, gradients
+from .update import Update, expected
 
 
 @dataclass(frozen=True)
@@ -96,49 +94,35 @@ class RainbowConfig(AgentConfig):
         return Rainbow(self, spec)
 
 
-class Rainbow(OnlineLearner[Networks]):
+class Rainbow(OnlineAgent[Networks]):
     """Values of discrete actions: everything in one loss and one optimiser."""
 
     title = "Rainbow"
+    step: Update
 
     def __init__(self, config: RainbowConfig, spec: AgentSpec) -> None:
-        self.config, self.actions = config, int(spec.action_space.n)
+        self.config = config
         self._acted = self._observed = 0
         self._priority = Priority(config.priority_alpha, config.priority_beta)
-        layout = replay_layout(
-            spec,
-            (),
-            torch.int64,
-            capacity=config.capacity,
-            n_step=config.n_step,
-            discount=config.discount,
-            priority=self._priority if config.prioritised else None,
-        )
-        networks = partial(_make_networks, config, spec, self.actions)
-        super().__init__(
-            spec, networks, layout, batch_size=config.batch_size, pull=config.pull, precision=config.precision
-        )
-        heads = {name: trained(head) for name, head in self.heads.items()}
-        self._owned = Owned(trained(self.nets.encoder), trained(self.nets.head), heads)
-        self._own = self._own_optimisers(config.lr, eps=config.adam_eps)
-        self._optimisers = (FusedAdam(self._heads.joint(self._owned), config.lr, eps=config.adam_eps),)
-        self._gradients = compiled(gradients, spec.compile)
+        with seeded(spec.seed):
+            nets = _make_networks(config, spec)
+            heads = make_heads(spec, nets.encoder, config.pull)
+        nets.to(spec.device)
+        owned = heads.owned(encoder=trained(nets.encoder), rl=trained(nets.head))
+        optimisers = Optimisers(spec, heads, owned, lr=config.lr, eps=config.adam_eps, precision=config.precision)
+        step = Update(nets, heads, optimisers, config.target_every, config.double, config.max_norm)
+        super().__init__(spec, config, step, heads, self._priority if config.prioritised else None)
 
-    def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[np.int64]:
+    def act(self, obs: Array, *, explore: bool) -> NDArray[np.int64]:
         """Return greedy actions `(N,)` for stacked observations `(N, ...)`; to explore, under new noise or epsilon."""
         noise = None
         if explore and self.config.noisy:
-            noise = torch.randn(self.nets.head.noise_dim, generator=self._act_generator, device=self.device)
+            noise = torch.randn(self.nets.head.noise_dim, generator=self.act_stream, device=self.device)
         with torch.no_grad():
             latent = self.nets.encoder(self.augment.fixed(torch.as_tensor(obs, device=self.device)))
             logits = self.nets.head(latent, self.nets.head.perturbed(noise))
             action = expected(logits, self.nets.support).argmax(1).cpu().numpy()
         return self._some_random(action) if explore and not self.config.noisy else action
-
-    def random_actions(self, count: int) -> NDArray[np.int64]:
-        """Return uniform actions `(count,)`."""
-        drawn = torch.randint(self.actions, (count,), generator=self._act_generator, device=self.device)
-        return drawn.cpu().numpy()
 
     @property
     def epsilon(self) -> float:
@@ -153,8 +137,8 @@ class Rainbow(OnlineLearner[Networks]):
         steps = self.config.priority_beta_steps
         return self._priority.beta_at(0.0 if steps is None else self._observed / steps)
 
-    def observe(self, action: NDArray[Any], step: Any) -> None:
-        """Store one vector step (a `rlrep.contract.agent.Step`)."""
+    def observe(self, action: Array, step: Step) -> None:
+        """Store one vector step."""
         super().observe(action, step)
         self._observed += len(action)
 
@@ -171,7 +155,7 @@ class Rainbow(OnlineLearner[Networks]):
     def _some_random(self, action: NDArray[np.int64]) -> NDArray[np.int64]:
         """Replace each action by a uniform one with probability epsilon."""
         count = len(action)
-        dice = torch.rand(count, generator=self._act_generator, device=self.device).cpu().numpy()
+        dice = torch.rand(count, generator=self.act_stream, device=self.device).cpu().numpy()
         replaced = np.where(dice < self.epsilon, self.random_actions(count), action)
         self._acted += count
         return replaced
@@ -179,37 +163,9 @@ class Rainbow(OnlineLearner[Networks]):
     def _sample(self) -> Batch:
         return self.replay.sample(self.config.batch_size, beta=self.beta)
 
-    def _draw_noise(self, batch: Batch) -> Tensor:
-        """Standard normal `(2, noise_dim)`: of the online network and of its target."""
-        return torch.randn((2, self.nets.head.noise_dim), generator=self._update_generator, device=self.device)
 
-    def _due(self) -> Due:
-        """Whether the target is copied."""
-        return (self.updates % self.config.target_every == 0,)
-
-    def _run_step(self, inputs: Inputs, due: Due) -> Outcome:
-        """One loss and one step for everything, then the heads' key encoder, then the target."""
-        batch, noise = inputs
-        (optimiser,), nets, config = self._optimisers, self.nets, self.config
-        with self._autocast():
-            found = self._gradients(
-                nets, self._heads, self._owned, batch, noise, double=config.double, max_norm=config.max_norm
-            )
-        optimiser.step(found.gradients, divisor=found.divisor)
-        self._step_own(found.own)
-        if nets.key_encoder is not None:
-            nets.key_encoder.update()
-        if due[0]:
-            nets.target_encoder.update()
-            nets.target_head.update()
-        return Outcome([found.metrics], found.priorities)
-
-    def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        return diagnose(self.nets, self._heads, self._owned, batch, noise, double=self.config.double)
-
-
-def _make_networks(config: RainbowConfig, spec: AgentSpec, actions: int, obs_shape: tuple[int, ...]) -> Networks:
-    encoder = spec.encoder.make(obs_shape)
+def _make_networks(config: RainbowConfig, spec: AgentSpec) -> Networks:
+    encoder, actions = spec.encoder.make(spec.view_shape), int(spec.action_space.n)
     sigma0 = config.sigma0 if config.noisy else None
     head = QHead(encoder.latent_dim, config.hidden_dim, actions, config.atoms, dueling=config.dueling, sigma0=sigma0)
     support = torch.linspace(config.v_min, config.v_max, config.atoms) if config.atoms > 1 else torch.ones(1)

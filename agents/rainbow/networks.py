@@ -9,8 +9,6 @@ from rlrep.contrast import MomentumTarget
 from rlrep.nn import Encoder, NoisyLinear
 from rlrep.nn.noisy import Affine
 
-from .. import learner
-
 
 class Layers(NamedTuple):
     """A head's layers under one draw of noise (or their means)."""
@@ -62,7 +60,7 @@ class QHead(nn.Module):
         return linear(for_value, *layers.value).unsqueeze(1) + advantage - advantage.mean(1, keepdim=True)
 
 
-class Networks(learner.Networks):
+class Networks(nn.Module):
     """Everything Rainbow learns or tracks. The targets never receive gradient.
 
     target_encoder, target_head: the RL target, copied whole. key_encoder: the heads' slow copy, only where there are

@@ -1,4 +1,4 @@
-"""Rainbow's losses as functions of tensors (Hessel et al. 2018, arXiv 1710.02298), with auxiliary heads on the online
+"""One update of Rainbow (Hessel et al. 2018, arXiv 1710.02298), with auxiliary heads on the online
 network's encoding.
 
 Gradient sources, in one place: the RL loss, weighted by importance, trains the encoder and the Q head; the heads'
@@ -6,30 +6,93 @@ losses, not weighted by it, train the encoder, by their pull, and the heads. Pri
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlrep.heads import Encoders, Metrics
-from rlrep.nn.optim import norm_excess
 from rlrep.replay.batch import Batch
 
-from .. import meeting
-from ..heads import Heads, Scalars, spread
-from ..meeting import Owned
+from ..heads import Heads, Losses, spread
+from ..learner import Outcome
+from ..optimisers import Optimisers
 from .networks import Layers, Networks
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """Gradients of the RL loss and the heads that join it, what to divide them by, those of each head with an optimiser
-    of its `own` (see `Found`), and each row's priority `(B,)`."""
+class Noise(NamedTuple):
+    """Standard normal numbers `(noise_dim,)` of an update: of the online and of the target network's layers."""
 
-    gradients: meeting.Gradients
-    own: dict[str, meeting.Gradients]
-    divisor: Tensor
-    priorities: Tensor
-    metrics: Scalars
+    online: Tensor
+    target: Tensor
+
+
+class Due(NamedTuple):
+    """What an update does after its step: copy the target."""
+
+    target: bool
+
+
+@dataclass(eq=False)
+class Update:
+    """One update: everything in one loss and one step.
+
+    target_every: updates between copies of the target. double: see `target`.
+    max_norm: gradients of a larger global norm are scaled down to it.
+    """
+
+    nets: Networks
+    heads: Heads
+    optimisers: Optimisers
+    target_every: int
+    double: bool
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        self.gradients = self.optimisers.with_heads(self.losses, max_norm=self.max_norm)
+
+    def draw(self, batch: Batch, generator: Generator) -> Tensor:
+        """Draw an update's `Noise`, in one tensor."""
+        return torch.randn((2, self.nets.head.noise_dim), generator=generator, device=generator.device)
+
+    def due(self, number: int) -> Due:
+        """Say what update `number` does."""
+        return Due(target=number % self.target_every == 0)
+
+    def __call__(self, batch: Batch, noise: Tensor, due: Due) -> Outcome:
+        """One step for everything, then the heads' key encoder, then the target."""
+        nets, found = self.nets, self.gradients(batch, Noise(*noise))
+        self.optimisers.step(found)
+        if nets.key_encoder is not None:
+            nets.key_encoder.update()
+        if due.target:
+            nets.target_encoder.update()
+            nets.target_head.update()
+        return Outcome([found.metrics], priorities=found.kept)
+
+    def losses(self, batch: Batch, noise: Noise) -> Losses[Tensor]:
+        """Encode the batch once: the RL loss, and every head's, on that encoding; each row's priority is kept."""
+        nets = self.nets
+        layers = nets.head.perturbed(noise.online)
+        goal = target(nets, layers, batch, noise.target, double=self.double)
+        latent = nets.encoder(batch.obs)
+        logits = of_action(nets.head(latent, layers), batch.action)
+        each, priorities = rl_losses(logits, goal)
+        loss = (each if batch.weight is None else each * batch.weight).mean()
+        metrics = {
+            "loss/rl": each.detach().mean(),
+            "q/mean": expected(logits.detach(), nets.support).mean(),
+            "q/target": (goal * nets.support).sum(1).mean(),
+        }
+        heads, health = self.heads.losses(batch, latent, encoders(nets))
+        return Losses(loss, heads, latent, metrics | health, priorities)
+
+    def meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is known of a batch's encoding, and the heads' pull on it relative to the RL loss's."""
+        if not list(self.nets.encoder.parameters()):
+            return {}
+        losses = self.losses(batch, Noise(*noise))
+        return spread(losses.latent) | self.heads.ratios(losses, self.optimisers.owned)
 
 
 def expected(logits: Tensor, support: Tensor) -> Tensor:
@@ -82,45 +145,6 @@ def rl_losses(logits: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none"), error.detach().abs()
     loss = -(goal * logits.log_softmax(1)).sum(1)
     return loss, loss.detach()
-
-
-def gradients(
-    nets: Networks,
-    heads: Heads,
-    owned: Owned,
-    batch: Batch,
-    noise: Tensor,
-    *,
-    double: bool,
-    max_norm: float,
-) -> Gradients:
-    """Encode the batch once and differentiate the RL loss and the heads. noise `(2, noise_dim)`: of the online and of
-    the target network."""
-    layers = nets.head.perturbed(noise[0])
-    goal = target(nets, layers, batch, noise[1], double=double)
-    latent = nets.encoder(batch.obs)
-    logits = of_action(nets.head(latent, layers), batch.action)
-    losses, priorities = rl_losses(logits, goal)
-    loss = (losses if batch.weight is None else losses * batch.weight).mean()
-    metrics = {
-        "loss/rl": losses.detach().mean(),
-        "q/mean": expected(logits.detach(), nets.support).mean(),
-        "q/target": (goal * nets.support).sum(1).mean(),
-    }
-    found = heads.differentiate(loss, batch, latent, encoders(nets), owned)
-    norm, divisor = norm_excess(found.joint, max_norm)
-    metrics |= {"loss/gradient_norm": norm} | found.metrics
-    return Gradients(found.joint, found.own, divisor, priorities, Scalars.stack(metrics))
-
-
-def diagnose(nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor, *, double: bool) -> Metrics:
-    """Meters of one batch's encoding, with the heads' pull on it relative to the RL loss's."""
-    layers = nets.head.perturbed(noise[0])
-    goal = target(nets, layers, batch, noise[1], double=double)
-    latent = nets.encoder(batch.obs)
-    losses, _ = rl_losses(of_action(nets.head(latent, layers), batch.action), goal)
-    loss = (losses if batch.weight is None else losses * batch.weight).mean()
-    return spread(latent) | heads.ratios(loss, batch, latent, encoders(nets), owned)
 
 
 def encoders(nets: Networks) -> Encoders:

@@ -1,8 +1,7 @@
 """Soft actor-critic with auxiliary heads on the critic's encoder."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,19 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlrep.contract.agent import AgentConfig, AgentSpec
-from rlrep.heads import Metrics, Pull
-from rlrep.nn import EncoderConfig, init_orthogonal
+from rlrep.contract.env import Array
+from rlrep.heads import Pull
+from rlrep.nn import init_orthogonal
 from rlrep.nn.distributions import sample_squashed
-from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch
 from rlrep.settings import ranges
 
-from ..learner import Due, Inputs, Outcome, Precision, trained
-from ..meeting import Owned
-from ..online import OnlineLearner, replay_layout
-from .networks import Actor, TwinQ
-from .update import Networks, TemperatureLoss, actor_gradients, critic_gradients, diagnose
+from ..learner import seeded
+from ..meeting import trained
+from ..online import OnlineAgent, make_heads
+from ..optimisers import Optimisers, Precision
+from .networks import Actor, Networks, TwinQ
+from .update import TemperatureLoss, Update
 
 
 @dataclass(frozen=True)
@@ -81,109 +80,51 @@ class SACConfig(AgentConfig):
         return SAC(self, spec)
 
 
-class SAC(OnlineLearner[Networks]):
+class SAC(OnlineAgent[Networks]):
     """Soft actor-critic: the actor's and the temperature's losses run on the critic's stored encoding."""
 
     title = "SAC"
+    step: Update
 
     def __init__(self, config: SACConfig, spec: AgentSpec) -> None:
-        self.config = config
-        self.action_dim = int(np.prod(spec.action_space.shape))
-        self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
-        layout = replay_layout(
-            spec,
-            (self.action_dim,),
-            torch.float32,
-            capacity=config.capacity,
-            n_step=config.n_step,
-            discount=config.discount,
+        self.config, action_dim = config, int(np.prod(spec.action_space.shape))
+        with seeded(spec.seed):
+            nets = _make_networks(config, spec, action_dim)
+            heads = make_heads(spec, nets.encoder, config.pull)
+        nets.to(spec.device)
+        apart = {
+            "actor": FusedAdam(trained(nets.actor), config.lr),
+            "temperature": FusedAdam([nets.log_alpha], config.alpha_lr, beta1=config.alpha_beta1),
+        }
+        owned = heads.owned(encoder=trained(nets.encoder), rl=trained(nets.q))
+        step = Update(
+            nets,
+            heads,
+            Optimisers(spec, heads, owned, lr=config.lr, apart=apart, precision=config.precision),
+            actor_every=config.actor_every,
+            target_every=config.target_every,
+            target_entropy=-float(action_dim) if config.target_entropy is None else config.target_entropy,
+            temperature_loss=config.temperature_loss,
         )
-        networks = partial(_make_networks, config, spec.encoder, self.action_dim)
-        super().__init__(
-            spec, networks, layout, batch_size=config.batch_size, pull=config.pull, precision=config.precision
-        )
-        self._make_optimisers()
-        self._critic_gradients = compiled(critic_gradients, spec.compile)
-        self._actor_gradients = compiled(actor_gradients, spec.compile)
+        super().__init__(spec, config, step, heads)
 
-    def act(self, obs: NDArray[Any], *, explore: bool) -> NDArray[np.float32]:
+    def act(self, obs: Array, *, explore: bool) -> NDArray[np.float32]:
         """Return actions `(N, A)` for stacked observations `(N, ...)`: a sample of the policy, or its mean."""
         with torch.no_grad():
             view = self.augment.fixed(torch.as_tensor(obs, device=self.device))
             mean, log_std = self.nets.actor(self.nets.encoder.body(view))
-            if not explore:
-                return self._to_env(mean.tanh())
-            noise = torch.randn(mean.shape, generator=self._act_generator, device=self.device)
-            return self._to_env(sample_squashed(mean, log_std, noise)[0])
-
-    def random_actions(self, count: int) -> NDArray[np.float32]:
-        """Return uniform actions `(count, A)`."""
-        uniform = torch.rand((count, self.action_dim), generator=self._act_generator, device=self.device)
-        return self._to_env(2 * uniform - 1)
-
-    def _draw_noise(self, batch: Batch) -> Tensor:
-        """Standard normal `(2, B, A)`: of the next action, and of the actor's."""
-        return torch.randn((2, *batch.action.shape), generator=self._update_generator, device=self.device)
-
-    def _due(self) -> Due:
-        """Whether the actor and the targets move."""
-        return self.updates % self.config.actor_every == 0, self.updates % self.config.target_every == 0
-
-    def _run_step(self, inputs: Inputs, due: Due) -> Outcome:
-        """Critic and heads in one step, then actor and temperature, then the targets."""
-        batch, noise = inputs
-        train_actor, move_targets = due
-        critic, actor, alpha = self._optimisers
-        with self._autocast():
-            found = self._critic_gradients(self.nets, self._heads, self._owned, batch, noise[0])
-        critic.step(found.gradients)
-        self._step_own(found.own)
-        metrics = [found.metrics]
-        if train_actor:
-            acting = actor.parameters + alpha.parameters
-            with self._autocast():
-                gradients, more = self._actor_gradients(
-                    self.nets,
-                    acting,
-                    found.features,
-                    found.latent,
-                    noise[1],
-                    self.target_entropy,
-                    self.config.temperature_loss,
-                )
-            actor.step(gradients[:-1])
-            alpha.step(gradients[-1:])
-            metrics.append(more)
-        if move_targets:
-            self.nets.target_q.update()
-            self.nets.target_encoder.update()
-        return Outcome(metrics)
-
-    def _encoder_meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        return diagnose(self.nets, self._heads, self._owned, batch, noise[0])
-
-    def _make_optimisers(self) -> None:
-        """One owner per parameter: critic, encoder and heads; the actor; the temperature. `pull=own` adds a second one
-        of the encoder."""
-        config, nets = self.config, self.nets
-        heads = {name: trained(head) for name, head in self.heads.items()}
-        self._owned = Owned(trained(nets.encoder), trained(nets.q), heads)
-        self._own = self._own_optimisers(config.lr)
-        self._optimisers = (
-            FusedAdam(self._heads.joint(self._owned), config.lr),
-            FusedAdam(list(nets.actor.parameters()), config.lr),
-            FusedAdam([nets.log_alpha], config.alpha_lr, beta1=config.alpha_beta1),
-        )
-
-    def _to_env(self, action: Tensor) -> NDArray[np.float32]:
+            action: Tensor
+            if explore:
+                noise = torch.randn(mean.shape, generator=self.act_stream, device=self.device)
+                action, _ = sample_squashed(mean, log_std, noise)
+            else:
+                action = mean.tanh()
         return action.cpu().numpy()
 
 
-def _make_networks(
-    config: SACConfig, encoder_config: EncoderConfig, action_dim: int, obs_shape: tuple[int, ...]
-) -> Networks:
-    encoder = encoder_config.make(obs_shape)
-    trunk = encoder_config.make_trunk(encoder.feature_dim)
+def _make_networks(config: SACConfig, spec: AgentSpec, action_dim: int) -> Networks:
+    encoder = spec.encoder.make(spec.view_shape)
+    trunk = spec.encoder.make_trunk(encoder.feature_dim)
     actor = Actor(trunk, encoder.latent_dim, config.hidden_dim, action_dim, config.log_std_range, config.log_std_bound)
     q = TwinQ(encoder.latent_dim, config.hidden_dim, action_dim)
     if config.init == "orthogonal":

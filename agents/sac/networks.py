@@ -1,4 +1,4 @@
-"""SAC's modules: a squashed Gaussian actor and twin Q functions held as one batched network."""
+"""SAC's modules: a squashed Gaussian actor, and twin Q functions held as one batched network."""
 
 from itertools import pairwise
 from typing import Literal
@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rlrep.nn import EnsembleLinear, mlp
+from rlrep.contrast import MomentumTarget
+from rlrep.nn import Encoder, EnsembleLinear, mlp
 
 
 class Actor(nn.Module):
@@ -52,3 +53,15 @@ class TwinQ(nn.Module):
         for layer in hidden:
             x = layer(x, frozen=frozen).relu()
         return last(x, frozen=frozen).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class Networks(nn.Module):
+    """Everything SAC learns or tracks. The targets never receive gradient."""
+
+    def __init__(
+        self, encoder: Encoder, q: TwinQ, actor: Actor, *, temperature: float, encoder_tau: float, critic_tau: float
+    ) -> None:
+        super().__init__()
+        self.encoder, self.q, self.actor = encoder, q, actor
+        self.target_encoder, self.target_q = MomentumTarget(encoder, encoder_tau), MomentumTarget(q, critic_tau)
+        self.log_alpha = nn.Parameter(torch.tensor(temperature).log())

@@ -1,4 +1,4 @@
-"""SAC's losses as functions of tensors (Haarnoja et al. 2018, arXiv 1812.05905), with auxiliary heads on the critic's
+"""One update of soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905), with auxiliary heads on the critic's
 encoding.
 
 Gradient sources, in one place: the critic's loss trains the encoder and Q; the heads, by their pull, the encoder and
@@ -7,21 +7,19 @@ the temperature alone.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
 
-from rlrep.contrast import MomentumTarget
 from rlrep.heads import Encoders, Metrics
-from rlrep.nn import Encoder
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay.batch import Batch
 
-from .. import learner
-from ..heads import Heads, Scalars, spread
-from ..meeting import Gradients, Owned
-from .networks import Actor, TwinQ
+from ..heads import Heads, Losses, spread
+from ..learner import Outcome
+from ..optimisers import Apart, Optimisers
+from .networks import Networks
 
 TemperatureLoss = Literal["alpha", "log_alpha"]
 """What multiplies the entropy gap: alpha, as in the paper and SAC-AE, or log alpha, as in Stable-Baselines3.
@@ -30,90 +28,138 @@ With alpha the gradient shrinks as alpha falls, faster than Adam's second moment
 """
 
 
-class Networks(learner.Networks):
-    """Everything SAC learns or tracks. The targets never receive gradient."""
+class Noise(NamedTuple):
+    """Standard normal numbers `(B, A)` of an update: of the target's action, and of the actor's."""
 
-    def __init__(
-        self, encoder: Encoder, q: TwinQ, actor: Actor, *, temperature: float, encoder_tau: float, critic_tau: float
-    ) -> None:
-        super().__init__()
-        self.encoder, self.q, self.actor = encoder, q, actor
-        self.target_encoder, self.target_q = MomentumTarget(encoder, encoder_tau), MomentumTarget(q, critic_tau)
-        self.log_alpha = nn.Parameter(torch.tensor(temperature).log())
+    next_action: Tensor
+    action: Tensor
 
 
-@dataclass(frozen=True)
-class CriticGradients:
-    """Gradients of the critic and the heads that join it, and of each head with an optimiser `own`, see `Found`; the
-    detached encoding `features`, `latent` that the actor reuses."""
+class Due(NamedTuple):
+    """What an update does after the critic's step: train actor and temperature, move the targets."""
 
-    gradients: Gradients
-    own: dict[str, Gradients]
+    actor: bool
+    targets: bool
+
+
+class Encoding(NamedTuple):
+    """The batch's observations through the critic's encoder, detached: features `(B, F)`, latent `(B, D)`."""
+
     features: Tensor
     latent: Tensor
-    metrics: Scalars
+
+
+@dataclass(eq=False)
+class Update:
+    """One update.
+
+    actor_every, target_every: updates between steps of actor and temperature, and between moves of the targets.
+    target_entropy: nats.
+    """
+
+    nets: Networks
+    heads: Heads
+    optimisers: Optimisers
+    actor_every: int
+    target_every: int
+    target_entropy: float
+    temperature_loss: TemperatureLoss
+
+    def __post_init__(self) -> None:
+        self.critic_gradients = self.optimisers.with_heads(self.critic_losses)
+        self.actor_gradients = self.optimisers.apart(self.actor_losses)
+
+    def draw(self, batch: Batch, generator: Generator) -> Tensor:
+        """Draw an update's `Noise`, in one tensor."""
+        return torch.randn((2, *batch.action.shape), generator=generator, device=batch.action.device)
+
+    def due(self, number: int) -> Due:
+        """Say what update `number` does."""
+        return Due(actor=number % self.actor_every == 0, targets=number % self.target_every == 0)
+
+    def __call__(self, batch: Batch, noise: Tensor, due: Due) -> Outcome:
+        """Critic and heads in one step, then actor and temperature, then the targets."""
+        next_noise, action_noise = Noise(*noise)
+        critic = self.critic_gradients(batch, next_noise)
+        self.optimisers.step(critic)
+        metrics = [critic.metrics]
+        if due.actor:
+            actor = self.actor_gradients(critic.kept, action_noise)
+            self.optimisers.step(actor)
+            metrics.append(actor.metrics)
+        if due.targets:
+            self.nets.target_q.update()
+            self.nets.target_encoder.update()
+        return Outcome(metrics)
+
+    def critic_losses(self, batch: Batch, next_noise: Tensor) -> Losses[Encoding]:
+        """Encode the batch once: the critic's loss, and every head's, on that encoding."""
+        nets = self.nets
+        target = td_target(nets, batch, next_noise)
+        features = nets.encoder.body(batch.obs)
+        latent = nets.encoder.trunk(features)
+        loss, metrics = critic_loss(nets, latent, batch.action, target)
+        heads, health = self.heads.losses(batch, latent, Encoders(nets.encoder, nets.target_encoder))
+        return Losses(loss, heads, latent, metrics | health, Encoding(features.detach(), latent.detach()))
+
+    def actor_losses(self, encoding: Encoding, noise: Tensor) -> Apart[None]:
+        """The actor's loss and the temperature's, on the critic's encoding."""
+        return policy_losses(
+            self.nets, encoding, noise, target_entropy=self.target_entropy, temperature_loss=self.temperature_loss
+        )
+
+    def meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is known of a batch's encoding, and the heads' pull on it relative to the critic's."""
+        if not list(self.nets.encoder.parameters()):
+            return {}
+        losses = self.critic_losses(batch, Noise(*noise).next_action)
+        return spread(losses.latent) | self.heads.ratios(losses, self.optimisers.owned)
 
 
 @torch.no_grad()
 def td_target(nets: Networks, batch: Batch, noise: Tensor) -> Tensor:
     """Soft Bellman target `(B,)`: r + discount (min Q'(s', a') - alpha log pi(a' | s')), a' from the online encoder
-    and actor."""
+    and actor. noise: of a'."""
     mean, log_std = nets.actor(nets.encoder.body(batch.next_obs))
     action, log_prob = sample_squashed(mean, log_std, noise)
     q: Tensor = nets.target_q(nets.target_encoder(batch.next_obs), action).amin(0)
     return batch.reward + batch.discount * (q - nets.log_alpha.exp() * log_prob)
 
 
-def critic_gradients(nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor) -> CriticGradients:
-    """Encode the batch once and differentiate everything that reaches the encoder. noise: standard normal `(B, A)`
-    for a'."""
-    target = td_target(nets, batch, noise)
-    features = nets.encoder.body(batch.obs)
-    latent = nets.encoder.trunk(features)
-    q = nets.q(latent, batch.action)
+def critic_loss(nets: Networks, latent: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Metrics]:
+    """Return the squared Bellman errors of both Q functions, summed, and metrics."""
+    q = nets.q(latent, action)
     loss = (q - target).square().mean(1).sum()
-    metrics = {"loss/critic": loss.detach(), "q/mean": q.detach().mean(), "q/target": target.mean()}
-    found = heads.differentiate(loss, batch, latent, Encoders(nets.encoder, nets.target_encoder), owned)
-    metrics |= found.metrics
-    return CriticGradients(found.joint, found.own, features.detach(), latent.detach(), Scalars.stack(metrics))
+    return loss, {"loss/critic": loss.detach(), "q/mean": q.detach().mean(), "q/target": target.mean()}
 
 
-def actor_gradients(
+def policy_losses(
     nets: Networks,
-    parameters: list[Tensor],
-    features: Tensor,
-    latent: Tensor,
+    encoding: Encoding,
     noise: Tensor,
+    *,
     target_entropy: float,
     temperature_loss: TemperatureLoss,
-    *,
     penalty: float = 0.0,
-) -> tuple[tuple[Tensor, ...], Scalars]:
-    """Differentiate the actor's and the temperature's losses, which share no parameter. features, latent: detached;
-    noise `(B, A)`. penalty: factor of the mean squares of the policy's mean and log standard deviation."""
-    mean, log_std = nets.actor(features)
+) -> Apart[None]:
+    """Return the actor's loss, alpha log pi(a | s) - min Q(s, a), and the one that moves the temperature until the
+    policy's entropy is the target's (nats).
+
+    penalty: factor of the mean squares of the policy's mean and log standard deviation.
+    """
+    mean, log_std = nets.actor(encoding.features)
     action, log_prob = sample_squashed(mean, log_std, noise)
     alpha = nets.log_alpha.exp()
-    q = nets.q(latent, action, frozen=True).amin(0)
-    actor_loss = (alpha.detach() * log_prob - q).mean()
+    q = nets.q(encoding.latent, action, frozen=True).amin(0)
+    actor = (alpha.detach() * log_prob - q).mean()
     if penalty:
-        actor_loss = actor_loss + penalty * (mean.square().mean() + log_std.square().mean())
+        actor = actor + penalty * (mean.square().mean() + log_std.square().mean())
     entropy = -log_prob.detach().mean()
-    factor = alpha if temperature_loss == "alpha" else nets.log_alpha
-    alpha_loss = factor * (entropy - target_entropy)
+    temperature = (alpha if temperature_loss == "alpha" else nets.log_alpha) * (entropy - target_entropy)
     metrics = {
-        "loss/actor": actor_loss.detach(),
-        "loss/alpha": alpha_loss.detach(),
+        "loss/actor": actor.detach(),
+        "loss/alpha": temperature.detach(),
         "sac/alpha": alpha.detach(),
         "sac/entropy": entropy,
     }
-    return torch.autograd.grad(actor_loss + alpha_loss, parameters), Scalars.stack(metrics)
-
-
-def diagnose(nets: Networks, heads: Heads, owned: Owned, batch: Batch, noise: Tensor) -> Metrics:
-    """Meters of one batch's encoding, with the heads' pull on it relative to the critic's."""
-    target = td_target(nets, batch, noise)
-    latent = nets.encoder(batch.obs)
-    loss = (nets.q(latent, batch.action) - target).square().mean(1).sum()
-    encoders = Encoders(nets.encoder, nets.target_encoder)
-    return spread(latent) | heads.ratios(loss, batch, latent, encoders, owned)
+    return Apart({"actor": actor, "temperature": temperature}, metrics, None)

@@ -11,7 +11,7 @@ from rlrep.contract.agent import AgentConfig, AgentSpec
 from rlrep.heads import Pull
 from rlrep.settings import ranges
 
-from ..learner import Precision
+from ..optimisers import Precision
 from .agent import SB3Agent
 from .mixin import AuxDQN, AuxSAC
 
