@@ -18,7 +18,7 @@ from rlrep.nn.graph import GraphedStep
 from rlrep.replay import Batch, Ring
 from rlrep.replay.generators import restore
 
-from .heads import Heads
+from .heads import Heads, Losses
 from .meeting import trained
 from .metrics import Means, Scalars
 from .optimisers import Optimisers
@@ -43,7 +43,7 @@ class Update(Protocol[N_co]):
     draw: the update's random numbers, standard normal, in one tensor.
     due: which parts take place in update `number`; at most a few combinations, each a CUDA graph of its own.
     __call__: the whole update as one function of tensors, without host synchronisation.
-    meters: what is worth knowing of a batch's encoding. Draws nothing, changes nothing.
+    losses: those that train the encoder. Draws nothing, changes nothing.
     """
 
     optimisers: Optimisers
@@ -53,7 +53,7 @@ class Update(Protocol[N_co]):
     def draw(self, batch: Batch, generator: Generator) -> Tensor: ...
     def due(self, number: int) -> Any: ...
     def __call__(self, batch: Batch, noise: Tensor, due: Any) -> Outcome: ...
-    def meters(self, batch: Batch, noise: Tensor) -> Metrics: ...
+    def losses(self, batch: Batch, noise: Tensor) -> Losses[Any]: ...
 
 
 class Stored(Protocol):
@@ -140,9 +140,13 @@ class Learner(ABC, Generic[N, R]):
         if self._last is None:
             return self._meters_before
         self.heads.modules.eval()
-        meters = self.step.meters(*self._last)
+        meters = self._meters(*self._last)
         self.heads.modules.train()
         return Scalars.stack(meters).read() if meters else {}
+
+    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is worth knowing of a batch's encoding. Draws nothing, changes nothing."""
+        return self.optimisers.meters(self.step.losses(batch, noise))
 
     def nonfinite(self) -> list[str]:
         """Name the terms of the last update that are NaN or infinite (reads from the device)."""

@@ -1,21 +1,22 @@
 """Agents that learn while they act in one task: heads on observations, the replay of one stream of steps."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import nn
+from torch import Tensor, nn
 
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Array, Step
-from rlrep.heads import Pull, fitted
+from rlrep.heads import Head, Pull, fitted
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 
 from .heads import Heads
-from .learner import Learner, Outcome, Update
+from .learner import Learner, Outcome, Update, seeded
 from .meeting import trained
 
 N = TypeVar("N", bound=nn.Module)
@@ -53,6 +54,11 @@ class OnlineAgent(Learner[N, Replay], ABC):
     @abstractmethod
     def act(self, obs: Array, *, explore: bool) -> Array:
         """Return actions `(N, ...)` for stacked observations `(N, ...)`."""
+
+    def seen(self, obs: Array) -> Tensor:
+        """Return observations `(N, ...)` as the networks read them when the agent acts: under the fixed view."""
+        view: Tensor = self.augment.fixed(torch.as_tensor(obs, device=self.device))
+        return view
 
     def random_actions(self, count: int) -> Array:
         """Return uniform actions: whole numbers `(count,)`, or `(count, A)` in [-1, 1]."""
@@ -95,22 +101,28 @@ class OnlineAgent(Learner[N, Replay], ABC):
             self.replay.update_priorities(batch.rows, outcome.priorities)
 
 
-def make_heads(spec: AgentSpec, encoder: Encoder, pull: Pull) -> Heads:
-    """Build every head on the latent. pull: of heads that name none.
+def make_parts(spec: AgentSpec, networks: Callable[[Encoder], N], pull: Pull) -> tuple[N, Heads]:
+    """Build an agent's networks on an encoder, and its heads on the latent. pull: of heads that name none.
 
-    Raises ValueError if there is nothing to train, or a head does not fit.
+    Raises ValueError if heads have nothing to train, or one does not fit.
     """
+    with seeded(spec.seed):
+        encoder = spec.encoder.make(spec.view_shape)
+        nets, heads = networks(encoder), Heads(_make_heads(spec, encoder), spec.aux, pull)
+    return nets.to(spec.device), heads.to(spec.device)
+
+
+def _make_heads(spec: AgentSpec, encoder: Encoder) -> dict[str, Head]:
     if spec.aux and not trained(encoder):
         instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
         raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
     for name, head in spec.aux.items():
         if not hasattr(head, "make"):
             raise ValueError(f"aux={name} tells tasks apart, so it needs a family of them: use it with agent=pearl")
-    heads = {
+    return {
         name: fitted(head, spec.view_shape).make(name, encoder.latent_dim, spec.action_space)
         for name, head in spec.aux.items()
     }
-    return Heads(heads, spec.aux, pull).to(spec.device)
 
 
 def _layout(spec: AgentSpec, settings: Settings, priority: Priority | None) -> ReplaySpec:

@@ -7,15 +7,15 @@ from operator import add
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import Metrics
 from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam, norm_excess
 
-from .heads import Heads, Losses
-from .meeting import Gradients, Owned
+from .heads import Heads, Losses, spread
+from .meeting import Gradients, trained
 from .metrics import Scalars
 
 Precision = Literal["float32", "bf16"]
@@ -54,23 +54,25 @@ class Optimisers:
     """An Adam for everything the RL loss and the heads that join it train, one for each head with `pull=own`, and those
     of losses apart.
 
-    owned: parameters by who trains them. lr, eps: of the joint Adam; a head's own has lr times the head's weight.
-    apart: more Adams, by name. precision: `bf16` computes losses under autocast.
+    encoder: what the RL loss and the heads train. rl: what the RL loss alone trains.
+    lr, eps: of the joint Adam; a head's own has lr times the head's weight. apart: more Adams, by name.
+    precision: `bf16` computes losses under autocast.
     """
 
     def __init__(
         self,
         spec: AgentSpec,
         heads: Heads,
-        owned: Owned,
         *,
+        encoder: nn.Module,
+        rl: nn.Module,
         lr: float,
         eps: float = 1e-8,
         apart: Mapping[str, FusedAdam] | None = None,
         precision: Precision = "float32",
     ) -> None:
-        self._heads, self.owned = heads, owned
-        self._spec, self._precision = spec, precision
+        self._heads, self._encoder, self._spec, self._precision = heads, encoder, spec, precision
+        self.owned = owned = heads.owned(encoder=trained(encoder), rl=trained(rl))
         own = {
             f"aux/{name}": FusedAdam(parameters, lr * heads.weights[name], eps=eps)
             for name, parameters in heads.own(owned).items()
@@ -125,6 +127,13 @@ class Optimisers:
         """Step every optimiser that there are gradients for."""
         for name, gradients in found.gradients.items():
             self.adams[name].step(gradients, divisor=found.divisor if name == JOINT else None)
+
+    def meters(self, losses: Losses[Any]) -> Metrics:
+        """Return what is known of a batch's encoding, and the heads' pull on it relative to the RL loss's; nothing
+        where there is no encoder."""
+        if not list(self._encoder.parameters()):
+            return {}
+        return spread(losses.latent) | self._heads.ratios(losses, self.owned)
 
     def state(self) -> list[Any]:
         """Return moments and step counts."""

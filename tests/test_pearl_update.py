@@ -252,7 +252,7 @@ def test_critic_kl_and_heads_train_the_context_encoder_and_nothing_else_does(val
 def test_what_the_actor_and_the_value_function_read_is_detached() -> None:
     agent = make_pearl(replace(SMALL, value="v"))
     batch = agent._sample()
-    found = agent.step.critic_gradients(batch, agent.step.named(batch, agent.step.draw(batch, agent.update_stream)))
+    found = agent.step.critic_gradients(batch, agent.step.draw(batch, agent.update_stream))
     assert not found.kept.latent.requires_grad and not found.kept.features.requires_grad
     assert torch.equal(found.kept.latent[:, :3], batch.obs)
     owners = [{id(p) for p in adam.parameters} for adam in agent.optimisers.adams.values()]

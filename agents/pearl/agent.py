@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Array, Task
 from rlrep.contract.meta import Job, Stage, Trajectory
-from rlrep.heads import Head
+from rlrep.contrast import effective_rank
+from rlrep.heads import Head, Metrics
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions
@@ -153,6 +154,15 @@ class PEARL(Learner[Networks, TaskReplay]):
 
     # Learning
 
+    def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
+        """Return what is known of the beliefs, and each head's pull on the context encoder's parameters relative to
+        critic and KL."""
+        if not self.config.infers:
+            return {}
+        losses = self.step.losses(batch, noise)
+        rank = {"context/effective_rank": effective_rank(losses.latent.detach())}
+        return rank | self.heads.ratios(losses, self.optimisers.owned)
+
     def _sample(self) -> Batch:
         able = self.replay.able()
         order = torch.randperm(len(able), generator=self.update_stream, device=self.device)
@@ -197,10 +207,17 @@ def _make_optimisers(config: PEARLSettings, spec: AgentSpec, nets: Networks, hea
     }
     if nets.v is not None:
         apart["value"] = FusedAdam(trained(nets.v), config.lr)
-    owned = heads.owned(encoder=[] if nets.context is None else trained(nets.context), rl=trained(nets.q))
     if config.context == "recurrent":  # a GRU is one kernel already, and cannot be traced through
         spec = replace(spec, compile="off")
-    return Optimisers(spec, heads, owned, lr=config.lr, apart=apart, precision=config.precision)
+    return Optimisers(
+        spec,
+        heads,
+        encoder=nn.Identity() if nets.context is None else nets.context,
+        rl=nets.q,
+        lr=config.lr,
+        apart=apart,
+        precision=config.precision,
+    )
 
 
 def _make_networks(config: PEARLSettings, spec: AgentSpec, action_dim: int, latent_dim: int) -> Networks:

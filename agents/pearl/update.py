@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from rlrep.contrast import effective_rank
 from rlrep.heads import Metrics
 from rlrep.nn import Gaussians
 from rlrep.nn.distributions import sample_squashed
@@ -63,7 +62,7 @@ class Update:
     penalty: float
 
     def __post_init__(self) -> None:
-        self.critic_gradients = self.optimisers.with_heads(self.critic_losses)
+        self.critic_gradients = self.optimisers.with_heads(self.losses)
         self.value_gradients = self.optimisers.apart(self.value_loss, precision="float32")
         self.actor_gradients = self.optimisers.apart(self.actor_losses)
 
@@ -92,7 +91,7 @@ class Update:
     def __call__(self, batch: Batch, noise: Tensor, due: None) -> Outcome:
         """Critic, context encoder and heads in one step, then value function, actor and temperature, then targets."""
         nets, drawn = self.nets, self.named(batch, noise)
-        critic = self.critic_gradients(batch, drawn)
+        critic = self.critic_gradients(batch, noise)
         self.optimisers.step(critic)
         metrics = [critic.metrics]
         if nets.v is not None:
@@ -106,10 +105,11 @@ class Update:
                 target.update()
         return Outcome([*metrics, actor.metrics])
 
-    def critic_losses(self, batch: Batch, noise: Noise) -> Losses[Encoding]:
+    def losses(self, batch: Batch, noise: Tensor) -> Losses[Encoding]:
         """Infer the latents once: the critic's loss and the KL, and every head's loss on the beliefs."""
+        drawn = self.named(batch, noise)
         loss, joined, belief, metrics = encoder_loss(
-            self.nets, batch, self.given(batch), noise.next_action, noise.latent, self.weights
+            self.nets, batch, self.given(batch), drawn.next_action, drawn.latent, self.weights
         )
         read = joined if belief is None else belief.mean
         heads, health = self.heads.losses(batch, read, self.nets.encoders(), meet_at_latent=False)
@@ -141,15 +141,6 @@ class Update:
             temperature_loss=self.temperature_loss,
             penalty=self.penalty,
         )
-
-    def meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        """Return what is known of the beliefs, and each head's pull on the context encoder's parameters relative to
-        critic and KL."""
-        if self.vectors is not None:
-            return {}
-        losses = self.critic_losses(batch, self.named(batch, noise))
-        rank = {"context/effective_rank": effective_rank(losses.latent.detach())}
-        return rank | self.heads.ratios(losses, self.optimisers.owned)
 
 
 def encoder_loss(

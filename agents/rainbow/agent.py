@@ -1,6 +1,7 @@
 """Rainbow with auxiliary heads on its encoder; every part of it can be switched off."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +12,11 @@ from numpy.typing import NDArray
 from rlrep.contract.agent import AgentConfig, AgentSpec
 from rlrep.contract.env import Array, Step
 from rlrep.heads import Pull
+from rlrep.nn import Encoder
 from rlrep.replay import Batch, Priority
 from rlrep.settings import ranges
 
-from ..learner import seeded
-from ..meeting import trained
-from ..online import OnlineAgent, make_heads
+from ..online import OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
 from .networks import Networks, QHead
 from .update import Update, expected
@@ -104,12 +104,16 @@ class Rainbow(OnlineAgent[Networks]):
         self.config = config
         self._acted = self._observed = 0
         self._priority = Priority(config.priority_alpha, config.priority_beta)
-        with seeded(spec.seed):
-            nets = _make_networks(config, spec)
-            heads = make_heads(spec, nets.encoder, config.pull)
-        nets.to(spec.device)
-        owned = heads.owned(encoder=trained(nets.encoder), rl=trained(nets.head))
-        optimisers = Optimisers(spec, heads, owned, lr=config.lr, eps=config.adam_eps, precision=config.precision)
+        nets, heads = make_parts(spec, partial(_make_networks, config, spec), config.pull)
+        optimisers = Optimisers(
+            spec,
+            heads,
+            encoder=nets.encoder,
+            rl=nets.head,
+            lr=config.lr,
+            eps=config.adam_eps,
+            precision=config.precision,
+        )
         step = Update(nets, heads, optimisers, config.target_every, config.double, config.max_norm)
         super().__init__(spec, config, step, heads, self._priority if config.prioritised else None)
 
@@ -119,7 +123,7 @@ class Rainbow(OnlineAgent[Networks]):
         if explore and self.config.noisy:
             noise = torch.randn(self.nets.head.noise_dim, generator=self.act_stream, device=self.device)
         with torch.no_grad():
-            latent = self.nets.encoder(self.augment.fixed(torch.as_tensor(obs, device=self.device)))
+            latent = self.nets.encoder(self.seen(obs))
             logits = self.nets.head(latent, self.nets.head.perturbed(noise))
             action = expected(logits, self.nets.support).argmax(1).cpu().numpy()
         return self._some_random(action) if explore and not self.config.noisy else action
@@ -164,8 +168,8 @@ class Rainbow(OnlineAgent[Networks]):
         return self.replay.sample(self.config.batch_size, beta=self.beta)
 
 
-def _make_networks(config: RainbowConfig, spec: AgentSpec) -> Networks:
-    encoder, actions = spec.encoder.make(spec.view_shape), int(spec.action_space.n)
+def _make_networks(config: RainbowConfig, spec: AgentSpec, encoder: Encoder) -> Networks:
+    actions = int(spec.action_space.n)
     sigma0 = config.sigma0 if config.noisy else None
     head = QHead(encoder.latent_dim, config.hidden_dim, actions, config.atoms, dueling=config.dueling, sigma0=sigma0)
     support = torch.linspace(config.v_min, config.v_max, config.atoms) if config.atoms > 1 else torch.ones(1)

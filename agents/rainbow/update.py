@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from rlrep.heads import Encoders, Metrics
+from rlrep.heads import Encoders
 from rlrep.replay.batch import Batch
 
-from ..heads import Heads, Losses, spread
+from ..heads import Heads, Losses
 from ..learner import Outcome
 from ..optimisers import Optimisers
 from .networks import Layers, Networks
@@ -61,7 +61,7 @@ class Update:
 
     def __call__(self, batch: Batch, noise: Tensor, due: Due) -> Outcome:
         """One step for everything, then the heads' key encoder, then the target."""
-        nets, found = self.nets, self.gradients(batch, Noise(*noise))
+        nets, found = self.nets, self.gradients(batch, noise)
         self.optimisers.step(found)
         if nets.key_encoder is not None:
             nets.key_encoder.update()
@@ -70,11 +70,11 @@ class Update:
             nets.target_head.update()
         return Outcome([found.metrics], priorities=found.kept)
 
-    def losses(self, batch: Batch, noise: Noise) -> Losses[Tensor]:
+    def losses(self, batch: Batch, noise: Tensor) -> Losses[Tensor]:
         """Encode the batch once: the RL loss, and every head's, on that encoding; each row's priority is kept."""
-        nets = self.nets
-        layers = nets.head.perturbed(noise.online)
-        goal = target(nets, layers, batch, noise.target, double=self.double)
+        nets, drawn = self.nets, Noise(*noise)
+        layers = nets.head.perturbed(drawn.online)
+        goal = target(nets, layers, batch, drawn.target, double=self.double)
         latent = nets.encoder(batch.obs)
         logits = of_action(nets.head(latent, layers), batch.action)
         each, priorities = rl_losses(logits, goal)
@@ -86,13 +86,6 @@ class Update:
         }
         heads, health = self.heads.losses(batch, latent, encoders(nets))
         return Losses(loss, heads, latent, metrics | health, priorities)
-
-    def meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        """Return what is known of a batch's encoding, and the heads' pull on it relative to the RL loss's."""
-        if not list(self.nets.encoder.parameters()):
-            return {}
-        losses = self.losses(batch, Noise(*noise))
-        return spread(losses.latent) | self.heads.ratios(losses, self.optimisers.owned)
 
 
 def expected(logits: Tensor, support: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Soft actor-critic with auxiliary heads on the critic's encoder."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,14 +13,13 @@ from torch import Tensor
 from rlrep.contract.agent import AgentConfig, AgentSpec
 from rlrep.contract.env import Array
 from rlrep.heads import Pull
-from rlrep.nn import init_orthogonal
+from rlrep.nn import Encoder, init_orthogonal
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.optim import FusedAdam
 from rlrep.settings import ranges
 
-from ..learner import seeded
 from ..meeting import trained
-from ..online import OnlineAgent, make_heads
+from ..online import OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
 from .networks import Actor, Networks, TwinQ
 from .update import TemperatureLoss, Update
@@ -88,19 +88,23 @@ class SAC(OnlineAgent[Networks]):
 
     def __init__(self, config: SACConfig, spec: AgentSpec) -> None:
         self.config, action_dim = config, int(np.prod(spec.action_space.shape))
-        with seeded(spec.seed):
-            nets = _make_networks(config, spec, action_dim)
-            heads = make_heads(spec, nets.encoder, config.pull)
-        nets.to(spec.device)
+        nets, heads = make_parts(spec, partial(_make_networks, config, spec, action_dim), config.pull)
         apart = {
             "actor": FusedAdam(trained(nets.actor), config.lr),
             "temperature": FusedAdam([nets.log_alpha], config.alpha_lr, beta1=config.alpha_beta1),
         }
-        owned = heads.owned(encoder=trained(nets.encoder), rl=trained(nets.q))
         step = Update(
             nets,
             heads,
-            Optimisers(spec, heads, owned, lr=config.lr, apart=apart, precision=config.precision),
+            Optimisers(
+                spec,
+                heads,
+                encoder=nets.encoder,
+                rl=nets.q,
+                lr=config.lr,
+                apart=apart,
+                precision=config.precision,
+            ),
             actor_every=config.actor_every,
             target_every=config.target_every,
             target_entropy=-float(action_dim) if config.target_entropy is None else config.target_entropy,
@@ -111,8 +115,7 @@ class SAC(OnlineAgent[Networks]):
     def act(self, obs: Array, *, explore: bool) -> NDArray[np.float32]:
         """Return actions `(N, A)` for stacked observations `(N, ...)`: a sample of the policy, or its mean."""
         with torch.no_grad():
-            view = self.augment.fixed(torch.as_tensor(obs, device=self.device))
-            mean, log_std = self.nets.actor(self.nets.encoder.body(view))
+            mean, log_std = self.nets.actor(self.nets.encoder.body(self.seen(obs)))
             action: Tensor
             if explore:
                 noise = torch.randn(mean.shape, generator=self.act_stream, device=self.device)
@@ -122,8 +125,7 @@ class SAC(OnlineAgent[Networks]):
         return action.cpu().numpy()
 
 
-def _make_networks(config: SACConfig, spec: AgentSpec, action_dim: int) -> Networks:
-    encoder = spec.encoder.make(spec.view_shape)
+def _make_networks(config: SACConfig, spec: AgentSpec, action_dim: int, encoder: Encoder) -> Networks:
     trunk = spec.encoder.make_trunk(encoder.feature_dim)
     actor = Actor(trunk, encoder.latent_dim, config.hidden_dim, action_dim, config.log_std_range, config.log_std_bound)
     q = TwinQ(encoder.latent_dim, config.hidden_dim, action_dim)

@@ -16,7 +16,7 @@ from rlrep.heads import Encoders, Metrics
 from rlrep.nn.distributions import sample_squashed
 from rlrep.replay.batch import Batch
 
-from ..heads import Heads, Losses, spread
+from ..heads import Heads, Losses
 from ..learner import Outcome
 from ..optimisers import Apart, Optimisers
 from .networks import Networks
@@ -66,7 +66,7 @@ class Update:
     temperature_loss: TemperatureLoss
 
     def __post_init__(self) -> None:
-        self.critic_gradients = self.optimisers.with_heads(self.critic_losses)
+        self.critic_gradients = self.optimisers.with_heads(self.losses)
         self.actor_gradients = self.optimisers.apart(self.actor_losses)
 
     def draw(self, batch: Batch, generator: Generator) -> Tensor:
@@ -79,12 +79,11 @@ class Update:
 
     def __call__(self, batch: Batch, noise: Tensor, due: Due) -> Outcome:
         """Critic and heads in one step, then actor and temperature, then the targets."""
-        next_noise, action_noise = Noise(*noise)
-        critic = self.critic_gradients(batch, next_noise)
+        critic = self.critic_gradients(batch, noise)
         self.optimisers.step(critic)
         metrics = [critic.metrics]
         if due.actor:
-            actor = self.actor_gradients(critic.kept, action_noise)
+            actor = self.actor_gradients(critic.kept, Noise(*noise).action)
             self.optimisers.step(actor)
             metrics.append(actor.metrics)
         if due.targets:
@@ -92,10 +91,10 @@ class Update:
             self.nets.target_encoder.update()
         return Outcome(metrics)
 
-    def critic_losses(self, batch: Batch, next_noise: Tensor) -> Losses[Encoding]:
+    def losses(self, batch: Batch, noise: Tensor) -> Losses[Encoding]:
         """Encode the batch once: the critic's loss, and every head's, on that encoding."""
         nets = self.nets
-        target = td_target(nets, batch, next_noise)
+        target = td_target(nets, batch, Noise(*noise).next_action)
         features = nets.encoder.body(batch.obs)
         latent = nets.encoder.trunk(features)
         loss, metrics = critic_loss(nets, latent, batch.action, target)
@@ -107,13 +106,6 @@ class Update:
         return policy_losses(
             self.nets, encoding, noise, target_entropy=self.target_entropy, temperature_loss=self.temperature_loss
         )
-
-    def meters(self, batch: Batch, noise: Tensor) -> Metrics:
-        """Return what is known of a batch's encoding, and the heads' pull on it relative to the critic's."""
-        if not list(self.nets.encoder.parameters()):
-            return {}
-        losses = self.critic_losses(batch, Noise(*noise).next_action)
-        return spread(losses.latent) | self.heads.ratios(losses, self.optimisers.owned)
 
 
 @torch.no_grad()
