@@ -1,5 +1,6 @@
 """The examples of CONTRIBUTING.md run as they stand there."""
 
+import ast
 import os
 import re
 import subprocess
@@ -7,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from rlrep.loops.online import Online
+
+from .runs import final_state
+from .test_resume_agents import assert_resumes, at_step
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_BLOCK = re.compile(r"^```\w+ (?P<file>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -30,7 +36,11 @@ def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("words", [("env=toy_state", "aux=reward"), ("env=point",)], ids=["head", "env"])
+@pytest.mark.parametrize(
+    "words",
+    [("env=toy_state", "aux=reward"), ("env=point",), ("env=toy_state", "agent=td3", "aux=reward")],
+    ids=["head", "env", "agent"],
+)
 def test_example_from_a_config_dir_trains(folder: Path, words: tuple[str, ...]) -> None:
     out = f"run-{len(words)}"
     done = train(folder, "--config-dir", str(folder), *words, f"out={out}")
@@ -53,9 +63,23 @@ def test_example_head_joins_by_entry_point(folder: Path) -> None:
     assert '"aux/reward_by_entry_point/absolute_error"' in (folder / "entry" / "metrics.jsonl").read_text()
 
 
+def test_the_agent_resumes_exactly(folder: Path, tmp_path: Path) -> None:
+    words = ("--config-dir", str(folder), "env=toy_state", "agent=td3", "aux=reward", "checkpoint.keep_replay=true")
+    parts = assert_resumes(tmp_path, words, Online, at_step(9), at_step(31))
+    assert final_state(parts)["agent"]["updates"] == 40
+
+
+def test_the_agent_is_short_and_needs_few_names(folder: Path) -> None:
+    text = (folder / "td3.py").read_text()
+    assert sum(bool(line) for line in text.splitlines()) <= 80
+    imported = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in imported if str(node.module).startswith("rlrep") for alias in node.names]
+    assert 0 < len(names) <= 12
+
+
 def test_examples_pass_the_house_checks(folder: Path) -> None:
     files = sorted(map(str, folder.glob("*.py")))
-    assert len(files) == 2
+    assert len(files) == 3
     settings = str(ROOT / "pyproject.toml")
     for tool in (
         ["ruff", "check", "--config", settings],
