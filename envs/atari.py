@@ -11,10 +11,13 @@ from ale_py import ALEInterface, ALEState, LoggerMode
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rlrep.contract.env import HUMAN_NORMALISED, Scoring
+
 from .atari_games import find_game, rom_path
 from .atari_rules import PROTOCOLS, Rules
 from .atari_scores import SCORES
 from .atari_vector import AtariVector
+from .options import SimulatorConfig, Workers
 
 Array = NDArray[Any]
 Tree = Any
@@ -23,7 +26,7 @@ FRAMES_PER_SECOND = 60
 
 
 @dataclass(frozen=True)
-class Atari:
+class Atari(SimulatorConfig):
     """One game: uint8 `(frame_stack, size, size)` gray frames, oldest first, each the maximum of the last two seen.
 
     game: any spelling of a ROM that ale-py bundles.
@@ -53,13 +56,11 @@ class Atari:
     training: bool = True
     backend: Literal["single", "vector"] = "single"
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
     def __post_init__(self) -> None:
         find_game(self.game)
-        for name in ("frame_skip", "frame_stack", "size", "max_frames", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
+        self._check_at_least_one("frame_skip", "frame_stack", "size", "max_frames", "num_envs")
         self._check_rules()
 
     @property
@@ -73,26 +74,23 @@ class Atari:
         given = {name: value for name in Rules._fields if (value := getattr(self, name)) is not None}
         return PROTOCOLS.get(self.protocol, PROTOCOLS["atari100k"])._replace(**given)
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the games run in worker processes.
+    def _gains_by_workers(self) -> bool:
+        """So that games step while the agent learns, if there is a core beside the two that an update keeps busy; else
+        a process of its own costs the update more than the step takes (benchmarks/atari_game.py)."""
+        return self.num_envs > 1 or len(os.sched_getaffinity(0)) > 2
 
-        `auto`: so that they step while the agent learns, if there is a core for that beside the two that an update
-        keeps busy; else a process of its own costs the update more than the step takes (benchmarks/atari_game.py).
-        """
-        if self.workers == "auto":
-            return self.num_envs > 1 or len(os.sched_getaffinity(0)) > 2
-        return self.workers == "process"
-
-    @property
-    def random_return(self) -> float | None:
-        """Score of random play, for the games of Atari-100k."""
-        return SCORES[self.rom][0] if self.rom in SCORES else None
-
-    @property
-    def human_return(self) -> float | None:
-        """Score of a person, for the games of Atari-100k."""
-        return SCORES[self.rom][1] if self.rom in SCORES else None
+    def scoring(self) -> Scoring:
+        """Return the human-normalised score, for the games of Atari-100k."""
+        random, human = SCORES.get(self.rom, (None, None))
+        return Scoring(
+            suite=f"Atari, protocol {self.protocol}",
+            task=self.rom,
+            scale=HUMAN_NORMALISED,
+            zero=random,
+            one=human,
+            references={} if random is None or human is None else {"random": random, "human": human},
+            table="atari100k" if self.protocol == "atari100k" and self.frame_skip == 4 else None,
+        )
 
     def evaluation(self) -> "Atari":
         """Return what evaluation plays: full games with raw rewards."""

@@ -35,8 +35,8 @@ class AtariVector:
         self.frame_stack, self.action_repeat = config.frame_stack, config.frame_skip
         self._env = _make(config, len(seeds))
         shape = (config.frame_stack, config.size, config.size)
-        self.single_observation_space = spaces.Box(0, 255, shape, np.uint8)
-        self.single_action_space: spaces.Discrete = self._env.single_action_space
+        self.single_observation_space: spaces.Box = spaces.Box(0, 255, shape, np.uint8)
+        self.single_action_space: spaces.Box | spaces.Discrete = self._env.single_action_space
         self._seeds, self._restarts, self._lost = list(seeds), 0, False
         self._obs: Array = np.zeros((len(seeds), *shape), np.uint8)
         self._ages = np.zeros(len(seeds), np.int64)  # steps since the frame stack began

@@ -9,7 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Scoring
+
 from . import gl
+from .options import SimulatorConfig, Workers
 
 Array = NDArray[Any]
 Tree = Any
@@ -20,7 +23,7 @@ SEEDED_MODELS = ("lqr",)  # domains whose masses and springs are drawn when the 
 
 
 @dataclass(frozen=True)
-class DMC:
+class DMC(SimulatorConfig):
     """One suite task.
 
     obs: `pixels` gives uint8 `(3*frame_stack, size, size)`, oldest frame first; `state` float32 `(D,)`, never stacked.
@@ -39,19 +42,24 @@ class DMC:
     camera: int = 0
     shadows: Literal["exact", "fast", "off"] = "fast"
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("action_repeat", "frame_stack", "size", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
+        self._check_at_least_one("action_repeat", "frame_stack", "size", "num_envs")
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the simulators run in worker processes."""
-        if self.workers == "auto":
-            return self.obs == "pixels" or self.num_envs > 1
-        return self.workers == "process"
+    def _gains_by_workers(self) -> bool:
+        return self.obs == "pixels" or self.num_envs > 1
+
+    def scoring(self) -> Scoring:
+        """Return shares of what 1000 steps of reward 1 earn, the most in every task (Tassa et al. 2018)."""
+        return Scoring(
+            suite=f"DMC, {self.obs}",
+            task=f"{self.domain}-{self.task}",
+            scale="return / 1000",
+            zero=0.0,
+            one=float(EPISODE_ENV_STEPS),
+            table=f"dmc_{self.obs}",
+        )
 
     def make(self, seed: int) -> "DMCEnv":
         """Build the environment.

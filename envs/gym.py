@@ -6,9 +6,13 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.error import DependencyNotInstalled, Error
 
+from rlrep.contract.env import Scoring
+
+from .options import SimulatorConfig, Workers
+
 
 @dataclass(frozen=True)
-class Gym:
+class Gym(SimulatorConfig):
     """One of gymnasium's own environments, as it stands: its states, its time limit, no action repeat.
 
     id: as `gymnasium.make` takes it. obs: what it shows. size: side of its frames, where it shows such.
@@ -19,7 +23,7 @@ class Gym:
     obs: Literal["state", "pixels"] = "state"
     size: int = 84
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
     def __post_init__(self) -> None:
         if ":" in self.id:
@@ -27,10 +31,9 @@ class Gym:
                 f"env.id={self.id} names a module to import: write a config of your own for it (CONTRIBUTING.md)"
             )
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the environments run in worker processes; `auto` = where there are several."""
-        return self.workers == "process" or (self.workers == "auto" and self.num_envs > 1)
+    def scoring(self) -> Scoring:
+        """Return plain returns, under the environment's own name."""
+        return Scoring(suite=self.id, task=self.id)
 
     def make(self, seed: int) -> gymnasium.Env[Any, Any]:
         """Build it. Raises ValueError for an unknown id, RuntimeError where something it needs is not installed."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from rlrep.contract.env import Task, TaskSet
+from rlrep.contract.env import Scoring, Task, TaskSet
 
 from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
 from .metaworld_tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
@@ -46,10 +46,8 @@ class MetaWorldFamily(TaskFamily):
             if getattr(self, name) > most:
                 raise ValueError(f"env.{name} must be 1 to {most} in Meta-World, got {getattr(self, name)}")
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the simulators run in worker processes; `auto` = where there are several."""
-        return self.num_envs > 1 if self.workers == "auto" else self.workers == "process"
+    def _gains_by_workers(self) -> bool:
+        return self.num_envs > 1
 
     def train_names(self) -> tuple[str, ...]:
         """Return the environments trained on, in the package's order."""
@@ -74,6 +72,10 @@ class MetaWorldFamily(TaskFamily):
     def first_task(self) -> Task:
         """Return the first training task, for which one environment is enough."""
         return make_tasks(self.train_names()[:1], self.task_seed, 1, split="train", known=self.names())[0]
+
+    def scoring(self) -> Scoring:
+        """Return plain returns, where success is not what counts."""
+        return Scoring(suite=type(self).__name__)
 
     def make(self, seed: int) -> "MetaWorldEnv":
         """Build one environment."""
@@ -100,6 +102,10 @@ class ML1(MetaWorldFamily):
     def test_names(self) -> tuple[str, ...]:
         """Return the same environment."""
         return (self.task,)
+
+    def scoring(self) -> Scoring:
+        """Return those of the benchmark, under the environment's name."""
+        return Scoring(suite="ML1", task=self.task)
 
     def _test_seed(self) -> int:
         return self.task_seed + 1  # as the package does where both splits have the same environment

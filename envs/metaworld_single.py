@@ -16,12 +16,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rlrep.contract.env import Scoring
+
 from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Array, Simulator, Tree
 from .metaworld_tasks import check_name, check_seed, goals
+from .options import SimulatorConfig, Workers
 
 
 @dataclass(frozen=True)
-class MT1:
+class MT1(SimulatorConfig):
     """One of the 50 environments, as `task=push-v3`.
 
     obs: `state` gives float32 `(39,)`, the target in the last 3, never stacked; `pixels` uint8
@@ -41,23 +44,21 @@ class MT1:
     reward_version: Literal["v1", "v2"] = "v2"
     task_seed: int = 0
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
     def __post_init__(self) -> None:
         check_name(self.task)
         check_seed(self.task_seed)
-        for name in ("action_repeat", "frame_stack", "size", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
+        self._check_at_least_one("action_repeat", "frame_stack", "size", "num_envs")
         if not 1 <= self.horizon <= HORIZON:
             raise ValueError(f"env.horizon must be 1 to {HORIZON} in Meta-World, got {self.horizon}")
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the simulators run in worker processes; `auto` = for pixels, and where there are several."""
-        if self.workers == "auto":
-            return self.obs == "pixels" or self.num_envs > 1
-        return self.workers == "process"
+    def _gains_by_workers(self) -> bool:
+        return self.obs == "pixels" or self.num_envs > 1
+
+    def scoring(self) -> Scoring:
+        """Return plain returns, where success is not what counts."""
+        return Scoring(suite="MT1", task=self.task)
 
     def make(self, seed: int) -> "MT1Env":
         """Build the environment. Raises RuntimeError without OpenGL when pixels are asked for."""

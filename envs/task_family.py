@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Task, TaskSet
 
+from .options import SimulatorConfig, Workers
 from .tasks import task_from, task_state
 
 Array = NDArray[Any]
@@ -21,7 +22,7 @@ Draw = Callable[[np.random.Generator], tuple[str, dict[str, Any], tuple[float, .
 
 
 @dataclass(frozen=True)
-class TaskFamily(ABC):
+class TaskFamily(SimulatorConfig, ABC):
     """Options that every family has.
 
     train_tasks, test_tasks: how many tasks to draw, from streams of `task_seed` of their own: a test task is the same
@@ -37,19 +38,15 @@ class TaskFamily(ABC):
     task_seed: int = 0
     horizon: int = 200
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("train_tasks", "test_tasks", "horizon", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
+        self._check_at_least_one("train_tasks", "test_tasks", "horizon", "num_envs")
         if self.task_seed < 0:
             raise ValueError(f"env.task_seed must not be negative, got {self.task_seed}")
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the simulators run in worker processes."""
-        return self.workers == "process"
+    def _gains_by_workers(self) -> bool:
+        return False
 
     @abstractmethod
     def tasks(self) -> TaskSet:

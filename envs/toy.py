@@ -4,12 +4,16 @@ The agent starts in the middle of a line; the target is on one of its two sides.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+from rlrep.contract.env import Scoring
+
+from .options import SimulatorConfig, Workers
 
 Array = NDArray[Any]
 Tree = Any
@@ -21,7 +25,7 @@ EPISODE_STEPS = 20
 
 
 @dataclass(frozen=True)
-class ToyState:
+class ToyState(SimulatorConfig):
     """The chase as float32 `(2,)`: the agent's and the target's position.
 
     terminates: the episode ends (terminated) with the first reward, instead of by truncation after 20 steps.
@@ -29,17 +33,14 @@ class ToyState:
 
     terminates: bool = False
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the environments run in worker processes; `auto` = no, a step takes microseconds."""
-        return self.workers == "process"
+    def _gains_by_workers(self) -> bool:
+        return False  # a step takes microseconds
 
-    @property
-    def optimal_return(self) -> float:
-        """Return of the best policy, whichever side the target is on."""
-        return optimal_return(terminates=self.terminates)
+    def scoring(self) -> Scoring:
+        """Return plain returns, and that of the best policy, whichever side the target is on."""
+        return Scoring(references={"optimal": optimal_return(terminates=self.terminates)})
 
     def make(self, seed: int) -> "ToyEnv":
         """Build the environment."""
@@ -47,7 +48,7 @@ class ToyState:
 
 
 @dataclass(frozen=True)
-class ToyPixels:
+class ToyPixels(SimulatorConfig):
     """The chase as uint8 `(3*frame_stack, size, size)`, oldest frame first: red the agent, green the target.
 
     terminates: the episode ends (terminated) with the first reward, instead of by truncation after 20 steps.
@@ -57,21 +58,18 @@ class ToyPixels:
     frame_stack: int = 3
     terminates: bool = False
     num_envs: int = 1
-    workers: Literal["auto", "process", "inline"] = "auto"
+    workers: Workers = "auto"
 
     def __post_init__(self) -> None:
         if self.size < 4 or self.frame_stack < 1:
             raise ValueError(f"env.size must be at least 4 and env.frame_stack at least 1, got {self}")
 
-    @property
-    def in_workers(self) -> bool:
-        """Whether the environments run in worker processes; `auto` = no, a step takes microseconds."""
-        return self.workers == "process"
+    def _gains_by_workers(self) -> bool:
+        return False  # a step takes microseconds
 
-    @property
-    def optimal_return(self) -> float:
-        """Return of the best policy, whichever side the target is on."""
-        return optimal_return(terminates=self.terminates)
+    def scoring(self) -> Scoring:
+        """Return plain returns, and that of the best policy, whichever side the target is on."""
+        return Scoring(references={"optimal": optimal_return(terminates=self.terminates)})
 
     def make(self, seed: int) -> "ToyEnv":
         """Build the environment."""

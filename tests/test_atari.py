@@ -94,8 +94,9 @@ def test_the_26_games_are_named_configs_with_scores() -> None:
     for game in named:
         config = load_component("env", f"atari_{game}")
         assert config == Atari(game) and config.rom == find_game(game) == game
-        assert config.human_return > config.random_return == SCORES[game][0]
-    assert Atari("zaxxon").human_return is None
+        scoring = config.scoring()
+        assert (scoring.zero, scoring.one) == SCORES[game] and scoring.one > scoring.zero
+    assert Atari("zaxxon").scoring().one is None
 
 
 def test_protocols() -> None:

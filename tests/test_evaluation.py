@@ -7,8 +7,8 @@ import numpy as np
 from gymnasium import spaces
 
 from rlrep.config.config import TrainConfig
-from rlrep.contract.env import Array, Step
-from rlrep.loops.evaluation import Evaluator, eval_envs, random_action, references, summarise
+from rlrep.contract.env import HUMAN_NORMALISED, Array, EnvConfig, Step
+from rlrep.loops.evaluation import Evaluator, eval_envs, random_action, summarise
 from rlrep.process.seeds import Seeds
 
 from .fakes import FakeAgent, FakeEnvs
@@ -100,13 +100,12 @@ def test_how_many_simulators_and_what_levels_are_known() -> None:
     train = TrainConfig(agent_steps=1, eval_episodes=10, eval_envs=16)
     assert eval_envs(train) == 10 and eval_envs(replace(train, final_episodes=100)) == 16
 
-    class Level:
-        num_envs, random_return, human_return, optimal_return = 1, 2, 6.0, None
+    class Level(EnvConfig):
+        random_return, human_return, optimal_return = 2, 6.0, None
 
-        def make(self, seed: int) -> Any:
-            raise AssertionError
-
-    assert references(Level()) == {"random": 2.0, "human": 6.0}
+    scoring = Level().scoring()
+    assert scoring.references == {"random": 2.0, "human": 6.0}
+    assert (scoring.scale, scoring.zero, scoring.one) == (HUMAN_NORMALISED, 2.0, 6.0)
     episodes = run(1)[0]
     found = summarise(episodes, {"random": 1.0, "human": 3.0})
     assert found["eval/human_normalised"] == (found["eval/return_mean"] - 1.0) / 2.0

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from rlrep.contract.agent import AgentConfig
+from rlrep.contract.env import EnvConfig
 from rlrep.settings import TARGET, ConfigError, coerce, find_target, one_line, with_defaults
 
 from . import registry
@@ -115,7 +116,7 @@ class _Pass:
 def _check_pair(first: _Pass) -> None:
     """Raise ConfigError if the agent learns single tasks and the environment is a family of them, or the reverse."""
     env, agent = first.choices["env"], first.choices["agent"]
-    family = hasattr(find_target(first.node["env"][TARGET], "env"), "tasks")
+    family = find_target(first.node["env"][TARGET], "env", EnvConfig).is_family()
     meta = find_target(first.node["agent"][TARGET], "agent", AgentConfig).learns_families()
     if family and not meta:
         raise ConfigError(f"env={env} is a family of tasks, agent={agent} learns a single one: leave agent= out")
@@ -212,19 +213,18 @@ def _complete(node: dict[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
 
 def _obs(env: dict[str, Any], line: CommandLine) -> str:
     """Return the kind of observation: the command line's, else the environment's own (see `EnvConfig`)."""
-    cls = find_target(env[TARGET], "env")
+    cls = find_target(env[TARGET], "env", EnvConfig)
     asked = line.setting("env.obs")
     if asked is not None and "obs" in env:
         return str(coerce(asked, get_type_hints(cls)["obs"], "env.obs"))
     sized = any(field.name == "size" for field in fields(cls))
-    return str(env.get("obs") or getattr(cls, "obs", "pixels" if sized else "state"))
+    return str(env.get("obs") or cls.obs or ("pixels" if sized else "state"))
 
 
 def _kinds(env: dict[str, Any], line: CommandLine) -> list[str]:
     """Return what files of a choice may be meant for: environments that name a suffix, and a kind of observation."""
-    cls = find_target(env[TARGET], "env")
-    own = getattr(cls, "presets", None)
-    return [*([str(own)] if own else []), _obs(env, line)]
+    cls = find_target(env[TARGET], "env", EnvConfig)
+    return [*([str(cls.presets)] if cls.presets else []), _obs(env, line)]
 
 
 def _auto(agent: dict[str, Any], obs: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from gymnasium import spaces
 from omegaconf import OmegaConf
 
 from rlrep.contract.agent import Agent, AgentConfig, AgentSpec, CompileMode, MetaAgent
-from rlrep.contract.env import EnvConfig, TaskFamily, TaskSet, VectorEnv
+from rlrep.contract.env import EnvConfig, VectorEnv
 from rlrep.process.machine import pick_device
 from rlrep.process.seeds import Seeds
 from rlrep.settings import TARGET, ConfigError, UserError, coerce, hint, one_line, with_defaults
@@ -149,15 +149,11 @@ def build_meta_agent(
     agent_steps: int | None = None,
 ) -> MetaAgent:
     """Build a run's agent for a family of tasks; see `build_agent`. Raises UserError if its parts do not fit."""
-    family = cast(TaskFamily, config.env)
+    tasks = config.env.tasks()
+    assert tasks is not None
     spec = _spec(config, envs, device=device, seed=seed, compile=compile, restored=restored)
-    spec = replace(spec, tasks=family.tasks().train, horizon=family.horizon)
+    spec = replace(spec, tasks=tasks.train, horizon=config.env.horizon)
     return _made(_settled(config, agent_steps).make_meta, spec)
-
-
-def tasks_of(config: RunConfig) -> TaskSet | None:
-    """Return the tasks of a family, None for a single task."""
-    return cast(TaskFamily, config.env).tasks() if hasattr(config.env, "tasks") else None
 
 
 def _settled(config: RunConfig, agent_steps: int | None) -> AgentConfig:

@@ -1,10 +1,8 @@
 """The environments of a run: built, and waited for. Whatever they do wrong is one line."""
 
-from collections.abc import Callable
-
 from rlrep.contract.env import EnvConfig, Step, VectorEnv
 from rlrep.envs.vector import FOR_EVER, Patience, make_vector, raised
-from rlrep.settings import UserError, one_line
+from rlrep.settings import UserError, completed, one_line
 
 INEXACT = (
     "warning: the state of these environments cannot be saved (no state() and load_state()): a resumed run begins new "
@@ -17,19 +15,16 @@ def build_envs(config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVE
 
     Raises UserError saying what is missing, e.g. a GL library or a simulator.
     """
-    own: Callable[[list[int]], VectorEnv | None] = getattr(config, "vector", lambda _: None)
-    workers = getattr(config, "in_workers", len(seeds) > 1)
+    workers = len(seeds) > 1 if config.in_workers is None else config.in_workers
     try:
-        envs = own(seeds) or make_vector(config, seeds, workers=workers, patience=patience)
+        return config.vector(seeds) or make_vector(config, seeds, workers=workers, patience=patience)
     except Exception as error:  # a simulator's own code, which may raise anything
         raise UserError(f"cannot make the environment: {raised(error)}") from error
-    return envs
 
 
 def evaluation_variant(config: EnvConfig) -> EnvConfig:
     """Return what evaluation plays: the environment itself, or the variant that it names."""
-    variant: Callable[[], EnvConfig] = getattr(config, "evaluation", lambda: config)
-    return variant()
+    return completed(config.evaluation(), EnvConfig)
 
 
 def wait(envs: VectorEnv) -> Step:

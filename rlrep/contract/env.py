@@ -1,8 +1,8 @@
 """What environments and the loops around them promise each other. NumPy only: simulator processes import it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from gymnasium import Env, spaces
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Tree = Any
 """State of a component: nested dicts and lists of tensors, arrays, numbers, strings and None."""
+HUMAN_NORMALISED = "human-normalised score"
+"""The scale `(return - random) / (human - random)`."""
 
 
 @dataclass(frozen=True)
@@ -99,24 +101,77 @@ class EnvMaker(Protocol):
     def make(self, seed: int) -> Env[Any, Any]: ...
 
 
-class EnvConfig(EnvMaker, Protocol):
-    """An `env=` choice: the dataclass behind its `_target_`.
+@dataclass(frozen=True)
+class Scoring:
+    """How the returns of an environment become scores, as its run folders say it (`scoring.json`).
 
-    num_envs: simulators of the training env. make: one of them, as `envs/vector.py` takes it.
-    Optional: `obs` (`pixels` or `state`, which picks encoder and agent settings; without it, configs with a `size` give
-    pixels); `in_workers` (bool: in processes of their own); `random_return`, `human_return` and `optimal_return`
-    (floats or None, drawn into the learning curve; the first two normalise scores); `evaluation() -> EnvConfig` (what
-    evaluation plays, where that differs from training); `vector(seeds) -> VectorEnv | None` (a vector environment of
-    its own; None = ours, from `make`); `presets` (the suffix of the preset and other files that go with it).
+    suite: tasks whose scores are averaged with one another; None = this one alone.
+    task: its name in the suite and in published tables; None = the `env=` choice.
+    scale: what the score is called; `return` where it is the return itself.
+    zero, one: returns that score 0 and 1 (as of random play and of people); None = not known.
+    references: returns to draw into the learning curve, by name (`random`, `human`, `optimal`).
+    table: the published scores of the same protocol, a file of `rlrep/scores/data`.
     """
 
-    @property
-    def num_envs(self) -> int: ...
+    suite: str | None = None
+    task: str | None = None
+    scale: str = "return"
+    zero: float | None = None
+    one: float | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
+    table: str | None = None
 
 
-class TaskFamily(EnvConfig, Protocol):
-    """An `env=` choice with many tasks. horizon: agent steps of an episode, at most."""
+class EnvConfig:
+    """An `env=` choice: the dataclass behind its `_target_`, with what it need not say for itself.
 
-    @property
-    def horizon(self) -> int: ...
-    def tasks(self) -> TaskSet: ...
+    A dataclass that does not inherit from this one is completed by it where it is read (`rlrep.settings.complete`).
+
+    num_envs: simulators of the training env.
+    obs: `pixels` or `state`, which picks encoder and agent settings; None = pixels where the config has a `size`.
+    in_workers: whether the simulators run in processes of their own; None = where there are several.
+    presets: suffix of the preset and other files that go with it.
+    horizon: of a family of tasks, agent steps of an episode, at most.
+    random_return, human_return, optimal_return: known returns, which `scoring` draws into the learning curve; the
+    first two normalise scores.
+    """
+
+    num_envs: int = 1
+    obs: str | None = None
+    in_workers: bool | None = None
+    presets: ClassVar[str | None] = None
+    horizon: int = 0
+    random_return: float | None = None
+    human_return: float | None = None
+    optimal_return: float | None = None
+
+    @classmethod
+    def is_family(cls) -> bool:
+        """Whether this is a family of tasks: a config that has `tasks`."""
+        return cls.tasks is not EnvConfig.tasks
+
+    def make(self, seed: int) -> Env[Any, Any]:
+        """Build one simulator, as `envs/vector.py` takes it."""
+        raise TypeError(f"{type(self).__name__} has no make(seed)")
+
+    def vector(self, seeds: list[int]) -> VectorEnv | None:
+        """Return a vector environment of its own; None = ours, from `make`."""
+        return None
+
+    def evaluation(self) -> "EnvConfig":
+        """Return what evaluation plays, where that differs from training."""
+        return self
+
+    def tasks(self) -> TaskSet | None:
+        """Return a family's tasks, the same ones for the same options; None for a single task."""
+        return None
+
+    def scoring(self) -> Scoring:
+        """Return how its returns become scores: human-normalised (Mnih et al. 2015) where both returns are known."""
+        known = {"random": self.random_return, "human": self.human_return, "optimal": self.optimal_return}
+        references = {name: float(level) for name, level in known.items() if level is not None}
+        if not {"random", "human"} <= references.keys():
+            return Scoring(references=references)
+        return Scoring(
+            scale=HUMAN_NORMALISED, zero=references["random"], one=references["human"], references=references
+        )

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from rlrep.config.config import TrainConfig
 from rlrep.config.simulators import wait
 from rlrep.contract.agent import Agent
-from rlrep.contract.env import Array, EnvConfig, Step, VectorEnv
+from rlrep.contract.env import Array, Step, VectorEnv
 from rlrep.process.machine import cores
 from rlrep.process.seeds import Seeds
 from rlrep.record.video import Video
@@ -288,9 +288,3 @@ def eval_envs(train: TrainConfig) -> int:
     """Return how many simulators evaluate."""
     most = max(train.eval_episodes, train.final_episodes or 0)
     return min(most, train.eval_envs or min(cores(), _MOST_ENVS))
-
-
-def references(env: EnvConfig) -> dict[str, float]:
-    """Return the known returns of an environment by name."""
-    levels = {name: getattr(env, f"{name}_return", None) for name in ("random", "human", "optimal")}
-    return {name: float(level) for name, level in levels.items() if level is not None}

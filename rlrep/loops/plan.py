@@ -1,13 +1,12 @@
 """What a session settles once device and environment are known: length, compile mode, overlap."""
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from rlrep.config.config import Length, RunConfig, TrainConfig, plan_length
-from rlrep.config.make import tasks_of
-from rlrep.contract.env import TaskFamily, VectorEnv
+from rlrep.contract.env import VectorEnv
 from rlrep.settings import UserError
 
 from .compile_rule import CompileChoice, choose_compile
@@ -26,7 +25,7 @@ class Plan:
 
 def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
     """Settle length, compile mode and overlap. Raises UserError if the run is to become shorter."""
-    tasks, train = tasks_of(config), config.train
+    tasks, train = config.env.tasks(), config.train
     if tasks is not None:
         train = replace(train, init_steps=initial_steps(config, len(tasks.train)))
     length = plan_length(train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)
@@ -72,7 +71,7 @@ def _check_meant(train: TrainConfig, *, family: bool) -> None:
 
 def initial_steps(config: RunConfig, tasks: int) -> int:
     """Return the agent steps with which a family's run begins: `train.init_steps` of every task, in whole episodes."""
-    horizon = cast(TaskFamily, config.env).horizon
+    horizon = config.env.horizon
     return tasks * -(-config.train.init_steps // horizon) * horizon
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 
 from rlrep.config.config import Compile, RunConfig
-from rlrep.config.make import build_agent, build_meta_agent, tasks_of
+from rlrep.config.make import build_agent, build_meta_agent
 from rlrep.config.simulators import INEXACT, build_envs, evaluation_variant
 from rlrep.contract.agent import Rows, Trainee
 from rlrep.contract.env import TaskSet, VectorEnv
@@ -22,7 +22,7 @@ from rlrep.record.sinks import Guard
 from rlrep.record.tree import check_savable
 from rlrep.settings import UserError
 
-from .evaluation import FINAL, Evaluator, eval_envs, references
+from .evaluation import FINAL, Evaluator, eval_envs
 from .loop import Outlets
 from .meta.evaluation import MetaEvaluator
 from .meta.picture import Pictures
@@ -44,7 +44,7 @@ class Training(Job):
 
     def __init__(self, config: RunConfig) -> None:
         self.config = self._config = config
-        self._seeds, self._tasks = Seeds(config.seed), tasks_of(config)
+        self._seeds, self._tasks = Seeds(config.seed), config.env.tasks()
         self.columns = EVAL_COLUMNS if self._tasks is None else META_COLUMNS
         self.may_grow = not config.agent.depends_on_length
         self.keep_replay = config.checkpoint.keep_replay
@@ -121,7 +121,7 @@ class Training(Job):
             envs=self._envs,
             agent=self._agent,
             evaluator=evaluator,
-            curve=Curve(outlets.folder, _title(config), references(config.env), say),
+            curve=Curve(outlets.folder, _title(config), config.env.scoring().references, say),
             check_every_update=self._site.device.type == "cpu",
             video_path=partial(_video_path, config, outlets.folder),
         )
@@ -166,7 +166,7 @@ def make_evaluator(
     pictures: Pictures | None = None,
 ) -> Evaluates:
     """Return what plays the evaluation episodes of a run, on simulators that it starts when it first needs them."""
-    tasks: TaskSet | None = tasks_of(config)
+    tasks: TaskSet | None = config.env.tasks()
     train = config.train
     if tasks is None:
         batch, epsilon = train.eval_batch, train.eval_epsilon
