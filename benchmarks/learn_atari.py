@@ -8,7 +8,7 @@
 import argparse
 from pathlib import Path
 
-from rlrep.scores.published import atari100k
+from rlrep.scores.published import published
 
 from .grid import Run
 from .label_quality import label_quality
@@ -48,7 +48,9 @@ def plan(options: argparse.Namespace) -> Study:
         question="Does Rainbow reach the published data-efficient Rainbow's scores, and does return contrast help it?",
         runs=runs,
         compared=("return_contrast", "base"),
-        published=tuple(e for e in atari100k() if e.method in METHODS and e.task in {game for game, _ in chosen}),
+        published=tuple(
+            e for e in published("atari100k") if e.method in METHODS and e.task in {game for game, _ in chosen}
+        ),
         limits=f"{seeds} seed{'s' * (seeds > 1)} per arm; the final return is the mean of 100 games.",
         more=lambda work, results: label_quality(runs, work, results / f"{name}_labels.png"),
     )

@@ -7,7 +7,7 @@ Both are agents of `rlrep.train`; `agent=sb3_sac` has SB3's own defaults, `agent
 
 import argparse
 
-from rlrep.scores.published import at_steps, dmc
+from rlrep.scores.published import at_steps, published
 
 from .grid import Run
 from .learning import Study, main
@@ -79,7 +79,7 @@ def plan(options: argparse.Namespace) -> Study:
         question="Does SAC on states learn as well as Stable-Baselines3's SAC with the same settings?",
         runs=runs,
         compared=("rlrep SAC", "SB3 SAC"),
-        published=tuple(entry for task in tasks for entry in at_steps(dmc(), task, "state", ENV_STEPS)),
+        published=tuple(entry for task in tasks for entry in at_steps(published("dmc_state"), task, ENV_STEPS)),
         limits=f"{options.seeds} seeds, {len(tasks)} tasks: a difference within the errors shows nothing.",
         notes={
             "settings": [*SETTINGS, *options.words],

@@ -36,9 +36,16 @@ def write_run(folder: Path, task: str, arm: tuple[str, str], seed: int, shape: S
     draws = np.random.default_rng([seed, *map(ord, task + "".join(arm))])
     (folder / "config.yaml").write_text(yaml.safe_dump(config(task, arm, seed, shape), sort_keys=False))
     (folder / "versions.json").write_text(json.dumps(versions(), indent=2))
+    (folder / "scoring.json").write_text(json.dumps(scoring(task)))
     level = 1000 * np.clip(GAINS.get(arm, 0.7) + draws.normal(0, 0.08), 0.05, 1)
     _write_evaluations(folder / "eval.csv", level, shape, draws)
     _write_metrics(folder / "metrics.jsonl", arm[1], shape, draws)
+
+
+def scoring(task: str) -> dict[str, Any]:
+    """Return what the Control Suite says of its returns."""
+    scale = {"scale": "return / 1000", "zero": 0.0, "one": 1000.0, "table": "dmc_pixels"}
+    return {"suite": "DMC, pixels", "task": task, **scale}
 
 
 def config(task: str, arm: tuple[str, str], seed: int, shape: Shape) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """Run folders for the tests of the report."""
 
+import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmarks.synthetic_runs import ARMS, Shape, write_grid, write_run
+from rlrep.contract.env import Scoring
+from rlrep.envs.atari import Atari
+from rlrep.envs.atari_scores import SCORES
 from rlrep.scores.comparison import Comparison, compare
 from rlrep.scores.runs import find_folders, read_runs
 
@@ -26,7 +31,16 @@ def atari(folder: Path, game: str, seed: int = 0, **env: Any) -> Path:
     shape = Shape(400_000, 4, 2, 5, more={"env": options})
     write_run(folder, "atari-game", BASE, seed, shape)
     edit(folder, lambda tree: [tree["env"].pop(key, None) for key in ("domain", "task", "obs")])
+    if game in SCORES:
+        says(folder, Atari(game, **env).scoring())
+    else:
+        says(folder, replace(Atari("zaxxon", **env).scoring(), task=game))
     return folder
+
+
+def says(folder: Path, scoring: Scoring) -> None:
+    """Write what a run's environment says of its returns."""
+    (folder / "scoring.json").write_text(json.dumps(asdict(scoring)))
 
 
 def edit(folder: Path, change: Any) -> None:
@@ -41,6 +55,7 @@ def family(folder: Path, arm: tuple[str, str], seed: int) -> Path:
     write_run(folder, "family-of", arm, seed, SMALL)
     edit(folder, lambda tree: tree.update(env={"_target_": "a.Family"}))
     edit(folder, lambda tree: tree["choices"].update(env="cheetah_vel"))
+    says(folder, Scoring())
     lines = ["agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind,task,adaptation"]
     for steps, kind in ((50, "periodic"), (100, "final")):
         for task in range(2):

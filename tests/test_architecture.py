@@ -36,7 +36,7 @@ BANNED_IN = {
     "rlrep.envs": {"torch": "worker processes must start fast and small"},
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},
 }
-PLUMBING = {"rlrep.envs.vector", "rlrep.envs.atari_scores"}  # runs any environment, is none; numbers alone
+PLUMBING = {"rlrep.envs.vector"}  # runs any environment, is none
 FORWARDING = {"rlrep.agents.sb3.mixin"}  # constructors of a class of another library, whichever it is
 BANNED = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 DECLARED = {  # importable name: distribution

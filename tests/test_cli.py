@@ -61,6 +61,11 @@ def test_config_yaml_is_resolved_and_remembers_what_was_asked(finished: Path) ->
     assert tree["choices"]["encoder"] == "curl" and tree["encoder"]["_target_"].startswith("rlrep.nn")
 
 
+def test_scoring_json_says_what_the_environment_said(finished: Path) -> None:
+    scoring = json.loads((finished / "scoring.json").read_text())
+    assert scoring["references"] == {"optimal": 18.0} and (scoring["scale"], scoring["one"]) == ("return", None)
+
+
 def test_versions_json_names_packages_device_and_command(finished: Path) -> None:
     versions = json.loads((finished / "versions.json").read_text())
     assert versions["packages"]["torch"] == torch.__version__

@@ -208,8 +208,7 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
 
 
 def test_tables_are_utf_8_in_every_locale(tmp_path: Path) -> None:
-    write_run(tmp_path / "runs", "cheetah-run", BASE, 0, SMALL)
-    edit(tmp_path / "runs", lambda tree: tree["env"].update(task="läufer"))
+    write_run(tmp_path / "runs", "cheetah-läufer", BASE, 0, SMALL)
     words = [str(tmp_path / "runs"), f"out={tmp_path / 'out'}", "figures=false", "resamples=20"]
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert subprocess.run([sys.executable, "-m", "rlrep.report", *words], env=plain).returncode == 0

@@ -1,22 +1,35 @@
 """Which runs are compared with which, under what names, and what is said of it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
+from rlrep.contract.env import EnvConfig, Scoring
+from rlrep.envs.atari_scores import SCORES
 from rlrep.scores import analysis
 from rlrep.scores.analysis import Draws, endings, per_task
 from rlrep.scores.arms import Arm, label
 from rlrep.scores.caveats import across, find_caveats
 from rlrep.scores.comparison import Comparison, compare, score
-from rlrep.scores.normalise import human_normalised
-from rlrep.scores.published import at_steps, atari100k, dmc
+from rlrep.scores.html import render
+from rlrep.scores.published import at_steps, published
 from rlrep.scores.results import compute, find_published
 from rlrep.scores.runs import find_folders, read_runs
+from rlrep.scores.tables import aggregate_rows
+from rlrep.settings import completed
 
-from .report_runs import BASE, CURL, RETURN, SHIFT, SMALL, atari, compared, copy_run, edit, family, grid
+from .report_runs import BASE, CURL, RETURN, SHIFT, SMALL, atari, compared, copy_run, edit, family, grid, says
+
+
+@dataclass(frozen=True)
+class Chase:
+    """The config of somebody's own environment."""
+
+    random_return: float = 100.0
+    human_return: float = 500.0
 
 
 def only(root: Path) -> Comparison:
@@ -222,22 +235,71 @@ def test_games_are_normalised_and_unknown_ones_shown_raw(tmp_path: Path) -> None
     for game in ("pong", "krull", "made_up"):
         atari(tmp_path / game, game)
     made = only(tmp_path)
-    assert made.scale == "human"
-    assert [task.scale for task in made.tasks] == ["human", "unknown", "human"]
+    assert made.scale == "human-normalised score"
+    assert [task.scored for task in made.tasks] == [True, False, True]
     assert [task.name for task in made.common] == ["krull", "pong"]
     pong = made.tasks[2]
     run = made.cell(pong, made.arms[0])[0]
     np.testing.assert_allclose(score(pong, run), (run.evaluations.returns + 20.7) / 35.3)
-    assert "made_up: no random and human score is known" in doubts(tmp_path)
+    assert "made_up: no reference returns are known" in doubts(tmp_path)
     compute(made, Draws(resamples=20))
-    with pytest.raises(ValueError, match="made_up has no random and human score"):
-        human_normalised("made_up", np.zeros(1))
 
 
 def test_metric_return_is_not_normalised(tmp_path: Path) -> None:
     atari(tmp_path / "run", "pong")
     (made,) = compared(tmp_path, "return")
     assert made.scale == "return"
+
+
+def test_an_environment_of_ones_own_is_scored_as_it_says(tmp_path: Path) -> None:
+    """A plain dataclass with two reference returns: its runs are normalised in the report, as ours are."""
+    scoring = completed(Chase(), EnvConfig).scoring()
+    for seed in range(2):
+        write_run(tmp_path / str(seed), "my-chase", BASE, seed, SMALL)
+        edit(tmp_path / str(seed), lambda tree: tree["choices"].update(env="chase"))
+        says(tmp_path / str(seed), scoring)
+    made = only(tmp_path)
+    (task,) = made.common
+    assert (made.title, task.name, made.scale) == ("chase, preset paper", "chase", "human-normalised score")
+    run = made.cell(task, made.arms[0])[0]
+    np.testing.assert_allclose(score(task, run), (run.evaluations.returns - 100) / 400)
+    found = compute(made, Draws(resamples=20))
+    page = render("mine", [found], {}, remarks=(), faults=(), footer=())
+    assert "human-normalised score" in page and find_published(made, task) == []
+    assert next(aggregate_rows(found))["unit"] == "human-normalised score"
+
+
+def test_a_suite_and_a_scale_of_ones_own(tmp_path: Path) -> None:
+    for name, best in (("up", 1000.0), ("down", 500.0)):
+        write_run(tmp_path / name, f"my-{name}", BASE, 0, SMALL)
+        says(tmp_path / name, Scoring("mine", name, "share of the best", 0.0, best))
+    made = only(tmp_path)
+    assert (made.title, made.scale) == ("mine, preset paper", "share of the best")
+    assert [task.name for task in made.common] == ["down", "up"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "its scoring.json is missing"),
+        ("[", "its scoring.json is not JSON"),
+        ('{"zero": "low"}', "its scoring.json says something else (scoring.zero=low: expected a number)"),
+        ('{"shape": 1}', "its scoring.json says something else (unknown option scoring.shape"),
+        ('{"one": 1e999}', "its scoring.json holds numbers that are none"),
+    ],
+)
+def test_returns_without_a_scale_are_shown_as_they_are_and_that_is_said(
+    tmp_path: Path, text: str | None, line: str
+) -> None:
+    write_run(tmp_path / "a", "cheetah-run", BASE, 0, SMALL)
+    (tmp_path / "a" / "scoring.json").unlink()
+    if text is not None:
+        (tmp_path / "a" / "scoring.json").write_text(text)
+    runs, faults = read_runs(find_folders([tmp_path]))
+    (made,), _ = compare(runs)
+    assert made.scale == "return" and made.title == "dmc, preset paper"
+    ((_, said),) = faults
+    assert said.startswith(line) and said.endswith("its returns are shown as they are")
 
 
 def test_family_has_an_adaptation_curve(tmp_path: Path) -> None:
@@ -255,7 +317,7 @@ def test_success_is_the_score_where_there_is_one(tmp_path: Path) -> None:
     text = (tmp_path / "a" / "eval.csv").read_text().replace(",250,,", ",250,1,")
     (tmp_path / "a" / "eval.csv").write_text(text)
     made = only(tmp_path)
-    assert (made.scale, made.tasks[0].unit) == ("success", "success rate")
+    assert (made.scale, made.tasks[0].unit) == ("success rate", "success rate")
     assert compared(tmp_path, "return")[0].scale == "return"
 
 
@@ -278,7 +340,6 @@ def test_published_scores_are_of_the_same_protocol(tmp_path: Path) -> None:
     found = find_published(made, made.tasks[1])
     assert {entry.env_steps for entry in found} == {100_000}
     assert next(entry.mean for entry in found if entry.method == "CURL") == 299.0
-    assert all(entry.obs == "pixels" for entry in found)
     atari(tmp_path / "pong", "pong")
     atari(tmp_path / "sticky", "pong", protocol="machado")
     for one in compared(tmp_path / "pong") + compared(tmp_path / "sticky"):
@@ -286,18 +347,21 @@ def test_published_scores_are_of_the_same_protocol(tmp_path: Path) -> None:
 
 
 def test_published_data_is_whole() -> None:
-    assert len({entry.task for entry in atari100k()}) == 26
-    assert all(entry.source and entry.reported and entry.method for entry in (*atari100k(), *dmc()))
-    assert {entry.env_steps for entry in dmc()} == {100_000, 500_000, 1_000_000}
-    assert all("curl issue 15" in entry.source for entry in dmc() if entry.method == "PixelSAC")
-    assert at_steps(dmc(), "cheetah-run", "pixels", 99_000)
-    assert not at_steps(dmc(), "cheetah-run", "pixels", 80_000)
+    games, pixels, states = (published(table) for table in ("atari100k", "dmc_pixels", "dmc_state"))
+    assert len({entry.task for entry in games}) == 26 and {entry.env_steps for entry in games} == {400_000}
+    assert all(entry.source and entry.reported and entry.method for entry in (*games, *pixels, *states))
+    assert {entry.env_steps for entry in pixels} == {100_000, 500_000, 1_000_000}
+    assert all("curl issue 15" in entry.source for entry in pixels if entry.method == "PixelSAC")
+    assert at_steps(pixels, "cheetah-run", 99_000) and not at_steps(pixels, "cheetah-run", 80_000)
+    assert (len(games), len(pixels), len(states)) == (26 * 18, 384, 15)
+    assert published("atari100k_methods") == published("../x") == published("") == ()
 
 
 def test_published_aggregates_are_those_of_the_papers() -> None:
     """Mean and median human-normalised scores as CURL's, SPR's and A-LIX's papers print them."""
     printed = {"CURL (paper)": (0.381, 0.175), "SPR (paper)": (0.703, 0.415), "A-LIX": (0.753, 0.411)}
     for method, (mean, median) in printed.items():
-        scores = [float(human_normalised(e.task, np.array(e.mean))) for e in atari100k() if e.method == method]
+        found = [(entry.mean, *SCORES[entry.task]) for entry in published("atari100k") if entry.method == method]
+        scores = [(mean_ - random) / (human - random) for mean_, random, human in found]
         assert np.mean(scores) == pytest.approx(mean, abs=0.001)
         assert np.median(scores) == pytest.approx(median, abs=0.001)

@@ -25,8 +25,8 @@ Compare all runs below some folders: one HTML page that opens without a network,
 options
   out=report          folder of the report; files of an earlier one are replaced
   title=...           heading of the page
-  metric=auto         what is scored: auto (success rate where there is one, else the human-normalised score or the
-                      Control Suite's return / 1000, else the return), return, or success
+  metric=auto         what is scored: auto (success rate where there is one, else the return on the scale that
+                      the environment names, if any), return, or success
   seed=0              of the bootstrap: the same seed gives the same intervals (shown from five runs of every task on)
   resamples=2000      of the bootstrap; curves and profiles take at most 500 of them
   figures=true        write figures/*.png and *.pdf

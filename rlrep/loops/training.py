@@ -16,7 +16,7 @@ from rlrep.envs.vector import Patience
 from rlrep.process.seeds import Seeds
 from rlrep.record import versions
 from rlrep.record.curve import Curve
-from rlrep.record.folder import write_tasks
+from rlrep.record.folder import write_scoring, write_tasks
 from rlrep.record.logs import EVAL_COLUMNS, META_COLUMNS
 from rlrep.record.sinks import Guard
 from rlrep.record.tree import check_savable
@@ -106,7 +106,8 @@ class Training(Job):
 
     def work(self, outlets: Outlets) -> Playing[Any]:
         """Return what the loop drives."""
-        config, say = self._config, outlets.reporter.say
+        config, say, scoring = self._config, outlets.reporter.say, self._config.env.scoring()
+        Guard("scoring.json", say).run(lambda: write_scoring(outlets.folder, scoring))
         evaluator = make_evaluator(
             config,
             self._agent,
@@ -121,7 +122,7 @@ class Training(Job):
             envs=self._envs,
             agent=self._agent,
             evaluator=evaluator,
-            curve=Curve(outlets.folder, _title(config), config.env.scoring().references, say),
+            curve=Curve(outlets.folder, _title(config), scoring.references, say),
             check_every_update=self._site.device.type == "cpu",
             video_path=partial(_video_path, config, outlets.folder),
         )

@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
 from rlrep.config.naming import matters
-from rlrep.contract.env import TaskSet
+from rlrep.contract.env import Scoring, TaskSet
 from rlrep.files import foreign, open_plain
 from rlrep.settings import Busy, UserError, one_line
 
@@ -87,6 +88,11 @@ def write_tasks(folder: Path, tasks: TaskSet) -> None:
         for part, listed in (("train", tasks.train), ("test", tasks.test))
     }
     replace_file(folder / "tasks.json", json.dumps(named, indent=1) + "\n")
+
+
+def write_scoring(folder: Path, scoring: Scoring) -> None:
+    """Write `scoring.json`: how the environment's returns become scores."""
+    replace_file(folder / "scoring.json", json.dumps(asdict(scoring), indent=1) + "\n")
 
 
 def check_same_run(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any], *, may_grow: bool) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import statistics
-from .arms import Arm, Task
+from .arms import RETURN, Arm, Task
 from .comparison import Comparison, raw, score
 from .runs import Run, read_health
 from .statistics import FEWEST_RUNS, STATISTICS, Band, Counts, Estimate, Statistic, allows_interval, estimate, flatten
@@ -61,7 +61,7 @@ def endings(task: Task, runs: Sequence[Run], kind: str, unit: Callable[[Task, Ru
 
 def aggregates(made: Comparison, draws: Draws) -> dict[str, dict[str, dict[Arm, Estimate]]]:
     """Return IQM, mean, median and optimality gap by kind (final, best), statistic and arm, over the common tasks."""
-    senseless = {"optimality gap"} if made.scale in ("return", "unknown") else set()
+    senseless = {"optimality gap"} if made.scale == RETURN else set()
     senseless |= {"median"} if len(made.common) < 2 else set()
     names = [name for name in STATISTICS if name not in senseless]
     return {

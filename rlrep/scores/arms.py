@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rlrep.envs.atari_scores import SCORES
-
 from .runs import Run
 
 NO_AUGMENT = ("none", "none_state")
@@ -37,20 +35,35 @@ EVALUATION = (
 Settings = tuple[tuple[str, str], ...]
 
 
+RETURN, SUCCESS = "return", "success rate"
+
+
 @dataclass(frozen=True)
 class Task:
-    """suite: tasks whose scores share a scale. scale: `human` (normalised), `dmc` (return / 1000), `success`, `return`,
-    or `unknown` (a game without reference scores).
+    """suite: title of the tasks whose scores share a scale. scale: what the score is called, as `return`,
+    `success rate` or what the environment calls it. zero, one: the returns that score 0 and 1 on a scale of its own.
     """
 
     suite: str
     name: str
     scale: str
+    zero: float | None = None
+    one: float | None = None
 
     @property
     def unit(self) -> str:
         """What the task itself measures."""
-        return "success rate" if self.scale == "success" else "return"
+        return SUCCESS if self.scale == SUCCESS else RETURN
+
+    @property
+    def normalised(self) -> bool:
+        """Whether returns are put on a scale."""
+        return self.zero is not None and self.one is not None and self.zero != self.one
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score: not where a scale lacks its reference returns."""
+        return self.normalised or self.scale in (RETURN, SUCCESS)
 
 
 @dataclass(frozen=True)
@@ -75,27 +88,15 @@ class Arm:
 
 def task_of(run: Run, metric: str = "auto") -> Task:
     """Return a run's task. metric: auto | return | success, what is scored."""
-    options = run.options
-    kind = options.get("env._target_", "").rpartition(".")[2]
-    preset = f"preset {run.choice('preset')}"
+    scoring, preset = run.scoring, f"preset {run.choice('preset')}"
+    name = scoring.task or run.choice("env")
+    suite = f"{scoring.suite or name}, {preset}"
     succeeds = bool((run.evaluations.success == run.evaluations.success).all())
     if metric == "success" or (metric == "auto" and succeeds):
-        return Task(f"{kind or run.choice('env')}, {preset}", _env_name(run), "success")
-    if kind == "Atari" and "env.game" in options:
-        game, protocol = options["env.game"], options.get("env.protocol", "?")
-        scale = "human" if metric == "auto" else "return"
-        known = game in SCORES or scale == "return"
-        return Task(f"Atari, protocol {protocol}, {preset}", game, scale if known else "unknown")
-    if kind == "DMC" and "env.domain" in options:
-        name = f"{options['env.domain']}-{options.get('env.task', '?')}"
-        return Task(f"DMC, {options.get('env.obs', '?')}, {preset}", name, "dmc" if metric == "auto" else "return")
-    return Task(f"{_env_name(run)}, {preset}", _env_name(run), "return")
-
-
-def _env_name(run: Run) -> str:
-    name, task = run.choice("env"), run.options.get("env.task", "")
-    stem = task.partition("-v")[0].replace("-", "_")
-    return name if not task or name.endswith(stem) else f"{name} {task}"
+        return Task(suite, name, SUCCESS)
+    if metric == "return" or scoring.scale == RETURN:
+        return Task(suite, name, RETURN)
+    return Task(suite, name, scoring.scale, scoring.zero, scoring.one)
 
 
 def length_of(run: Run) -> str:

@@ -140,10 +140,10 @@ def _versions(made: Comparison, prefix: str) -> Mapping[str, Mapping[str, set[st
 
 
 def _unnormalised(made: Comparison) -> Iterator[str]:
-    unknown = [task.name for task in made.tasks if task.scale == "unknown"]
+    unknown = [task.name for task in made.tasks if not task.scored]
     if unknown:
         yield (
-            f"{_listed(unknown)}: no random and human score is known, so the raw return is shown and no aggregate "
+            f"{_listed(unknown)}: no reference returns are known, so the raw return is shown and no aggregate "
             "counts it."
         )
 
@@ -185,7 +185,7 @@ def _unfinished(made: Comparison) -> Iterator[str]:
 
 def _uncommon_tasks(made: Comparison) -> Iterator[str]:
     apart = [made.names[arm] for arm in made.arms if arm not in made.aggregated]
-    left = [task.name for task in made.tasks if task not in made.common and task.scale != "unknown"]
+    left = [task.name for task in made.tasks if task not in made.common and task.scored]
     if not made.common:
         yield "The arms share no task with a score, so nothing is aggregated over tasks."
     elif left:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from .analysis import Line
 from .arms import Arm, Task
-from .comparison import SCALES
 from .results import Results
 from .statistics import Band, Estimate
 
@@ -81,7 +80,7 @@ def statistic(results: Results, name: str, index: Mapping[Arm, int]) -> Chart:
         kind: [_row([index[arm]], names[arm], value) for arm, value in found[name].items()]
         for kind, found in results.aggregates.items()
     }
-    title = f"{name} of the {SCALES[results.made.scale]}"
+    title = f"{name} of the {results.made.scale}"
     return {"type": "rows", "title": title, "x": title, "rows": rows}
 
 

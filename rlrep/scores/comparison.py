@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .arms import Arm, Task, find_arms, label, length_of, order, task_of
-from .normalise import dmc_normalised, human_normalised
+from .arms import RETURN, SUCCESS, Arm, Task, find_arms, label, length_of, order, task_of
 from .runs import Fault, Run
 
 Array = NDArray[np.float64]
-SCALES = {
-    "human": "human-normalised score",
-    "dmc": "return / 1000",
-    "success": "success rate",
-    "return": "return",
-    "unknown": "return",
-}
 
 
 @dataclass(frozen=True)
@@ -64,16 +56,14 @@ class Comparison:
 
 def score(task: Task, run: Run) -> Array:
     """Return a run's evaluations `(E,)` on the suite's scale."""
-    if task.scale == "success":
-        return run.evaluations.success
-    if task.scale == "human":
-        return human_normalised(task.name, run.evaluations.returns)
-    return dmc_normalised(run.evaluations.returns) if task.scale == "dmc" else run.evaluations.returns
+    if task.zero is None or task.one is None or not task.normalised:
+        return raw(task, run)
+    return (run.evaluations.returns - task.zero) / (task.one - task.zero)
 
 
 def raw(task: Task, run: Run) -> Array:
     """Return a run's evaluations `(E,)` in the task's own unit: returns, or success rates where these are the score."""
-    return run.evaluations.success if task.scale == "success" else run.evaluations.returns
+    return run.evaluations.success if task.scale == SUCCESS else run.evaluations.returns
 
 
 def compare(runs: Sequence[Run], metric: str = "auto") -> tuple[list[Comparison], list[Fault]]:
@@ -141,7 +131,7 @@ def _comparison(
     for index, (task, run) in enumerate(members):
         cells[task, found[index]].append(run)
     tasks = tuple(sorted({task for task, _ in members}, key=lambda task: task.name))
-    scale = next((task.scale for task in tasks if task.scale != "unknown"), "unknown")
+    scale = next((task.scale for task in tasks if task.scored), RETURN)
     named = {arm: names[arm] for arm in order(found.values())}
     frozen = {key: tuple(sorted(runs, key=lambda run: run.seed)) for key, runs in cells.items()}
     bare = Comparison(title, scale, tasks, named, frozen)
@@ -151,7 +141,7 @@ def _comparison(
 
 def _common(made: Comparison) -> tuple[tuple[Task, ...], tuple[Arm, ...]]:
     """Return the tasks that arms share. Arms with fewer than half of the most tasks do not decide them."""
-    usable = [task for task in made.tasks if task.scale == made.scale and task.scale != "unknown"]
+    usable = [task for task in made.tasks if task.scale == made.scale and task.scored]
     has = {arm: [task for task in usable if made.counted(task, arm)] for arm in made.arms}
     most = max((len(tasks) for tasks in has.values()), default=0)
     arms = tuple(arm for arm, tasks in has.items() if tasks and 2 * len(tasks) >= most)

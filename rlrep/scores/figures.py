@@ -12,7 +12,6 @@ from rlrep.record.files import replace_picture
 
 from .analysis import Line, shortest
 from .arms import Arm
-from .comparison import SCALES
 from .files import clear
 from .results import Results, arm_names
 from .statistics import Band, Estimate
@@ -58,7 +57,7 @@ def write_figures(folder: Path, results: Sequence[Results]) -> None:
 def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]:
     """Yield the figures of a comparison by name, as far as it has what they show. names: of all arms, by colour."""
     look = {arm: _look(names.index(name)) for arm, name in found.made.names.items()}
-    made, unit = found.made, SCALES[found.made.scale]
+    made, unit = found.made, found.made.scale
     if found.curves:
         title = f"{len(made.common)} tasks" + (", as far as the shortest goes" if shortest(made) else "")
         yield "curves", _curves({title: (unit, found.curves)}, found, look)
@@ -97,7 +96,7 @@ def _aggregates(found: Results, look: Looks) -> "Figure":
     figure, axes = _panels(len(statistics), columns=len(statistics), height=0.9 + 0.35 * len(found.made.aggregated))
     for panel, (name, values) in zip(axes, statistics.items(), strict=False):
         _dots(panel, [(plain(found.made.names[arm]), value, look[arm]) for arm, value in values.items()])
-        panel.set(title=name, xlabel=SCALES[found.made.scale])
+        panel.set(title=name, xlabel=found.made.scale)
     for panel in axes[1:]:
         panel.set_yticklabels([])
     return figure

@@ -11,7 +11,7 @@ from .analysis import Draws, Health, Line, Pair
 from .arms import Arm, Task
 from .caveats import find_caveats
 from .comparison import Comparison
-from .published import Published, at_steps, atari100k, dmc
+from .published import Published, at_steps, published
 from .statistics import FEWEST_RUNS, Band, Estimate
 
 Array = NDArray[np.float64]
@@ -91,8 +91,4 @@ def find_published(made: Comparison, task: Task) -> list[Published]:
     if not runs:
         return []
     steps = float(np.median([run.evaluations.env_steps[-1] for run in runs]))
-    options = runs[0].options
-    if "env.domain" in options:
-        return at_steps(dmc(), task.name, options.get("env.obs", ""), steps)
-    plain = options.get("env.protocol") == "atari100k" and options.get("env.frame_skip") == "4"
-    return at_steps(atari100k(), task.name, "pixels", steps) if plain else []
+    return at_steps(published(runs[0].scoring.table or ""), task.name, steps)

@@ -3,14 +3,16 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Scoring
 from rlrep.record.stored import Unreadable, read_json, read_yaml
+from rlrep.settings import ConfigError, build
 
 from .files import Table, clean, flatten, read_csv, read_lines
 
@@ -47,12 +49,16 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. options: the config's leaves by dotted path, as asked for. versions: those of versions.json."""
+    """One run folder. options: the config's leaves by dotted path, as asked for. versions: those of versions.json.
+
+    scoring: what the environment said of its returns.
+    """
 
     folder: Path
     options: Mapping[str, str]
     versions: Mapping[str, str]
     evaluations: Evaluations
+    scoring: Scoring = field(default_factory=Scoring)
 
     @property
     def seed(self) -> str:
@@ -116,11 +122,28 @@ def read_run(folder: Path) -> tuple[Run, list[Fault]]:
         versions = {}
         faults.append((folder, f"its versions.json {error}"))
     try:
+        scoring = read_scoring(folder)
+    except Unreadable as error:
+        scoring = Scoring()
+        faults.append((folder, f"its scoring.json {error}: its returns are shown as they are"))
+    try:
         table = read_csv(folder / "eval.csv")
         evaluations, wrong = _evaluations(table)
     except Unreadable as error:
         raise Unreadable(f"left out: its eval.csv {error}") from error
-    return Run(folder, options, versions, evaluations), faults + [(folder, line) for line in wrong]
+    return Run(folder, options, versions, evaluations, scoring), faults + [(folder, line) for line in wrong]
+
+
+def read_scoring(folder: Path) -> Scoring:
+    """Return what an environment said of its returns. Raises Unreadable."""
+    try:
+        found: Scoring = build(Scoring, read_json(folder / "scoring.json"), "scoring")
+    except ConfigError as error:
+        raise Unreadable(f"says something else ({clean(str(error))[:120]})") from error
+    if any(level is not None and not abs(level) < _LARGEST for level in (found.zero, found.one)):
+        raise Unreadable("holds numbers that are none")
+    suite, task = (text if text is None else clean(text)[:100] for text in (found.suite, found.task))
+    return replace(found, suite=suite, task=task, scale=clean(found.scale)[:100])
 
 
 def _options(tree: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from rlrep.record.files import replace_file, replace_table
 
 from .analysis import counts, endings
 from .arms import Arm, Task
-from .comparison import SCALES, raw, score
+from .comparison import raw, score
 from .files import clear
 from .results import Results, ranged, written
 from .statistics import Estimate
@@ -50,7 +50,7 @@ def aggregate_rows(found: Results) -> Iterator[Row]:
                     "arm": made.names[arm],
                     "score": kind,
                     "statistic": statistic,
-                    "unit": SCALES[made.scale],
+                    "unit": made.scale,
                     "tasks": len(made.common),
                     "runs": sum(len(made.counted(task, arm)) for task in made.common),
                     **_numbers(value),
@@ -105,7 +105,7 @@ def run_rows(found: Results) -> Iterator[Row]:
                 "episodes": run.evaluations.episodes,
                 "unit": task.unit,
                 **{kind: f"{value:.6g}" for kind, value in values.items()},
-                "final_score": f"{score(task, run)[-1]:.6g}" if task.scale != "unknown" else "",
+                "final_score": f"{score(task, run)[-1]:.6g}" if task.scored else "",
             }
 
 
@@ -144,7 +144,7 @@ def aggregates_latex(found: Results) -> str:
         ]
         for arm in made.aggregated
     ]
-    return _tabular(f"{made.title}, {SCALES[made.scale]} over {len(made.common)} tasks, final", found, head, rows)
+    return _tabular(f"{made.title}, {made.scale} over {len(made.common)} tasks, final", found, head, rows)
 
 
 def tasks_latex(found: Results) -> str:

@@ -10,7 +10,7 @@ from . import charts
 from .analysis import counts, shortest
 from .arms import Arm, Task, settings_of
 from .charts import Chart
-from .comparison import SCALES, raw
+from .comparison import raw
 from .films import Film
 from .published import Published
 from .results import Results, ranged, written
@@ -55,7 +55,7 @@ def comparison(canvas: Canvas, results: Results, films: Sequence[Film]) -> View:
         "adaptation": [canvas.place(chart) for chart in _adaptation(results, index)],
         "health": [_health(canvas, results, task, index) for task in made.tasks if results.health.get(task)],
         "published": _published(results, index) if results.published else None,
-        "publishable": any(task.scale in ("human", "dmc") for task in made.tasks),
+        "publishable": any(task.normalised for task in made.tasks),
         "films": [_film(results, film, index) for film in films],
         "differences": list(_differences(results, index)) if len(made.arms) > 1 else [],
         "versions": _versions(results),
@@ -93,7 +93,7 @@ def _count(number_of: int, noun: str) -> str:
 
 
 def _headline(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> View:
-    made, unit = results.made, SCALES[results.made.scale]
+    made, unit = results.made, results.made.scale
     if results.curves:
         end = shortest(made)
         note = f", up to {end:,.0f} env steps, where the shortest task ends" if end else ""
@@ -140,7 +140,7 @@ def _task_chart(canvas: Canvas, results: Results, task: Task, index: Mapping[Arm
 
 
 def _versus(canvas: Canvas, results: Results, index: Mapping[Arm, int]) -> View:
-    made, unit = results.made, SCALES[results.made.scale]
+    made, unit = results.made, results.made.scale
     found = {arm: (results.thresholds, band) for arm, band in results.profiles.items()}
     profile = charts.bands(
         "Performance profile, final scores", f"{unit} τ", "share of runs above τ", found, index, steps=False
