@@ -37,6 +37,7 @@ BANNED_IN = {
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},
 }
 PLUMBING = {"rlrep.envs.vector"}  # runs any environment, is none
+CHOICES = {path.stem for group in ("env", "agent") for path in (ROOT / "configs" / group).glob("*.yaml")}
 FORWARDING = {"rlrep.agents.sb3.mixin"}  # constructors of a class of another library, whichever it is
 BANNED = {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
 DECLARED = {  # importable name: distribution
@@ -172,7 +173,10 @@ def broken_bans(source: Source) -> list[str]:
 
 
 def named_plugins(source: Source) -> list[str]:
-    """`rlrep` leaves agents and envs to the configs: neither imports nor strings name one (docstrings may)."""
+    """`rlrep` leaves agents and envs to the configs: neither imports nor strings name one (docstrings may).
+
+    Neither a module of theirs nor a choice of `env=` or `agent=`, which configs, and texts beside them, wire.
+    """
     if source.room in ("rlrep.agents", "rlrep.envs"):
         return []
     names = [name for name in imports(source) if re.match(r"(rlrep\.)?(agents|envs)\b", name)]
@@ -181,6 +185,7 @@ def named_plugins(source: Source) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation:
             names += re.findall(r"rlrep\.(?:agents|envs)\.\w+", node.value)
+            names += [word for word in re.findall(r"\w+", node.value) if word in CHOICES]
     return [f"{source.module} names {name}" for name in names if name not in PLUMBING]
 
 
@@ -269,6 +274,8 @@ def named(source: Source) -> Iterator[str]:
         (named_plugins, "rlrep.config.make", "target = 'rlrep.agents.sac.SACConfig'"),
         (named_plugins, "rlrep.config.make", "from rlrep.envs.dmc import DMC"),
         (named_plugins, "rlrep.train", "from .agents import sac"),
+        (named_plugins, "rlrep.scores.arms", "if kind == 'toy_state':\n    pass"),
+        (named_plugins, "rlrep.config.help", "text = f'try {x} agent=sac'"),
         (oversized, "rlrep.nn.encoders", "x = 1\n" * (MAX_FILE_LINES + 1)),
         (oversized, "rlrep.train", "x = 1\n" * (MAX_ENTRY_LINES + 1)),
         (oversized, "rlrep.nn.encoders", "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
@@ -289,7 +296,8 @@ def test_violation_is_found(rule: Rule, module: str, text: str) -> None:
         ("rlrep.heads.base", "from rlrep.replay.batch import Batch\nfrom .health import x\nimport torch, json"),
         ("rlrep.config.registry", "GROUPS = ('rlrep.agents', 'rlrep.envs')"),
         ("rlrep.contract.agent", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rlrep.train"),
-        ("rlrep.train", "from rlrep.loops import online\n'''`rlrep.envs.dmc` in a docstring'''"),
+        ("rlrep.train", "from rlrep.loops import online\n'''`rlrep.envs.dmc` or `env=dmc` in a docstring'''"),
+        ("rlrep.record.versions", "packages = ('gymnasium', 'dm_control')"),
     ],
 )
 def test_lawful_source_passes(module: str, text: str) -> None:

@@ -62,7 +62,7 @@ def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     assert tops == {"rlrep", next(top for top in tops if top.endswith(".dist-info"))}
     for folder in ("agents", "envs", "configs"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".yaml"):
+            if path.suffix in (".py", ".yaml", ".txt"):
                 assert f"rlrep/{path.relative_to(ROOT)}" in names
     assert "rlrep/py.typed" in names
     for path in (*(ROOT / "rlrep/scores/data").iterdir(), *(ROOT / "rlrep/scores/web").iterdir()):

@@ -3,34 +3,37 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from rlrep.config.help import help_text
 from rlrep.config.overrides import Grammar, parse
 from rlrep.process.cli import read_arguments, run_main
 from rlrep.settings import UserError, build
 
-_ROOT = Path(__file__).resolve().parents[3]
-_GRAMMAR = Grammar((), paths=("curl", "rainbow"))
-_HELP = """\
-Time updates beside the peers' own code and write the README's tables. Needs a checkout of this repository.
-
-  python -m rlrep.bench speed [curl=CHECKOUT] [rainbow=CHECKOUT] [device=cpu|cuda] [rounds=5] [seconds=5]
-
-Stable-Baselines3 is always timed; MishaLaskin/curl and Kaixhin/Rainbow where a checkout is given."""
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class SpeedConfig:
-    """What to time.
-
-    curl, rainbow: checkouts of the peers' code. rounds: each times both sides in turn. seconds: of timing, per side.
-    cases: of `benchmarks.update_speed`, as state256,pixels64; None = all that there are peers for.
-    """
+class Peers:
+    """Checkouts of the peers' code, MishaLaskin/curl and Kaixhin/Rainbow."""
 
     curl: str | None = None
     rainbow: str | None = None
+
+
+_PEERS = tuple(field.name for field in fields(Peers))
+
+
+@dataclass(frozen=True)
+class SpeedConfig(Peers):
+    """What to time.
+
+    rounds: each times both sides in turn. seconds: of timing, per side.
+    cases: of `benchmarks.update_speed`, as state256,pixels64; None = all that there are peers for.
+    """
+
     device: Literal["cpu", "cuda"] = "cpu"
     rounds: int = 5
     seconds: float = 5.0
@@ -49,16 +52,16 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     arguments = read_arguments(argv, ("--dry-run",))
     if arguments.help:
-        print(_HELP)
+        print(help_text("speed"))
         return 0
     asked: SpeedConfig = build(
-        SpeedConfig, {s.path: s.value for s in parse(arguments.words, grammar=_GRAMMAR).settings}, ""
+        SpeedConfig, {s.path: s.value for s in parse(arguments.words, grammar=Grammar((), paths=_PEERS)).settings}, ""
     )
     if not (_ROOT / "benchmarks" / "update_speed.py").exists():
         raise UserError(
             "the speed tables are the repository's: run this in a checkout of it, not in an installed rlrep"
         )
-    for name in ("curl", "rainbow"):
+    for name in _PEERS:
         path = getattr(asked, name)
         if path is None:
             print(f"left out: what {name}=CHECKOUT would be compared with", flush=True)
@@ -76,9 +79,13 @@ def _run(argv: Sequence[str]) -> int:
 def scripts(asked: SpeedConfig) -> Iterator[list[str]]:
     """Yield the words after `python -m` of each script, the one that writes the README last."""
     common = ["--device", asked.device, "--rounds", str(asked.rounds), "--seconds", str(asked.seconds)]
-    more = ["--curl", str(Path(asked.curl).resolve())] if asked.curl else []
-    more += ["--cases", asked.cases] if asked.cases else []
-    yield ["benchmarks.update_speed", *common, *more]
-    if asked.rainbow:
-        yield ["benchmarks.rainbow_speed", *common, "--rainbow", str(Path(asked.rainbow).resolve())]
+    curl, rainbow = (_checkout(asked, name) for name in _PEERS)
+    yield ["benchmarks.update_speed", *common, *curl, *(("--cases", asked.cases) if asked.cases else ())]
+    if rainbow:
+        yield ["benchmarks.rainbow_speed", *common, *rainbow]
     yield ["benchmarks.tables"]
+
+
+def _checkout(asked: SpeedConfig, name: str) -> list[str]:
+    path: str | None = getattr(asked, name)
+    return [f"--{name}", str(Path(path).resolve())] if path else []
