@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from numpy.typing import NDArray
 
-from rlrep.envs.atari import Atari
+from rlrep.envs.atari.env import Atari
 from rlrep.envs.vector import make_vector
 
 from . import machine

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rlrep.envs.atari import Atari
-from rlrep.envs.checked import Checked
-from rlrep.envs.dmc import DMC
-from rlrep.envs.metaworld_single import MT1
-from rlrep.envs.point_robot import PointRobot
+from rlrep.envs.atari.env import Atari
+from rlrep.envs.dmc.env import DMC
+from rlrep.envs.families.point_robot import PointRobot
+from rlrep.envs.metaworld.single import MT1
 from rlrep.envs.toy import ToyState
+from rlrep.envs.vector.checked import Checked
 
 from . import machine
 

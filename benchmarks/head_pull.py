@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rlrep.agents.sac import SAC
 from rlrep.config.make import load_component
 from rlrep.contract.agent import AgentSpec
-from rlrep.envs.dmc import DMC
+from rlrep.envs.dmc.env import DMC
 
 from . import machine
 

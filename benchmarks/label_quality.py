@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlrep.envs.dmc import DMC
+from rlrep.envs.dmc.env import DMC
 from rlrep.replay.returns import discounted_returns
 
 from . import machine

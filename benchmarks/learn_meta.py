@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
+from rlrep.envs.metaworld.tasks import HIDDEN_GOALS
 from rlrep.loops.meta.picture import by_adaptation
 from rlrep.scores.statistics import FEWEST_RUNS
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.envs.dmc import DMC
-from rlrep.envs.gl import load_suite
+from rlrep.envs.dmc.env import DMC
+from rlrep.envs.render.gl import load_suite
 
 from . import machine
 
@@ -73,7 +73,7 @@ class Samples:
 
 def measure(domain: str, task: str, frames: int) -> dict[str, Any]:
     """Render `frames` scenes of one task in every way."""
-    from rlrep.envs.render import Renderer
+    from rlrep.envs.render.renderer import Renderer
 
     env = load_suite().load(domain, task, task_kwargs={"random": 0})
     env.reset()

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rlrep.envs.meta_mujoco import AntGoal, CheetahVel, HumanoidDir
-from rlrep.envs.metaworld import ML1
-from rlrep.envs.point_robot import PointRobot
-from rlrep.envs.rand_params import WalkerRandParams
+from rlrep.envs.families.point_robot import PointRobot
+from rlrep.envs.families.rand_params import WalkerRandParams
+from rlrep.envs.families.running import AntGoal, CheetahVel, HumanoidDir
+from rlrep.envs.metaworld.families import ML1
 from rlrep.envs.vector import make_vector
 
 from . import machine

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from rlrep.envs.meta_mujoco import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
-from rlrep.envs.point_robot import PointRobot, SparsePointRobot
-from rlrep.envs.rand_params import HopperRandParams, WalkerRandParams
+from rlrep.envs.families.point_robot import PointRobot, SparsePointRobot
+from rlrep.envs.families.rand_params import HopperRandParams, WalkerRandParams
+from rlrep.envs.families.running import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
 
 RUNNERS: dict[str, Any] = {
     "cheetah_dir": CheetahDir(),

@@ -14,8 +14,8 @@ from scipy.stats import chi2_contingency, chisquare
 
 from rlrep.contract.agent import Agent
 from rlrep.contract.env import Step
-from rlrep.envs.atari import Atari
-from rlrep.envs.atari_vector import AtariVector
+from rlrep.envs.atari.env import Atari
+from rlrep.envs.atari.vector import AtariVector
 from rlrep.envs.vector import InlineVector, make_vector
 from rlrep.loops.evaluation import Evaluator
 from rlrep.process.seeds import Seeds

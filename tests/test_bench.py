@@ -18,7 +18,7 @@ from rich.console import Console
 from rlrep.commands.bench import main
 from rlrep.commands.train import main as train
 from rlrep.config import registry
-from rlrep.envs.metaworld_tasks import HIDDEN_GOALS
+from rlrep.envs.metaworld.tasks import HIDDEN_GOALS
 from rlrep.grid.plan import Plan, Run, is_finished, make_plan, standing
 from rlrep.grid.speed import SpeedConfig, scripts
 from rlrep.grid.state import Board

@@ -10,8 +10,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-from rlrep.envs import gl
-from rlrep.envs.dmc import DMC, DMCEnv
+from rlrep.envs.dmc.env import DMC, DMCEnv
+from rlrep.envs.render import gl
 
 CURL_TASKS = [
     ("cartpole", "swingup"),
@@ -211,7 +211,7 @@ def test_unknown_names_are_answered_with_the_valid_ones() -> None:
 
 
 WITHOUT_GL = """
-from rlrep.envs.dmc import DMC
+from rlrep.envs.dmc.env import DMC
 print(DMC("walker", "walk", "state").make(0).reset()[0].shape)
 try:
     DMC("walker", "walk").make(0)

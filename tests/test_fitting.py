@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlrep.envs.checked import BadEnvironment, Checked
-from rlrep.envs.dmc import DMC
-from rlrep.envs.fitting import NotFinite, fit_actions, fit_observations
+from rlrep.envs.dmc.env import DMC
 from rlrep.envs.toy import ToyPixels, ToyState
+from rlrep.envs.vector.checked import BadEnvironment, Checked
+from rlrep.envs.vector.fitting import NotFinite, fit_actions, fit_observations
 
 from .people import ACTIONS, MISTAKES, OBSERVATIONS, STEPS, Peoples
 

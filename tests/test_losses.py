@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlrep.envs.checked import BadEnvironment
-from rlrep.envs.losses import MAX_LOSSES, EnvironmentFailed, Patience
 from rlrep.envs.vector import make_vector
+from rlrep.envs.vector.checked import BadEnvironment
+from rlrep.envs.vector.losses import MAX_LOSSES, EnvironmentFailed, Patience
 from rlrep.loops.evaluation import Evaluator, most_steps
 from rlrep.process.seeds import Seeds
 from rlrep.settings import UserError

@@ -12,7 +12,7 @@ from rlrep.config.config import TrainConfig
 from rlrep.config.simulators import build_envs
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import VectorEnv
-from rlrep.envs.point_robot import PointRobot
+from rlrep.envs.families.point_robot import PointRobot
 from rlrep.loops.evaluation import FINAL
 from rlrep.loops.meta.evaluation import MetaEvaluator
 from rlrep.loops.meta.health import cut, measure

@@ -15,8 +15,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rlrep.contract.env import Task
-from rlrep.envs import rand_params
-from rlrep.envs.meta_mujoco import CheetahVel
+from rlrep.envs.families import rand_params
+from rlrep.envs.families.running import CheetahVel
 from rlrep.envs.vector import make_vector
 
 from .meta_families import FAMILIES, RUNNERS, each
@@ -286,7 +286,7 @@ def test_a_picture_of_the_robot_leaves_its_episode_alone() -> None:
 
 
 WITHOUT_GL = """
-from rlrep.envs.meta_mujoco import CheetahVel
+from rlrep.envs.families.running import CheetahVel
 env = CheetahVel().make(0)
 print(env.reset()[0].shape)
 try:

@@ -9,8 +9,8 @@ import yaml
 
 from rlrep.config import registry
 from rlrep.contract.env import Task, TaskSet
-from rlrep.envs.meta_mujoco import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
-from rlrep.envs.rand_params import HopperRandParams, WalkerRandParams
+from rlrep.envs.families.rand_params import HopperRandParams, WalkerRandParams
+from rlrep.envs.families.running import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
 from rlrep.settings import coerce
 
 from .meta_families import FAMILIES, each

@@ -13,9 +13,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rlrep.contract.env import Task
-from rlrep.envs.metaworld import ML1, ML10, ML45, MT10
-from rlrep.envs.metaworld_sim import Simulator
-from rlrep.envs.metaworld_tasks import (
+from rlrep.envs.metaworld.families import ML1, ML10, ML45, MT10
+from rlrep.envs.metaworld.simulator import Simulator
+from rlrep.envs.metaworld.tasks import (
     CONSTANT_GOALS,
     HIDDEN_GOALS,
     NAMES,
@@ -149,7 +149,7 @@ def test_a_task_takes_effect_at_the_next_reset_and_simulators_are_kept(monkeypat
         built.append(name)
         return build(name, reward_version)
 
-    monkeypatch.setattr("rlrep.envs.metaworld_sim.build", build_and_note)
+    monkeypatch.setattr("rlrep.envs.metaworld.simulator.build", build_and_note)
     env = family.make(0)
     first, _ = env.reset()
     env.set_task(tasks.train[2])
@@ -328,7 +328,7 @@ def test_the_documented_table_is_the_codes() -> None:
 
 
 def test_importing_the_configs_loads_no_simulator() -> None:
-    names = "rlrep.envs.metaworld, rlrep.envs.metaworld_single"
+    names = "rlrep.envs.metaworld, rlrep.envs.metaworld.single"
     code = f"import sys, {names}; print({{'mujoco', 'metaworld'}} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"

@@ -12,10 +12,10 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from rlrep.config.compose import compose_run
-from rlrep.envs.metaworld import ML1, ML10, ML45, MT10
-from rlrep.envs.metaworld_sim import Simulator
-from rlrep.envs.metaworld_single import MT1, MT1Env
-from rlrep.envs.metaworld_tasks import goals
+from rlrep.envs.metaworld.families import ML1, ML10, ML45, MT10
+from rlrep.envs.metaworld.simulator import Simulator
+from rlrep.envs.metaworld.single import MT1, MT1Env
+from rlrep.envs.metaworld.tasks import goals
 from rlrep.settings import ConfigError
 
 
@@ -146,7 +146,7 @@ def test_markers_are_drawn_where_the_target_is(monkeypatch: pytest.MonkeyPatch, 
 
 
 WITHOUT_GL = """
-from rlrep.envs.metaworld_single import MT1
+from rlrep.envs.metaworld.single import MT1
 print(MT1("reach-v3").make(0).reset()[0].shape)
 try:
     MT1("reach-v3", "pixels").make(0)

@@ -8,7 +8,7 @@ from rlrep.agents.pearl import PEARL, PEARLConfig
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
-from rlrep.envs.point_robot import PointRobot
+from rlrep.envs.families.point_robot import PointRobot
 from rlrep.nn import Gaussians, IdentityConfig
 from rlrep.views import NoChange
 

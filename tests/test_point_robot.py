@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rlrep.envs.point_robot import PointRobot, SparsePointRobot
+from rlrep.envs.families.point_robot import PointRobot, SparsePointRobot
 from rlrep.envs.vector import make_vector
 
 

@@ -13,7 +13,7 @@ from rlrep.commands.pretrain import main as pretrain
 from rlrep.commands.probe import main as probe
 from rlrep.commands.report import main as report
 from rlrep.commands.train import main as train
-from rlrep.envs.gl import OFTEN_LEFT
+from rlrep.envs.render.gl import OFTEN_LEFT
 from rlrep.process.machine import set_threads
 
 from .runs import ROOT, run
@@ -104,7 +104,7 @@ GL = {"MUJOCO_GL": "egl"}
     ],
 )
 def test_a_gl_variable_that_is_left_in_a_shell_is_named(variables: dict[str, str], unset: str) -> None:
-    code = "from rlrep.envs.dmc import DMC; DMC('cartpole', 'swingup', 'pixels', 8, size=16).make(0)"
+    code = "from rlrep.envs.dmc.env import DMC; DMC('cartpole', 'swingup', 'pixels', 8, size=16).make(0)"
     environment = {name: value for name, value in os.environ.items() if name not in OFTEN_LEFT} | variables
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     line = done.stderr.splitlines()[-1]
@@ -113,7 +113,7 @@ def test_a_gl_variable_that_is_left_in_a_shell_is_named(variables: dict[str, str
 
 def test_an_empty_gl_variable_is_as_good_as_none() -> None:
     env = "DMC('cartpole', 'swingup', 'pixels', 8, size=16).make(0)"
-    code = f"from rlrep.envs.dmc import DMC; print({env}.reset(seed=0)[0].shape)"
+    code = f"from rlrep.envs.dmc.env import DMC; print({env}.reset(seed=0)[0].shape)"
     environment = {**os.environ, "MUJOCO_GL": ""}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "(9, 16, 16)", done.stderr

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlrep.envs.dmc import DMC
-from rlrep.envs.losses import MAX_LOSSES
+from rlrep.envs.dmc.env import DMC
 from rlrep.envs.toy import ToyEnv, ToyPixels, ToyState
 from rlrep.envs.vector import WorkerVector, make_vector
+from rlrep.envs.vector.losses import MAX_LOSSES
 
 SEEDS = [3, 4]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlrep.contract.env import Task
-from rlrep.envs.atari_vector import AtariVector
+from rlrep.envs.atari.vector import AtariVector
 from rlrep.envs.toy import ToyEnv, ToyState
 from rlrep.envs.vector import WorkerVector, make_vector
 

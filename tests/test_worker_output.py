@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlrep.envs.tail import KEPT
 from rlrep.envs.toy import ToyEnv
 from rlrep.envs.vector import WorkerVector, make_vector
+from rlrep.envs.vector.tail import KEPT
 
 LOUD = b"x" * (1 << 20) + b"\n"
 

@@ -61,7 +61,7 @@ class TaskSet:
 
 
 class VectorEnv(Protocol):
-    """N environments stepped together (`envs/vector.py`).
+    """N environments stepped together (`envs/vector`).
 
     set_task: the task of one environment from its next episode on (ValueError where there are none).
     gives_score: whether `Step.score` counts in place of an episode's summed rewards (which may be clipped, and episodes
@@ -91,7 +91,7 @@ class VectorEnv(Protocol):
 
 
 class EnvMaker(Protocol):
-    """Makes an environment: any of gymnasium's whose spaces `envs/fitting.py` takes.
+    """Makes an environment: any of gymnasium's whose spaces `envs/vector/fitting.py` takes.
 
     Optional in the environment: `frame_stack` and `action_repeat`, 1 without; `state()` and `load_state(state)`,
     without which a resumed run begins a new episode; `gives_score = True` where `info["score"]` is the raw return of
@@ -151,7 +151,7 @@ class EnvConfig:
         return cls.tasks is not EnvConfig.tasks
 
     def make(self, seed: int) -> Env[Any, Any]:
-        """Build one simulator, as `envs/vector.py` takes it."""
+        """Build one simulator, as `envs/vector` takes it."""
         raise TypeError(f"{type(self).__name__} has no make(seed)")
 
     def vector(self, seeds: list[int]) -> VectorEnv | None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import gl
-from .metaworld_tasks import build
+from ..render import gl
+from .tasks import build
 
 Array = NDArray[Any]
 Tree = Any
@@ -131,7 +131,7 @@ class Simulator:
             gl.load_suite()  # dm_control brings the GL contexts
             from dm_control.mujoco import wrapper
 
-            from .render import Renderer
+            from ..render.renderer import Renderer
 
             model = self._env.model
             physics = SimpleNamespace(model=wrapper.MjModel(model), data=SimpleNamespace(ptr=self._env.data))

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Task, TaskSet
 
-from .mujoco_task import Robot, RobotEnv, flat
-from .task_family import Array, TaskFamily, draw_tasks
+from .base import Array, TaskFamily, draw_tasks
+from .robot import Robot, RobotEnv, flat
 
 BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
 LIMIT = 3.0  # of the exponents

@@ -24,7 +24,7 @@ GL_THREADS = {"LP_NUM_THREADS": "0"}
 
 
 class WorkerProcess:
-    """A fresh interpreter running `rlrep.envs.worker`: it imports neither the caller's main module nor torch."""
+    """A fresh interpreter running `rlrep.envs.vector.worker`: it imports neither the caller's main module nor torch."""
 
     def __init__(self, config: Any, seed: int, index: int) -> None:
         """Start it; its first message describes the environment. Raises ValueError for a config it cannot import."""
@@ -38,7 +38,7 @@ class WorkerProcess:
         self._said = Tail()
         with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rlrep.envs.worker", str(child_end.fileno()), *_unlisted()],
+                [sys.executable, "-m", "rlrep.envs.vector.worker", str(child_end.fileno()), *_unlisted()],
                 pass_fds=[child_end.fileno()],
                 env={**ONE_THREAD, **GL_THREADS, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """A worker process: one environment, driven over a socket, observations written to shared memory.
 
-Started as `python -m rlrep.envs.worker FD [FOLDER ...]`, the folders holding modules. It ends when its parent does.
+Started as `python -m rlrep.envs.vector.worker FD [FOLDER ...]`, the folders holding modules. It ends with its parent.
 """
 
 import contextlib

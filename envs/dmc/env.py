@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Scoring
 
-from . import gl
-from .options import SimulatorConfig, Workers
+from ..options import SimulatorConfig, Workers
+from ..render import gl
 
 Array = NDArray[Any]
 Tree = Any
@@ -174,7 +174,7 @@ class DMCEnv(gymnasium.Env[Array, Array]):
             self._pixels = self._renderer(config.size)
 
     def _renderer(self, size: int) -> Any:
-        from .render import Renderer
+        from ..render.renderer import Renderer
 
         return Renderer(self._suite_env.physics, size, self.config.camera, self.config.shadows)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Task, TaskSet
 
-from .task_family import Array, TaskEnv, TaskFamily, Tree, draw_tasks
+from .base import Array, TaskEnv, TaskFamily, Tree, draw_tasks
 
 STRIDE = 0.1  # of a full action, per axis
 VIDEO_SIZE, VIDEO_REACH = 128, 1.5  # pixels; what they show of either side of the origin

@@ -1,4 +1,4 @@
-"""Many Atari games on ale-py's own vector environment (C++ threads), behind the interface of `envs/vector.py`."""
+"""Many Atari games on ale-py's own vector environment (C++ threads), behind the interface of `envs/vector`."""
 
 import contextlib
 import io
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Step
 
-from .atari_games import rom_path
-from .atari_rules import Game
+from .games import rom_path
+from .rules import Game
 
 Array = NDArray[Any]
 Tree = Any

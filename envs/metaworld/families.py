@@ -18,9 +18,9 @@ import numpy as np
 
 from rlrep.contract.env import Scoring, Task, TaskSet
 
-from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
-from .metaworld_tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
-from .task_family import Array, TaskEnv, TaskFamily, Tree
+from ..families.base import Array, TaskEnv, TaskFamily, Tree
+from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
+from .tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
 
 
 @dataclass(frozen=True)

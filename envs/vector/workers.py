@@ -1,133 +1,24 @@
-"""N environments stepped together: in this process or one worker process each."""
+"""Environments in processes of their own, one each, observations in shared memory."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import EnvMaker, Step, Task
+from rlrep.contract.env import EnvMaker, Task
 
-from .checked import BadEnvironment, Checked, Description
-from .layout import Arrays, step_into
-from .losses import Losses, Lost, Patience, Raised, raised
+from .checked import Description
+from .layout import Arrays
+from .losses import FOR_EVER, Losses, Lost, Patience, Raised
 from .process import WorkerProcess
 from .stepped import Vector
-from .watchdog import Watchdog
-
-__all__ = [
-    "FOR_EVER",
-    "Checked",
-    "EnvMaker",
-    "InlineVector",
-    "Patience",
-    "Step",
-    "WorkerVector",
-    "make_vector",
-    "raised",
-]
 
 Array = NDArray[Any]
 Tree = Any
-FOR_EVER = Patience()
 START_GRACE_SECONDS = 60.0
-
-
-def make_vector(
-    config: EnvMaker, seeds: list[int], *, workers: bool, patience: Patience = FOR_EVER
-) -> "InlineVector | WorkerVector":
-    """Build `len(seeds)` environments. patience: for each step and reset.
-
-    Raises what `config.make` raises: ValueError for an unknown option, RuntimeError where the machine lacks something.
-    """
-    if not seeds:
-        raise ValueError("env.num_envs must be at least 1")
-    return WorkerVector(config, seeds, patience) if workers else InlineVector(config, seeds, patience)
-
-
-class InlineVector(Vector):
-    """Environments in this process, stepped one after another."""
-
-    def __init__(self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER) -> None:
-        self._config = config
-        self._envs = [Checked(config.make(seed)) for seed in seeds]
-        self._dog = Watchdog(patience)
-        super().__init__(len(seeds), self._envs[0].description, Losses(seeds, "environment"), shared=False)
-
-    def set_task(self, index: int, task: Task) -> None:
-        """Give environment `index` its task from the next episode on. Raises ValueError where it has no tasks."""
-        self._envs[index].set_task(task)
-        self._tasks[index] = task
-
-    def render(self, index: int) -> NDArray[np.uint8]:
-        """Return environment `index` as RGB `(H, W, 3)`."""
-        return np.array(self._envs[index].render(), np.uint8)
-
-    def close(self) -> None:
-        """Close the environments; again is harmless."""
-        for index, env in enumerate(self._envs):
-            with suppress(Lost):  # what does not end well has nothing left to lose
-                self._guarded(index, env.close)
-        self._dog.close()
-
-    def _reset(self, seeds: Sequence[int | None]) -> None:
-        for index, seed in enumerate(seeds):
-            self._restart(index, seed)
-
-    def _restart(self, index: int, seed: int | None) -> None:
-        try:
-            self._guarded(index, partial(self._begin, index, seed))
-        except Lost as loss:
-            self._replace(index, loss)  # which begins another episode: of this seed it might fail for ever
-
-    def _step(self, index: int) -> None:
-        self._guarded(index, partial(step_into, self._envs[index], self._arrays, index))
-
-    def _replace(self, index: int, loss: Lost) -> None:
-        while True:
-            self._losses.bear(index, loss)
-            with suppress(Lost):  # what has failed may fail at its end, too
-                self._guarded(index, self._envs[index].close)
-            try:
-                self._guarded(index, partial(self._renew, index, self._losses.seed(index)))
-                return
-            except Lost as again:
-                loss = again
-
-    def _begin(self, index: int, seed: int | None) -> None:
-        self._arrays.obs[index] = self._envs[index].reset(seed=seed)
-
-    def _renew(self, index: int, seed: int) -> None:
-        self._envs[index] = env = Checked(self._config.make(seed))
-        if (task := self._tasks[index]) is not None:
-            env.set_task(task)
-        self._begin(index, seed)  # `make` need not know what to do with a seed
-
-    def _envs_state(self) -> list[Tree]:
-        return [env.state() for env in self._envs]
-
-    def _load_envs(self, states: list[Tree]) -> None:
-        for index, state in enumerate(states):
-            if state is None:
-                self._restart(index, self._losses.seed(index))
-            else:
-                self._arrays.obs[index] = self._envs[index].load_state(state)
-
-    def _guarded(self, index: int, work: Callable[[], None]) -> None:
-        """Turn whatever an environment does wrong into Lost, but for what no fresh episode mends."""
-        self._dog.begin()
-        try:
-            work()
-        except (BadEnvironment, Lost):
-            raise
-        except Exception as error:
-            raise raised(error, self._envs[index].where) from error
-        finally:
-            self._dog.end()
 
 
 class WorkerVector(Vector):

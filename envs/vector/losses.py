@@ -51,6 +51,9 @@ class Patience:
         return late or (waited > self.grace and self.stopping is not None and self.stopping())
 
 
+FOR_EVER = Patience()
+
+
 class Losses:
     """Counts the losses of N simulators and seeds their replacements, reproducibly."""
 

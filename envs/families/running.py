@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Task, TaskSet
 
-from .mujoco_task import Robot, RobotEnv, flat
-from .task_family import Array, TaskFamily, draw_tasks
+from .base import Array, TaskFamily, draw_tasks
+from .robot import Robot, RobotEnv, flat
 
 CHEETAH = Robot("half_cheetah.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True)
 ANT = Robot("ant.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True, contact_forces=True)

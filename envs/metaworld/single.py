@@ -18,9 +18,9 @@ from gymnasium import spaces
 
 from rlrep.contract.env import Scoring
 
-from .metaworld_sim import ACTION_SIZE, HORIZON, OBS_SIZE, Array, Simulator, Tree
-from .metaworld_tasks import check_name, check_seed, goals
-from .options import SimulatorConfig, Workers
+from ..options import SimulatorConfig, Workers
+from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Array, Simulator, Tree
+from .tasks import check_name, check_seed, goals
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class MT1(SimulatorConfig):
 
     obs: `state` gives float32 `(39,)`, the target in the last 3, never stacked; `pixels` uint8
     `(3*frame_stack, size, size)`, oldest frame first. action_repeat: env steps per agent step; rewards are summed.
-    horizon: env steps of an episode, 500 at most. shadows: as in `envs/render.py`. task_seed: which goals.
+    horizon: env steps of an episode, 500 at most. shadows: as in `envs/render/renderer.py`. task_seed: which goals.
     reward_version: v2, or v1, the rewards of the first release.
     """
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Task, TaskSet
 
-from .options import SimulatorConfig, Workers
-from .tasks import task_from, task_state
+from ..options import SimulatorConfig, Workers
+from ..vector.tasks import task_from, task_state
 
 Array = NDArray[Any]
 Tree = Any

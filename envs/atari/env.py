@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import HUMAN_NORMALISED, Scoring
 
-from .atari_games import find_game, rom_path
-from .atari_rules import PROTOCOLS, Rules
-from .atari_scores import SCORES
-from .atari_vector import AtariVector
-from .options import SimulatorConfig, Workers
+from ..options import SimulatorConfig, Workers
+from .games import find_game, rom_path
+from .rules import PROTOCOLS, Rules
+from .scores import SCORES
+from .vector import AtariVector
 
 Array = NDArray[Any]
 Tree = Any

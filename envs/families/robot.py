@@ -14,8 +14,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from . import gl
-from .task_family import Array, TaskEnv, TaskFamily, Tree
+from ..render import gl
+from .base import Array, TaskEnv, TaskFamily, Tree
 
 VIDEO_SIZE = 256
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -134,7 +134,7 @@ def _renderer(model: Any, data: Any) -> Any:
     gl.load_suite()  # dm_control brings the GL contexts
     from dm_control.mujoco import wrapper
 
-    from .render import Renderer
+    from ..render.renderer import Renderer
 
     physics = SimpleNamespace(model=wrapper.MjModel(model), data=SimpleNamespace(ptr=data))
     return Renderer(physics, VIDEO_SIZE, 0, "fast")

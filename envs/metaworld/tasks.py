@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Task
 
-from . import gl
+from ..render import gl
 
 GOALS = 50  # that a benchmark draws for each of its environments, for training and again for the test
 PLACES = 6  # numbers of the longest goal: an object's place and a target's

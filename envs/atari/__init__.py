@@ -1,0 +1,5 @@
+"""Atari games of the Arcade Learning Environment."""
+
+from .env import Atari
+
+__all__ = ["Atari"]

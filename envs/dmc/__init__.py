@@ -1,0 +1,5 @@
+"""The DeepMind Control Suite."""
+
+from .env import DMC
+
+__all__ = ["DMC"]
