@@ -24,8 +24,21 @@ REACH = 0.2  # how near counts as there
 EPISODE_STEPS = 20
 
 
+class Chase(SimulatorConfig):
+    """What both kinds of observation have in common."""
+
+    terminates: bool = False
+
+    def _gains_by_workers(self) -> bool:
+        return False  # a step takes microseconds
+
+    def scoring(self) -> Scoring:
+        """Return plain returns, and that of the best policy, whichever side the target is on."""
+        return Scoring(references={"optimal": optimal_return(terminates=self.terminates)})
+
+
 @dataclass(frozen=True)
-class ToyState(SimulatorConfig):
+class ToyState(Chase):
     """The chase as float32 `(2,)`: the agent's and the target's position.
 
     terminates: the episode ends (terminated) with the first reward, instead of by truncation after 20 steps.
@@ -35,20 +48,12 @@ class ToyState(SimulatorConfig):
     num_envs: int = 1
     workers: Workers = "auto"
 
-    def _gains_by_workers(self) -> bool:
-        return False  # a step takes microseconds
-
-    def scoring(self) -> Scoring:
-        """Return plain returns, and that of the best policy, whichever side the target is on."""
-        return Scoring(references={"optimal": optimal_return(terminates=self.terminates)})
-
     def make(self, seed: int) -> "ToyEnv":
-        """Build the environment."""
         return ToyEnv(seed, terminates=self.terminates, size=None, frame_stack=1)
 
 
 @dataclass(frozen=True)
-class ToyPixels(SimulatorConfig):
+class ToyPixels(Chase):
     """The chase as uint8 `(3*frame_stack, size, size)`, oldest frame first: red the agent, green the target.
 
     terminates: the episode ends (terminated) with the first reward, instead of by truncation after 20 steps.
@@ -64,15 +69,7 @@ class ToyPixels(SimulatorConfig):
         if self.size < 4 or self.frame_stack < 1:
             raise ValueError(f"env.size must be at least 4 and env.frame_stack at least 1, got {self}")
 
-    def _gains_by_workers(self) -> bool:
-        return False  # a step takes microseconds
-
-    def scoring(self) -> Scoring:
-        """Return plain returns, and that of the best policy, whichever side the target is on."""
-        return Scoring(references={"optimal": optimal_return(terminates=self.terminates)})
-
     def make(self, seed: int) -> "ToyEnv":
-        """Build the environment."""
         return ToyEnv(seed, terminates=self.terminates, size=self.size, frame_stack=self.frame_stack)
 
 
@@ -132,7 +129,6 @@ class ToyEnv(gymnasium.Env[Array, Array]):
         return {"agent": self._agent, "target": self._target}
 
     def state(self) -> Tree:
-        """Return everything `load_state` needs."""
         return {
             "random": self._random.bit_generator.state,
             "agent": self._agent,
@@ -142,7 +138,6 @@ class ToyEnv(gymnasium.Env[Array, Array]):
         }
 
     def load_state(self, state: Tree) -> Array:
-        """Return to a saved state bit for bit and return its observation."""
         self._random.bit_generator.state = state["random"]
         self._agent, self._target, self._steps = state["agent"], state["target"], state["steps"]
         self._frames[:] = state["frames"]

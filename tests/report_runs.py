@@ -11,7 +11,7 @@ import yaml
 from benchmarks.synthetic_runs import ARMS, Shape, write_grid, write_run
 from rlrep.contract.env import Scoring
 from rlrep.envs.atari.env import Atari
-from rlrep.envs.atari.scores import SCORES
+from rlrep.envs.atari.games import SCORES
 from rlrep.scores.comparison import Comparison, compare
 from rlrep.scores.runs import find_folders, read_runs
 

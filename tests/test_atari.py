@@ -16,8 +16,7 @@ from rlrep.config.config import plan_length
 from rlrep.config.make import load_component
 from rlrep.config.simulators import build_envs
 from rlrep.envs.atari.env import Atari, AtariEnv
-from rlrep.envs.atari.games import find_game
-from rlrep.envs.atari.scores import SCORES
+from rlrep.envs.atari.games import SCORES, find_game
 from rlrep.envs.vector import WorkerVector, make_vector
 from rlrep.loops.frames import collect_frames
 from rlrep.record.tree import join, split

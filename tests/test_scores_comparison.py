@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
 from rlrep.contract.env import EnvConfig, Scoring
-from rlrep.envs.atari.scores import SCORES
+from rlrep.envs.atari.games import SCORES
 from rlrep.scores import analysis
 from rlrep.scores.analysis import Draws, endings, per_task
 from rlrep.scores.arms import Arm, label

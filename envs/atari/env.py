@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from rlrep.contract.env import HUMAN_NORMALISED, Scoring
 
 from ..options import SimulatorConfig, Workers
-from .games import find_game, rom_path
+from .games import SCORES, find_game, rom_path
 from .rules import PROTOCOLS, Rules
-from .scores import SCORES
 from .vector import AtariVector
 
 Array = NDArray[Any]
@@ -65,7 +64,6 @@ class Atari(SimulatorConfig):
 
     @property
     def rom(self) -> str:
-        """Name of the ROM."""
         return find_game(self.game)
 
     @property
@@ -193,7 +191,6 @@ class AtariEnv(gymnasium.Env[Array, np.int64]):
         return {f"ram_{address:03d}": int(byte) for address, byte in enumerate(self._ale.getRAM())}
 
     def state(self) -> Tree:
-        """Return everything `load_state` needs."""
         saved = self._ale.cloneState(include_rng=True).serialize()
         return {
             "ale": np.frombuffer(saved, np.uint8).copy(),
@@ -206,7 +203,6 @@ class AtariEnv(gymnasium.Env[Array, np.int64]):
         }
 
     def load_state(self, state: Tree) -> Array:
-        """Return to a saved state bit for bit and return its observation."""
         self._ale.restoreState(ALEState(np.asarray(state["ale"], np.uint8).tobytes()))
         self._pooled[:], self._frames[:] = state["pooled"], state["frames"]
         self._before[:] = 0

@@ -114,7 +114,6 @@ class DMCEnv(gymnasium.Env[Array, Array]):
         return self._video.frame().copy()
 
     def close(self) -> None:
-        """Free the GL contexts."""
         for renderer in (self._pixels, self._video):
             if renderer is not None:
                 renderer.close()

@@ -27,11 +27,13 @@ class TaskFamily(SimulatorConfig, ABC):
 
     train_tasks, test_tasks: how many tasks to draw, from streams of `task_seed` of their own: a test task is the same
     whatever the number of training tasks (not so of `SparsePointRobot`, whose goals are spaced evenly, then dealt out).
+    plays: the class of its environments, made of the family and a seed.
     horizon: agent steps until an episode is truncated.
     num_envs: simulators stepped together. workers: whether in processes of their own; `auto` = no: two cores gain
     nothing by processes for steps of a tenth to half of a millisecond (benchmarks/task_steps.py); many may.
     """
 
+    plays: ClassVar[type[Any]]
     presets: ClassVar[str] = "meta"
     train_tasks: int = 100
     test_tasks: int = 30
@@ -56,9 +58,9 @@ class TaskFamily(SimulatorConfig, ABC):
         """Return what an environment plays until told otherwise; not all tasks need be drawn for it."""
         return self.tasks().train[0]
 
-    @abstractmethod
-    def make(self, seed: int) -> "TaskEnv":
-        """Build one environment, which plays the first training task until told otherwise."""
+    def make(self, seed: int) -> Any:
+        """Build one environment (a `TaskEnv`), which plays the first training task until told otherwise."""
+        return self.plays(self, seed)
 
 
 def draw_tasks(family: TaskFamily, draw: Draw) -> TaskSet:
@@ -125,7 +127,6 @@ class TaskEnv(gymnasium.Env[Array, Array], ABC):
         return self._obs.copy(), reward, terminated, self._steps >= self._horizon and not terminated, info
 
     def state(self) -> Tree:
-        """Return everything `load_state` needs."""
         return {
             "random": self.np_random.bit_generator.state,
             "task": task_state(self._task),
@@ -136,7 +137,6 @@ class TaskEnv(gymnasium.Env[Array, Array], ABC):
         }
 
     def load_state(self, state: Tree) -> Array:
-        """Return to a saved state bit for bit and return its observation."""
         task, playing = task_from(state["task"]), task_from(state["playing"])
         assert task is not None and playing is not None
         self.np_random.bit_generator.state = state["random"]

@@ -6,7 +6,7 @@ Departure from the authors' code (katerakelly/oyster): tasks and first positions
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,62 +18,6 @@ from .base import Array, TaskEnv, TaskFamily, Tree, draw_tasks
 STRIDE = 0.1  # of a full action, per axis
 VIDEO_SIZE, VIDEO_REACH = 128, 1.5  # pixels; what they show of either side of the origin
 BLUE, RED, GREY = (40, 90, 200), (210, 50, 40), (190, 190, 190)
-
-
-@dataclass(frozen=True)
-class PointRobot(TaskFamily):
-    """Settings of `env=point_robot`: goal and first position uniform in [-1, 1]²."""
-
-    train_tasks: int = 80
-    test_tasks: int = 20
-    horizon: int = 20
-
-    def tasks(self) -> TaskSet:
-        """Return goals; vector: x and y."""
-
-        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
-            return _goal(*random.uniform(-1.0, 1.0, 2).tolist())
-
-        return draw_tasks(self, draw)
-
-    def make(self, seed: int) -> "PointRobotEnv":
-        """Build one environment."""
-        return PointRobotEnv(self, seed)
-
-
-@dataclass(frozen=True)
-class SparsePointRobot(TaskFamily):
-    """Settings of `env=sparse_point_robot`: from the origin to a goal on the upper half of the unit circle.
-
-    Goals are evenly spaced on it, shuffled, and dealt out to training and test, as in the original. Training is given
-    the dense reward; `info["context_reward"]` is the sparse one, which context and evaluation are about: 1 - distance
-    within `goal_radius`, else 0.
-    """
-
-    train_tasks: int = 80
-    test_tasks: int = 20
-    horizon: int = 20
-    goal_radius: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.goal_radius <= 0:
-            raise ValueError(f"env.goal_radius must be above 0, got {self.goal_radius}")
-
-    def tasks(self) -> TaskSet:
-        """Return goals; vector: x and y."""
-        angles = np.linspace(0.0, math.pi, self.train_tasks + self.test_tasks)
-        shuffled = iter(np.random.default_rng(self.task_seed).permutation(angles).tolist())
-
-        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
-            angle = next(shuffled)
-            return _goal(math.cos(angle), math.sin(angle))
-
-        return draw_tasks(self, draw)
-
-    def make(self, seed: int) -> "SparsePointRobotEnv":
-        """Build one environment."""
-        return SparsePointRobotEnv(self, seed)
 
 
 class PointRobotEnv(TaskEnv):
@@ -116,7 +60,7 @@ class PointRobotEnv(TaskEnv):
 class SparsePointRobotEnv(PointRobotEnv):
     """From the origin; the sparse reward beside the dense one."""
 
-    def __init__(self, family: SparsePointRobot, seed: int) -> None:
+    def __init__(self, family: "SparsePointRobot", seed: int) -> None:
         self._radius = family.goal_radius
         super().__init__(family, seed)
 
@@ -126,6 +70,56 @@ class SparsePointRobotEnv(PointRobotEnv):
     def _advance(self, action: Array) -> tuple[float, bool, dict[str, Any]]:
         reward, ended, _ = super()._advance(action)
         return reward, ended, {"context_reward": 1.0 + reward if reward >= -self._radius else 0.0}
+
+
+@dataclass(frozen=True)
+class PointRobot(TaskFamily):
+    """Settings of `env=point_robot`: goal and first position uniform in [-1, 1]²."""
+
+    plays: ClassVar = PointRobotEnv
+    train_tasks: int = 80
+    test_tasks: int = 20
+    horizon: int = 20
+
+    def tasks(self) -> TaskSet:
+        """Return goals; vector: x and y."""
+
+        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
+            return _goal(*random.uniform(-1.0, 1.0, 2).tolist())
+
+        return draw_tasks(self, draw)
+
+
+@dataclass(frozen=True)
+class SparsePointRobot(TaskFamily):
+    """Settings of `env=sparse_point_robot`: from the origin to a goal on the upper half of the unit circle.
+
+    Goals are evenly spaced on it, shuffled, and dealt out to training and test, as in the original. Training is given
+    the dense reward; `info["context_reward"]` is the sparse one, which context and evaluation are about: 1 - distance
+    within `goal_radius`, else 0.
+    """
+
+    plays: ClassVar = SparsePointRobotEnv
+    train_tasks: int = 80
+    test_tasks: int = 20
+    horizon: int = 20
+    goal_radius: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.goal_radius <= 0:
+            raise ValueError(f"env.goal_radius must be above 0, got {self.goal_radius}")
+
+    def tasks(self) -> TaskSet:
+        """Return goals; vector: x and y."""
+        angles = np.linspace(0.0, math.pi, self.train_tasks + self.test_tasks)
+        shuffled = iter(np.random.default_rng(self.task_seed).permutation(angles).tolist())
+
+        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
+            angle = next(shuffled)
+            return _goal(math.cos(angle), math.sin(angle))
+
+        return draw_tasks(self, draw)
 
 
 def _goal(x: float, y: float) -> tuple[str, dict[str, Any], tuple[float, ...]]:

@@ -10,7 +10,7 @@ ends and the agent step of 0.016 s (4 simulation steps of 0.004) are those of th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,38 +24,6 @@ BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_fricti
 LIMIT = 3.0  # of the exponents
 WALKER = Robot("walker2d_v5.xml", timestep=0.004, frame_skip=4, noise=0.005)
 HOPPER = Robot("hopper.xml", timestep=0.004, frame_skip=4, noise=0.005)
-
-
-@dataclass(frozen=True)
-class WalkerRandParams(TaskFamily):
-    """Settings of `env=walker_rand_params`."""
-
-    train_tasks: int = 40
-    test_tasks: int = 10
-
-    def tasks(self) -> TaskSet:
-        """Return bodies; vector: the exponents as shares of their limit, in [-1, 1]."""
-        return _bodies(self, WALKER)
-
-    def make(self, seed: int) -> "WalkerEnv":
-        """Build one environment."""
-        return WalkerEnv(self, seed)
-
-
-@dataclass(frozen=True)
-class HopperRandParams(TaskFamily):
-    """Settings of `env=hopper_rand_params`."""
-
-    train_tasks: int = 40
-    test_tasks: int = 10
-
-    def tasks(self) -> TaskSet:
-        """Return bodies; vector: the exponents as shares of their limit, in [-1, 1]."""
-        return _bodies(self, HOPPER)
-
-    def make(self, seed: int) -> "HopperEnv":
-        """Build one environment."""
-        return HopperEnv(self, seed)
 
 
 class RandParamsEnv(RobotEnv):
@@ -106,6 +74,32 @@ class HopperEnv(RandParamsEnv):
         _, height, angle = data.qpos[:3]
         tame = (np.abs(np.concatenate([data.qpos[2:], data.qvel])) < 100).all()  # NaN is not
         return not (tame and height > 0.7 and abs(angle) < 0.2)
+
+
+@dataclass(frozen=True)
+class WalkerRandParams(TaskFamily):
+    """Settings of `env=walker_rand_params`."""
+
+    plays: ClassVar = WalkerEnv
+    train_tasks: int = 40
+    test_tasks: int = 10
+
+    def tasks(self) -> TaskSet:
+        """Return bodies; vector: the exponents as shares of their limit, in [-1, 1]."""
+        return _bodies(self, WALKER)
+
+
+@dataclass(frozen=True)
+class HopperRandParams(TaskFamily):
+    """Settings of `env=hopper_rand_params`."""
+
+    plays: ClassVar = HopperEnv
+    train_tasks: int = 40
+    test_tasks: int = 10
+
+    def tasks(self) -> TaskSet:
+        """Return bodies; vector: the exponents as shares of their limit, in [-1, 1]."""
+        return _bodies(self, HOPPER)
 
 
 def originals(robot: Robot) -> dict[str, NDArray[np.float64]]:

@@ -73,7 +73,6 @@ class RobotEnv(TaskEnv):
         return self._video.frame().copy()
 
     def close(self) -> None:
-        """Free the GL context."""
         if self._video is not None:
             self._video.close()
             self._video = None

@@ -11,7 +11,7 @@ The families of one direction and its opposite train and test on the same two ta
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,108 +29,6 @@ TOP_SPEED = 3.0  # of cheetah_vel's tasks, m/s
 GOAL_RADIUS = 3.0  # of the disc with ant_goal's tasks, m
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class CheetahDir(TaskFamily):
-    """Settings of `env=cheetah_dir`: run forward, or backward."""
-
-    train_tasks: int = 2
-    test_tasks: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_two(self, "cheetah_dir")
-
-    def tasks(self) -> TaskSet:
-        """Return the two directions; vector: the sign."""
-        return _twice(
-            [Task(name, {"direction": sign}, (sign,)) for name, sign in (("forward", 1.0), ("backward", -1.0))]
-        )
-
-    def make(self, seed: int) -> "CheetahDirEnv":
-        """Build one environment."""
-        return CheetahDirEnv(self, seed)
-
-
-@dataclass(frozen=True)
-class CheetahVel(TaskFamily):
-    """Settings of `env=cheetah_vel`: run at a speed, uniform in [0, 3] m/s (the original's docstring says 2)."""
-
-    def tasks(self) -> TaskSet:
-        """Return speeds; vector: the speed in m/s."""
-
-        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
-            speed = float(random.uniform(0.0, TOP_SPEED))
-            return f"v={speed:.2f}", {"speed": speed}, (speed,)
-
-        return draw_tasks(self, draw)
-
-    def make(self, seed: int) -> "CheetahVelEnv":
-        """Build one environment."""
-        return CheetahVelEnv(self, seed)
-
-
-@dataclass(frozen=True)
-class AntDir(TaskFamily):
-    """Settings of `env=ant_dir`: walk in a direction.
-
-    directions: `forward_backward` = the two of the paper's Ant-Fwd-Back (the original's own file left that out, and so
-    had two random ones), `random` = angles uniform in the circle.
-    """
-
-    train_tasks: int = 2
-    test_tasks: int = 2
-    directions: Literal["forward_backward", "random"] = "forward_backward"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.directions == "forward_backward":
-            _check_two(self, "ant_dir", "; env.directions=random has as many as you like")
-
-    def tasks(self) -> TaskSet:
-        """Return directions; vector: cosine and sine."""
-        if self.directions == "random":
-            return draw_tasks(self, _draw_angle)
-        return _twice([_angle_task("forward", 0.0), _angle_task("backward", math.pi)])
-
-    def make(self, seed: int) -> "AntDirEnv":
-        """Build one environment."""
-        return AntDirEnv(self, seed)
-
-
-@dataclass(frozen=True)
-class AntGoal(TaskFamily):
-    """Settings of `env=ant_goal`: walk to a place, uniform in a disc of 3 m."""
-
-    train_tasks: int = 150
-
-    def tasks(self) -> TaskSet:
-        """Return goals; vector: x and y in m."""
-
-        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
-            angle, radius = random.uniform(0.0, 2 * math.pi), GOAL_RADIUS * math.sqrt(random.uniform())
-            goal = [radius * math.cos(angle), radius * math.sin(angle)]
-            return f"x={goal[0]:.2f} y={goal[1]:.2f}", {"goal": goal}, tuple(goal)
-
-        return draw_tasks(self, draw)
-
-    def make(self, seed: int) -> "AntGoalEnv":
-        """Build one environment."""
-        return AntGoalEnv(self, seed)
-
-
-@dataclass(frozen=True)
-class HumanoidDir(TaskFamily):
-    """Settings of `env=humanoid_dir`: walk in a direction, uniform in the circle."""
-
-    def tasks(self) -> TaskSet:
-        """Return directions; vector: cosine and sine."""
-        return draw_tasks(self, _draw_angle)
-
-    def make(self, seed: int) -> "HumanoidDirEnv":
-        """Build one environment."""
-        return HumanoidDirEnv(self, seed)
 
 
 class CheetahEnv(RobotEnv):
@@ -246,6 +144,95 @@ class HumanoidDirEnv(RobotEnv):
 
     def _fallen(self) -> bool:
         return not 1.0 <= self._data.qpos[2] <= 2.0
+
+
+@dataclass(frozen=True)
+class CheetahDir(TaskFamily):
+    """Settings of `env=cheetah_dir`: run forward, or backward."""
+
+    plays: ClassVar = CheetahDirEnv
+    train_tasks: int = 2
+    test_tasks: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_two(self, "cheetah_dir")
+
+    def tasks(self) -> TaskSet:
+        """Return the two directions; vector: the sign."""
+        return _twice(
+            [Task(name, {"direction": sign}, (sign,)) for name, sign in (("forward", 1.0), ("backward", -1.0))]
+        )
+
+
+@dataclass(frozen=True)
+class CheetahVel(TaskFamily):
+    """Settings of `env=cheetah_vel`: run at a speed, uniform in [0, 3] m/s (the original's docstring says 2)."""
+
+    plays: ClassVar = CheetahVelEnv
+
+    def tasks(self) -> TaskSet:
+        """Return speeds; vector: the speed in m/s."""
+
+        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
+            speed = float(random.uniform(0.0, TOP_SPEED))
+            return f"v={speed:.2f}", {"speed": speed}, (speed,)
+
+        return draw_tasks(self, draw)
+
+
+@dataclass(frozen=True)
+class AntDir(TaskFamily):
+    """Settings of `env=ant_dir`: walk in a direction.
+
+    directions: `forward_backward` = the two of the paper's Ant-Fwd-Back (the original's own file left that out, and so
+    had two random ones), `random` = angles uniform in the circle.
+    """
+
+    plays: ClassVar = AntDirEnv
+    train_tasks: int = 2
+    test_tasks: int = 2
+    directions: Literal["forward_backward", "random"] = "forward_backward"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.directions == "forward_backward":
+            _check_two(self, "ant_dir", "; env.directions=random has as many as you like")
+
+    def tasks(self) -> TaskSet:
+        """Return directions; vector: cosine and sine."""
+        if self.directions == "random":
+            return draw_tasks(self, _draw_angle)
+        return _twice([_angle_task("forward", 0.0), _angle_task("backward", math.pi)])
+
+
+@dataclass(frozen=True)
+class AntGoal(TaskFamily):
+    """Settings of `env=ant_goal`: walk to a place, uniform in a disc of 3 m."""
+
+    plays: ClassVar = AntGoalEnv
+    train_tasks: int = 150
+
+    def tasks(self) -> TaskSet:
+        """Return goals; vector: x and y in m."""
+
+        def draw(random: np.random.Generator) -> tuple[str, dict[str, Any], tuple[float, ...]]:
+            angle, radius = random.uniform(0.0, 2 * math.pi), GOAL_RADIUS * math.sqrt(random.uniform())
+            goal = [radius * math.cos(angle), radius * math.sin(angle)]
+            return f"x={goal[0]:.2f} y={goal[1]:.2f}", {"goal": goal}, tuple(goal)
+
+        return draw_tasks(self, draw)
+
+
+@dataclass(frozen=True)
+class HumanoidDir(TaskFamily):
+    """Settings of `env=humanoid_dir`: walk in a direction, uniform in the circle."""
+
+    plays: ClassVar = HumanoidDirEnv
+
+    def tasks(self) -> TaskSet:
+        """Return directions; vector: cosine and sine."""
+        return draw_tasks(self, _draw_angle)
 
 
 def _check_two(family: TaskFamily, name: str, remedy: str = "") -> None:

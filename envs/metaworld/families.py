@@ -58,7 +58,6 @@ class MetaWorldFamily(TaskFamily):
         return benchmark(type(self).__name__)[1]
 
     def names(self) -> tuple[str, ...]:
-        """Return all environments."""
         return tuple(dict.fromkeys(self.train_names() + self.test_names()))
 
     def tasks(self) -> TaskSet:
@@ -78,7 +77,6 @@ class MetaWorldFamily(TaskFamily):
         return Scoring(suite=type(self).__name__)
 
     def make(self, seed: int) -> "MetaWorldEnv":
-        """Build one environment."""
         return MetaWorldEnv(self, seed)
 
     def _test_seed(self) -> int:
@@ -96,11 +94,9 @@ class ML1(MetaWorldFamily):
         check_name(self.task)
 
     def train_names(self) -> tuple[str, ...]:
-        """Return the one environment."""
         return (self.task,)
 
     def test_names(self) -> tuple[str, ...]:
-        """Return the same environment."""
         return (self.task,)
 
     def scoring(self) -> Scoring:
@@ -155,7 +151,6 @@ class MetaWorldEnv(TaskEnv):
         return self._simulator.frame()
 
     def close(self) -> None:
-        """Free the GL contexts."""
         for simulator in self._simulators.values():
             simulator.close()
 

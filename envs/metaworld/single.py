@@ -119,7 +119,6 @@ class MT1Env(gymnasium.Env[Array, Array]):
         return self._simulator.frame()
 
     def close(self) -> None:
-        """Free the GL contexts."""
         self._simulator.close()
 
     def labels(self) -> dict[str, float]:
@@ -130,7 +129,6 @@ class MT1Env(gymnasium.Env[Array, Array]):
         return {**seen, **dict(zip(("target_x", "target_y", "target_z"), target, strict=True))}
 
     def state(self) -> Tree:
-        """Return everything `load_state` needs."""
         return {
             "random": self.np_random.bit_generator.state,
             "goal": self._goal,
@@ -141,7 +139,6 @@ class MT1Env(gymnasium.Env[Array, Array]):
         }
 
     def load_state(self, state: Tree) -> Array:
-        """Return to a saved state bit for bit and return its observation."""
         self.np_random.bit_generator.state = state["random"]
         self._goal, self._env_steps = state["goal"], state["env_steps"]
         self._simulator.load(self._goals[self._goal], state["simulator"])

@@ -148,11 +148,9 @@ class Checked:
         return {} if labels is None else labels()
 
     def render(self) -> Any:
-        """Return a picture, as the environment draws it."""
         return self.env.render()
 
     def close(self) -> None:
-        """End the simulator."""
         self.env.close()
 
     @property

@@ -104,7 +104,6 @@ class WorkerProcess:
         return f"{how}: {last}" if last else how
 
     def close(self) -> None:
-        """Stop the process and free what belonged to it; again is harmless."""
         if self._connection.closed:
             return
         self._connection.close()

@@ -29,15 +29,12 @@ class Watchdog:
             threading.Thread(target=self._watch, daemon=True, name="rlrep-watchdog").start()
 
     def begin(self) -> None:
-        """A step begins."""
         self._begun = time.monotonic()
 
     def end(self) -> None:
-        """It is over."""
         self._begun = None
 
     def close(self) -> None:
-        """Watch no more."""
         self._closed.set()
         _AWAKE.discard(self)
 
