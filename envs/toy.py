@@ -11,12 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlrep.contract.env import Scoring
+from rlrep.contract.env import Array, Scoring, Tree
 
 from .options import SimulatorConfig, Workers
-
-Array = NDArray[Any]
-Tree = Any
 
 STRIDE = 0.25  # distance of a full action
 TARGET = 0.75  # distance of the target from the start: three full actions

@@ -9,17 +9,13 @@ import gymnasium
 import numpy as np
 from ale_py import ALEInterface, ALEState, LoggerMode
 from gymnasium import spaces
-from numpy.typing import NDArray
 
-from rlrep.contract.env import HUMAN_NORMALISED, Scoring
+from rlrep.contract.env import HUMAN_NORMALISED, Array, Scoring, Tree
 
 from ..options import SimulatorConfig, Workers
 from .games import SCORES, find_game, rom_path
 from .rules import PROTOCOLS, Rules
 from .vector import AtariVector
-
-Array = NDArray[Any]
-Tree = Any
 
 FRAMES_PER_SECOND = 60
 

@@ -11,13 +11,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rlrep.contract.env import Step
+from rlrep.contract.env import Array, Step, Tree
 
 from .games import rom_path
 from .rules import Game
-
-Array = NDArray[Any]
-Tree = Any
 
 
 class AtariVector:

@@ -7,15 +7,11 @@ from typing import Any, Literal, cast
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
-from rlrep.contract.env import Scoring
+from rlrep.contract.env import Array, Scoring, Tree
 
 from ..options import SimulatorConfig, Workers
 from ..render import gl
-
-Array = NDArray[Any]
-Tree = Any
 
 EPISODE_ENV_STEPS = 1000
 VIDEO_SIZE = 256

@@ -8,15 +8,12 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
-from rlrep.contract.env import Task, TaskSet
+from rlrep.contract.env import Array, Task, TaskSet, Tree
 
 from ..options import SimulatorConfig, Workers
 from ..vector.tasks import task_from, task_state
 
-Array = NDArray[Any]
-Tree = Any
 Draw = Callable[[np.random.Generator], tuple[str, dict[str, Any], tuple[float, ...]]]
 """Returns a new task's label, parameters and vector."""
 

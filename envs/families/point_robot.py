@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import Task, TaskSet
+from rlrep.contract.env import Array, Task, TaskSet, Tree
 
-from .base import Array, TaskEnv, TaskFamily, Tree, draw_tasks
+from .base import TaskEnv, TaskFamily, draw_tasks
 
 STRIDE = 0.1  # of a full action, per axis
 VIDEO_SIZE, VIDEO_REACH = 128, 1.5  # pixels; what they show of either side of the origin

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import Task, TaskSet
+from rlrep.contract.env import Array, Task, TaskSet
 
-from .base import Array, TaskFamily, draw_tasks
+from .base import TaskFamily, draw_tasks
 from .robot import Robot, RobotEnv, flat
 
 BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}

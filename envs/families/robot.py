@@ -14,8 +14,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.env import Array, Tree
+
 from ..render import gl
-from .base import Array, TaskEnv, TaskFamily, Tree
+from .base import TaskEnv, TaskFamily
 
 VIDEO_SIZE = 256
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"

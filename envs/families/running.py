@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import Task, TaskSet
+from rlrep.contract.env import Array, Task, TaskSet
 
-from .base import Array, TaskFamily, draw_tasks
+from .base import TaskFamily, draw_tasks
 from .robot import Robot, RobotEnv, flat
 
 CHEETAH = Robot("half_cheetah.xml", timestep=0.01, frame_skip=5, noise=0.1, normal_velocity=True)

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from rlrep.contract.env import Scoring, Task, TaskSet
+from rlrep.contract.env import Array, Scoring, Task, TaskSet, Tree
 
-from ..families.base import Array, TaskEnv, TaskFamily, Tree
+from ..families.base import TaskEnv, TaskFamily
 from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
 from .tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
 

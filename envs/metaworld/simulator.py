@@ -5,13 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from rlrep.contract.env import Array, Tree
 
 from ..render import gl
 from .tasks import build
-
-Array = NDArray[Any]
-Tree = Any
 
 HORIZON = 500  # simulator steps after which the package refuses to go on
 OBS_SIZE = 39

@@ -16,10 +16,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlrep.contract.env import Scoring
+from rlrep.contract.env import Array, Scoring, Tree
 
 from ..options import SimulatorConfig, Workers
-from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Array, Simulator, Tree
+from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
 from .tasks import check_name, check_seed, goals
 
 

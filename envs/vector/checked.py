@@ -8,15 +8,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
-from numpy.typing import NDArray
 
+from rlrep.contract.env import Array, Tree
 from rlrep.settings import UserError
 
 from .fitting import Misfit, NotFinite, fit_actions, fit_observations
 from .losses import raised
 
-Array = NDArray[Any]
-Tree = Any
 Answer = tuple[Array, float, bool, bool, Mapping[str, Any]]
 
 STATELESS = (

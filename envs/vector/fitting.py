@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim, flatten
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from rlrep.contract.env import Array
+
 S = TypeVar("S", bound=spaces.Space[Any])
 ActionSpace = spaces.Box | spaces.Discrete
 

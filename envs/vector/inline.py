@@ -3,20 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import EnvMaker, Task
+from rlrep.contract.env import EnvMaker, Task, Tree
 
 from .checked import BadEnvironment, Checked
 from .layout import step_into
 from .losses import FOR_EVER, Losses, Lost, Patience, raised
 from .stepped import Vector
 from .watchdog import Watchdog
-
-Tree = Any
 
 
 class InlineVector(Vector):

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from .checked import Checked
+from rlrep.contract.env import Array
 
-Array = NDArray[Any]
+from .checked import Checked
 
 ALIGNMENT = 64
 

@@ -3,20 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import Step, Task
+from rlrep.contract.env import Array, Step, Task, Tree
 
 from .checked import Description
 from .layout import Arrays, allocate
 from .losses import Losses, Lost
 from .tasks import task_from, task_state
-
-Array = NDArray[Any]
-Tree = Any
 
 
 class Vector(ABC):

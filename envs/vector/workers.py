@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrep.contract.env import EnvMaker, Task
+from rlrep.contract.env import Array, EnvMaker, Task, Tree
 
 from .checked import Description
 from .layout import Arrays
@@ -16,8 +16,6 @@ from .losses import FOR_EVER, Losses, Lost, Patience, Raised
 from .process import WorkerProcess
 from .stepped import Vector
 
-Array = NDArray[Any]
-Tree = Any
 START_GRACE_SECONDS = 60.0
 
 
