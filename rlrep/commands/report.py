@@ -114,10 +114,13 @@ def report(roots: Sequence[Path], config: ReportConfig) -> int:
 def _complain(faults: "Sequence[Fault]") -> None:
     from rlrep.scores.files import clean
 
-    for folder, line in faults[:_SHOWN]:
-        print(f"warning: {clean(str(folder))}: {clean(line)}")
-    if len(faults) > _SHOWN:
-        print(f"warning: {len(faults) - _SHOWN} more lines like these are in the report")
+    folders: dict[str, list[str]] = {}
+    for folder, line in faults:
+        folders.setdefault(clean(line), []).append(clean(str(folder)))
+    for line, named in list(folders.items())[:_SHOWN]:
+        print(f"warning: {named[0]}{f' and {len(named) - 1} more' * (len(named) > 1)}: {line}")
+    if len(folders) > _SHOWN:
+        print(f"warning: {len(folders) - _SHOWN} more lines like these are in the report")
 
 
 def _write(comparisons: "Sequence[Comparison]", faults: "Sequence[Fault]", config: ReportConfig) -> Path:
