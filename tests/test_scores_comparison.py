@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic_runs import Shape, write_run
+from rlrep.agents.sb3 import OwnExtractor, SB3SACConfig
+from rlrep.contract.agent import AgentConfig
 from rlrep.contract.env import EnvConfig, Scoring
 from rlrep.envs.atari.games import SCORES
+from rlrep.nn import MLPEncoderConfig
 from rlrep.scores import analysis
 from rlrep.scores.analysis import Draws, endings, per_task
 from rlrep.scores.arms import Arm, label
@@ -195,16 +198,16 @@ def test_a_head_with_a_view_of_its_own_needs_the_augmentation_only_arm(tmp_path:
     assert "augmentation-only arm is missing (agent=sac augment=A" in doubts(tmp_path)
 
 
-def test_networks_that_heads_of_stable_baselines3_alone_have_are_said(tmp_path: Path) -> None:
+def test_what_else_sets_heads_apart_is_said_as_the_agent_says_it(tmp_path: Path) -> None:
+    remark, agent = SB3SACConfig().remark(OwnExtractor(), (5,)), SB3SACConfig()
+    assert remark and agent.remark(OwnExtractor(), (9, 84, 84)) is None, "on frames all have SB3's CNN"
+    assert agent.remark(MLPEncoderConfig(), (5,)) is None and AgentConfig().remark(OwnExtractor(), (5,)) is None
     for arm in (BASE, CURL):
         write_run(tmp_path / arm[1], "cheetah-run", arm, 0, SMALL)
-        edit(tmp_path / arm[1], lambda tree: tree["choices"].update(agent="sb3_sac", encoder="sb3"))
-    assert "encoder=sb3" not in doubts(tmp_path), "on frames all have SB3's CNN"
-    for arm in (BASE, CURL):
-        edit(tmp_path / arm[1], lambda tree: tree["env"].update(obs="state"))
-    assert "curl: on states encoder=sb3 puts two layers in front for heads, which base do without" in doubts(tmp_path)
-    for arm in (BASE, CURL):
-        edit(tmp_path / arm[1], lambda tree: tree["choices"].update(encoder="mlp"))
+        says(tmp_path / arm[1], Scoring(remark=remark))
+    said = "curl beside base: on states encoder=sb3 puts two layers in front for heads alone; encoder=mlp gives all"
+    assert said in doubts(tmp_path)
+    says(tmp_path / BASE[1], Scoring())
     assert "encoder=mlp" not in doubts(tmp_path)
 
 

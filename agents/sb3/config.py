@@ -13,6 +13,7 @@ from rlrep.settings import ranges
 
 from ..optimisers import Precision
 from .agent import SB3Agent
+from .extractor import OwnExtractor
 from .mixin import AuxDQN, AuxSAC
 
 
@@ -44,6 +45,12 @@ class SB3Config(AgentConfig):
         ranges.share(self, ("discount",))
         if self.precision != "float32":
             raise ValueError(f"Stable-Baselines3 computes in float32, not {self.precision}")
+
+    def remark(self, encoder: Any, obs_shape: tuple[int, ...]) -> str | None:
+        """Return that on states SB3 has no features extractor, which heads need and are given."""
+        if len(obs_shape) == 3 or not isinstance(encoder, OwnExtractor):
+            return None
+        return "on states encoder=sb3 puts two layers in front for heads alone; encoder=mlp gives all of them the same"
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings as SB3 calls them."""

@@ -151,6 +151,10 @@ class AgentConfig:
         """Whether a schedule reads the planned length, so that a longer run would have been another from its start."""
         return False
 
+    def remark(self, encoder: Any, obs_shape: tuple[int, ...]) -> str | None:
+        """Return what else than their heads sets runs with heads apart, for whoever compares them; None = nothing."""
+        return None
+
     def for_length(self, agent_steps: int) -> "AgentConfig":
         """Return the settings of a run of so many agent steps."""
         return self

@@ -111,6 +111,7 @@ class Scoring:
     zero, one: returns that score 0 and 1 (as of random play and of people); None = not known.
     references: returns to draw into the learning curve, by name (`random`, `human`, `optimal`).
     table: the published scores of the same protocol, a file of `rlrep/scores/data`.
+    remark: how runs with and without heads differ besides; for the agent to say (`AgentConfig.remark`).
     """
 
     suite: str | None = None
@@ -120,6 +121,7 @@ class Scoring:
     one: float | None = None
     references: Mapping[str, float] = field(default_factory=dict)
     table: str | None = None
+    remark: str | None = None
 
 
 class EnvConfig:

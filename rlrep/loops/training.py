@@ -1,6 +1,7 @@
 """Training an agent on an environment or a family of them: what is built, evaluated and said."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -107,7 +108,8 @@ class Training(Job):
     def work(self, outlets: Outlets) -> Playing[Any]:
         """Return what the loop drives."""
         config, say, scoring = self._config, outlets.reporter.say, self._config.env.scoring()
-        Guard("scoring.json", say).run(lambda: write_scoring(outlets.folder, scoring))
+        remark = config.agent.remark(config.encoder, self._envs.single_observation_space.shape)
+        Guard("scoring.json", say).run(lambda: write_scoring(outlets.folder, replace(scoring, remark=remark)))
         evaluator = make_evaluator(
             config,
             self._agent,

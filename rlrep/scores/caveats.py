@@ -68,22 +68,14 @@ def _missing_controls(made: Comparison) -> Iterator[str]:
 
 
 def _unlike_networks(made: Comparison) -> Iterator[str]:
-    """On states Stable-Baselines3 has no features extractor; `encoder=sb3` has one with heads, which need it, alone."""
-    for agent in sorted({arm.agent for arm in made.arms if arm.agent.startswith("sb3_")}):
-        heads: dict[bool, list[str]] = {True: [], False: []}
-        for arm in (arm for arm in made.arms if arm.agent == agent):
-            runs = [run for task in made.tasks for run in made.cell(task, arm)]
-            if any(run.choice("encoder") == "sb3" and _on_states(run) for run in runs):
-                heads[arm.role == "head"].append(made.names[arm])
+    """What agents say of runs with heads, where arms with and without stand side by side."""
+    found: dict[tuple[str, str], dict[bool, list[str]]] = defaultdict(lambda: {True: [], False: []})
+    for arm in made.arms:
+        for remark in {run.scoring.remark for task in made.tasks for run in made.cell(task, arm)} - {None}:
+            found[arm.agent, str(remark)][arm.role == "head"].append(made.names[arm])
+    for (_, remark), heads in sorted(found.items()):
         if all(heads.values()):
-            yield (
-                f"{_listed(heads[True])}: on states encoder=sb3 puts two layers in front for heads, which "
-                f"{_listed(heads[False])} do without. encoder=mlp gives all of them the same."
-            )
-
-
-def _on_states(run: Run) -> bool:
-    return run.options.get("env.obs") == "state" or run.options.get("env._target_", "").endswith("ToyState")
+            yield f"{_listed(heads[True])} beside {_listed(heads[False])}: {remark}."
 
 
 def _protocols(made: Comparison) -> Iterator[str]:

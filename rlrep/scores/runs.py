@@ -142,8 +142,9 @@ def read_scoring(folder: Path) -> Scoring:
         raise Unreadable(f"says something else ({clean(str(error))[:120]})") from error
     if any(level is not None and not abs(level) < _LARGEST for level in (found.zero, found.one)):
         raise Unreadable("holds numbers that are none")
-    suite, task = (text if text is None else clean(text)[:100] for text in (found.suite, found.task))
-    return replace(found, suite=suite, task=task, scale=clean(found.scale)[:100])
+    named = (found.suite, found.task, found.remark)
+    suite, task, remark = (text if text is None else clean(text)[:200] for text in named)
+    return replace(found, suite=suite, task=task, remark=remark, scale=clean(found.scale)[:100])
 
 
 def _options(tree: Mapping[str, Any]) -> dict[str, str]:
