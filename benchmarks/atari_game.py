@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import machine
 
-ARMS = {"no head": "none", "curl + return_contrast": "[curl_atari,return_contrast_atari]"}
+ARMS = {"no head": "none", "curl + return_contrast": "[curl,return_contrast]"}
 LENGTH, SKIPPED = 100_000, 3_000
 COLUMNS = ("heads", "agent steps/s", "updates/s", "update", "acting", "minutes for 100,000 agent steps")
 

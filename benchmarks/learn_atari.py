@@ -14,7 +14,7 @@ from .grid import Run
 from .label_quality import label_quality
 from .learning import Study, main
 
-ARMS = {"base": "aux=none", "curl": "aux=curl_atari", "return_contrast": "aux=return_contrast_atari"}
+ARMS = {"base": "aux=none", "curl": "aux=curl", "return_contrast": "aux=return_contrast"}
 FEW = (
     ("krull", "base"),
     ("krull", "return_contrast"),

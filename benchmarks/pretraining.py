@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlrep.config import registry
+from rlrep.settings import groups
 
 from . import learning, machine
 from .grid import Run, run_all, show
 
-METHODS = registry.names("method")
+METHODS = groups.names("method")
 ON_FRAMES = {
     **{name: (f"method={name}",) for name in ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")},
     "simclr without gap": ("method=simclr", "data.gap=0"),

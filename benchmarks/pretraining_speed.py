@@ -45,7 +45,7 @@ def compose(shape: tuple[int, ...], words: tuple[str, ...]) -> PretrainConfig:
     """Return a run's settings; `augment` chooses both views."""
     (encoder, view), size = words, shape[-1]
     views = f"method.views=[{view.partition('=')[2]},{view.partition('=')[2]}]"
-    common = ("method=simclr", "data=digits", f"data.size={size}", "preset=paper_pretrain", "optimiser.name=sgd")
+    common = ("method=simclr", "data=digits", f"data.size={size}", "preset=paper", "optimiser.name=sgd")
     return compose_pretraining([*common, encoder, views, f"train.batch_size={BATCH}"]).config
 
 

@@ -32,8 +32,8 @@ from . import machine, peers
 PEER = "kaixhin"
 ARMS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "curl": ("curl_atari",),
-    "curl+return_contrast": ("curl_atari", "return_contrast_atari"),
+    "curl": ("curl",),
+    "curl+return_contrast": ("curl", "return_contrast"),
     "none_bf16": (),
     "none_eager": (),
 }
@@ -53,7 +53,7 @@ def make_agent(arm: str, device: str, replay: int) -> Rainbow:
             frame_stack=4,
             encoder=load_component("encoder", "der"),
             augment=load_component("augment", "none"),
-            aux={name.removesuffix("_atari"): load_component("aux", name) for name in ARMS[arm]},
+            aux={name: load_component("aux", name, cases=("atari",)) for name in ARMS[arm]},
             device=torch.device(device),
             compile=mode,
         )

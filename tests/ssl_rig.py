@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlrep.config import registry
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.config.pretrain_config import PretrainConfig
 from rlrep.loops.pretraining.job import build
 from rlrep.nn import Encoder, PixelEncoderConfig, ResNetConfig
+from rlrep.settings import groups
 from rlrep.ssl import ImageBatch, Learner
 from rlrep.views import NoChange
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = [name for name in registry.names("method")]
+METHODS = [name for name in groups.names("method")]
 SHAPE = (1, 16, 16)
 FEW = ("probe.max_train=300", "probe.max_test=100", "probe.draws=3")
 SMALL = ("data=digits", "data.size=16", "preset=debug", "device=cpu", "logger=none", "train.batch_size=32", *FEW)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from rlrep.config import registry
 from rlrep.config.compose import compose_run
 from rlrep.config.config import plan_length
 from rlrep.config.make import load_component
@@ -20,7 +19,7 @@ from rlrep.envs.atari.games import SCORES, find_game
 from rlrep.envs.vector import WorkerVector, make_vector
 from rlrep.loops.frames import collect_frames
 from rlrep.record.tree import join, split
-from rlrep.settings import ConfigError, UserError
+from rlrep.settings import ConfigError, UserError, groups
 from rlrep.ssl.data.frames import read_frames
 
 
@@ -88,7 +87,7 @@ def test_a_game_for_several_players_is_refused_before_it_ends_the_process() -> N
 
 
 def test_the_26_games_are_named_configs_with_scores() -> None:
-    named = {name.removeprefix("atari_") for name in registry.names("env") if name.startswith("atari_")}
+    named = {name.removeprefix("atari_") for name in groups.names("env") if name.startswith("atari_")}
     assert named == set(SCORES) and len(named) == 26
     for game in named:
         config = load_component("env", f"atari_{game}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrep.config import registry
+from rlrep.settings import groups
 
 from .runs import lines, metrics, run
 
@@ -44,7 +44,7 @@ def test_objective_of_curl_runs(objective: str, tmp_path: Path) -> None:
 
 def test_every_head_is_run() -> None:
     """Here, or in the tests of SAC and Rainbow; heads that tell tasks apart in those of agents for several."""
-    assert set(registry.visible("aux")) == {*RUNS, *OF_TASKS, "none", "curl", "curl_weak", "return_contrast"}
+    assert set(groups.names("aux")) == {*RUNS, *OF_TASKS, "none", "curl", "curl_weak", "return_contrast"}
 
 
 def test_objectives_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

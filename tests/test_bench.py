@@ -17,7 +17,6 @@ from rich.console import Console
 
 from rlrep.commands.bench import main
 from rlrep.commands.train import main as train
-from rlrep.config import registry
 from rlrep.envs.metaworld.tasks import HIDDEN_GOALS
 from rlrep.grid.plan import Plan, Run, is_finished, make_plan, standing
 from rlrep.grid.speed import SpeedConfig, scripts
@@ -28,7 +27,7 @@ from rlrep.launch.base import Job
 from rlrep.launch.scheduler import Entry
 from rlrep.record.checkpoint import Checkpoints
 from rlrep.record.folder import is_locked, lock_folder, write_config
-from rlrep.settings import ConfigError
+from rlrep.settings import ConfigError, groups
 
 from .runs import ROOT, TINY
 from .test_launchers import children, wait_for
@@ -85,7 +84,7 @@ def test_a_grid_is_tasks_agents_arms_and_seeds_with_the_augmentation_only_arm() 
             ("aux=[curl,return_contrast]", "augment=amplitude_scale"),
             [("amplitude_scale", "none"), ("amplitude_scale", "curl+return_contrast")],
         ),
-        (("aux=curl", "aux.curl.view=none_state"), [("none_state", "none"), ("none", "curl")]),
+        (("aux=curl", "aux.curl.view=none"), [("none", "none"), ("none", "curl")]),
     ],
 )
 def test_the_augmentation_is_the_heads_own(words: tuple[str, ...], arms: list[tuple[str, str]]) -> None:
@@ -139,14 +138,14 @@ def test_a_length_replaces_the_suites_in_either_unit() -> None:
     assert read_request(("suite=dmc500k",), ()).words == ("train.env_steps=500000",)
 
 
-@pytest.mark.parametrize("name", registry.names("suite"))
+@pytest.mark.parametrize("name", groups.names("suite"))
 def test_every_suite_composes(name: str) -> None:
     for preset in ("paper", "cpu"):
         suite, _ = load_suite(name, preset)
         (*others, last) = [task_name(line.split()) for line in suite.tasks]
         plan = plan_of(f"suite={name}", f"preset={preset}", f"tasks={last}", "seeds=1")
         assert len(plan.runs) == 1 + len(suite.aux) and last not in others
-        assert {line.split()[0].removeprefix("env=") for line in suite.tasks} <= set(registry.names("env"))
+        assert {line.split()[0].removeprefix("env=") for line in suite.tasks} <= set(groups.names("env"))
 
 
 def test_suites_are_the_protocols_tasks() -> None:

@@ -10,7 +10,6 @@ import torch
 
 from rlrep.commands.pretrain import main
 from rlrep.commands.probe import main as probe_main
-from rlrep.config import registry
 from rlrep.config.compose import compose_run
 from rlrep.config.help import bench_help, pretrain_help, train_help
 from rlrep.config.make import build_agent, load_component
@@ -18,6 +17,7 @@ from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.config.simulators import build_envs
 from rlrep.loops.frames import collect_frames
 from rlrep.loops.pretraining.picture import Picture
+from rlrep.settings import groups
 
 from .test_ssl_data import silent, write_cifar
 
@@ -53,8 +53,8 @@ PRETRAIN, TRAIN = listed(pretrain_help(())), listed(train_help(()))
 
 
 def test_help_lists_every_group() -> None:
-    assert {group for group, _ in PRETRAIN} == set(registry.PRETRAIN_GROUPS)
-    assert {group for group, _ in TRAIN} == set(registry.GROUPS)
+    assert {group for group, _ in PRETRAIN} == set(groups.PRETRAIN_GROUPS)
+    assert {group for group, _ in TRAIN} == set(groups.GROUPS)
     assert {group for group, _ in listed(bench_help(()))} == {"suite", "launcher", "preset"}
     for group, name in ("augment", "shift_intensity"), ("method", "vicreg"), ("data", "npz"):
         assert (group, name) in PRETRAIN

@@ -13,12 +13,11 @@ import yaml
 from gymnasium import spaces
 
 import rlrep
-from rlrep.config import registry
 from rlrep.config.compose import compose_run
 from rlrep.config.config import Compile, TrainConfig, make_config, plan_length, updates_by
 from rlrep.config.overrides import expand
 from rlrep.loops.compile_rule import choose_compile
-from rlrep.settings import ConfigError, UserError, build, coerce, plain
+from rlrep.settings import ConfigError, UserError, build, coerce, groups, plain
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ def test_a_length_on_the_command_line_replaces_the_presets_in_either_unit() -> N
     assert (env.agent_steps, env.env_steps) == (None, 9)
 
 
-@pytest.mark.parametrize("preset", registry.visible("preset"))
+@pytest.mark.parametrize("preset", groups.names("preset"))
 def test_every_preset_sets_exactly_one_length(preset: str) -> None:
     for env in ("toy_state", "toy_pixels"):
         train = compose_run([f"env={env}", f"preset={preset}"]).config.train
@@ -214,15 +213,15 @@ def test_every_preset_sets_exactly_one_length(preset: str) -> None:
 
 @pytest.mark.parametrize("group", ["env", "agent", "aux", "augment", "encoder", "logger", "launcher"])
 def test_every_file_of_every_group_composes_and_says_where_it_comes_from(group: str) -> None:
-    for name in registry.names(group):
-        if not registry.is_file(group, name):
+    for name in groups.names(group):
+        if groups.find(group, name) is None:
             continue
         state = name.endswith("_state") or name in ("mlp", "identity")
         base = ["env=point_robot"] if name.startswith("pearl") else [f"env=toy_{'state' if state else 'pixels'}"]
         tasks = {"dmc": ["env.domain=fish", "env.task=swim"], "atari": ["env.game=pong"], "gym": ["env.id=Pendulum-v1"]}
         tasks |= {f"metaworld_{kind}": ["env.task=push-v3"] for kind in ("ml1", "mt1")}
         compose_run([*(word for word in base if group != "env"), f"{group}={name}", *tasks.get(name, [])])
-        assert "#" in (registry.ROOT / group / f"{name}.yaml").read_text()
+        assert "#" in (groups.ROOT / group / f"{name}.yaml").read_text()
 
 
 def test_out_names_the_arm_and_hashes_what_else_was_set() -> None:
@@ -260,8 +259,7 @@ def test_sweeps_expand_to_their_product() -> None:
 def test_toy_is_short_for_the_pixel_one() -> None:
     toy, pixels = compose_run(["env=toy"]), compose_run(["env=toy_pixels"])
     assert toy.config.env == pixels.config.env and toy.config.encoder == pixels.config.encoder
-    assert {"toy", "toy_pixels", "toy_state"} <= set(registry.visible("env"))
-    assert "sac_state" not in registry.visible("agent") and "none_state" not in registry.visible("augment")
+    assert {"toy", "toy_pixels", "toy_state"} <= set(groups.names("env"))
 
 
 def test_other_folders_and_entry_points_add_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +274,7 @@ def test_other_folders_and_entry_points_add_choices(tmp_path: Path, monkeypatch:
         value = "rlrep.heads:InstanceContrast"
 
     points = {"env": {"outside": Point()}, "aux": {"extra": Head()}}
-    monkeypatch.setattr(registry, "registered", lambda group: points.get(group, {}))
+    monkeypatch.setattr(groups, "registered", lambda group: points.get(group, {}))
     composed = compose_run(["env=outside", "env.num_envs=2", "aux=[extra,return_contrast]", "aux.extra.weight=0.5"])
     assert composed.config.env.num_envs == 2
     assert composed.config.aux["extra"].weight == 0.5

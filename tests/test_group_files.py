@@ -7,6 +7,8 @@ import pytest
 from rlrep.commands.bench import main as bench
 from rlrep.commands.pretrain import main as pretrain
 from rlrep.commands.train import main as train
+from rlrep.config.compose import compose_run
+from rlrep.settings import ConfigError
 
 ENV = b"# @package _global_\nenv:\n  _target_: %s\n"
 MODULES = {"broken_import": "import no_such_thing", "broken_syntax": "def (:", "broken_code": "1 / 0", "empty_one": ""}
@@ -72,3 +74,82 @@ def test_every_group_of_files_is_read_so(
     assert (bench if group == "suite" else train)([*words, "--config-dir", str(tmp_path), "--cfg"]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
+
+
+def write(folder: Path, **files: str) -> list[Path]:
+    """Write group files, `env__mine` to env/mine.yaml, and return what --config-dir gives."""
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text if text.startswith("#") else f"# @package _global_\n{text}")
+    return [folder]
+
+
+CASES = """
+train: {agent_steps: 5}
+agent: {batch_size: 1}
+when:
+  rainbow: {agent: {batch_size: 2}}
+  state:
+    agent: {batch_size: 3}
+    defaults: [override /augment: amplitude_scale]
+    when: {mine: {seed: 7}, else: {seed: 8}}
+  else: {agent: {batch_size: 4}}
+"""
+
+
+def test_the_first_case_that_holds_counts_and_may_choose_and_have_cases(tmp_path: Path) -> None:
+    folders = write(tmp_path, preset__mine=CASES)
+    states = compose_run(["env=toy_state", "preset=mine"], folders)
+    assert (states.tree["agent"]["batch_size"], states.tree["seed"]) == (3, 7)
+    assert states.config.choices["augment"] == "amplitude_scale"
+    for words, size in ((["env=toy"], 4), (["env=toy", "agent=rainbow"], 2), (["env=toy", "agent.batch_size=9"], 9)):
+        assert compose_run([*words, "preset=mine"], folders).tree["agent"]["batch_size"] == size
+
+
+def test_who_wins_over_whom(tmp_path: Path) -> None:
+    mine = "defaults: [toy_state]\nagent: {lr: 1}\nseed: 1\nwhen: {mine: {seed: 3}}\n"
+    preset = "defaults: [override /encoder: mlp]\ntrain: {agent_steps: 5}\nseed: 2\nagent: {lr: 2}\n"
+    folders = write(tmp_path, env__mine=f"{mine}", preset__mine=preset)
+    tree = compose_run(["env=mine", "preset=mine"], folders).tree
+    assert (tree["agent"]["lr"], tree["seed"]) == (2, 3), "a preset over an environment, whose `when` is over it"
+    made = [compose_run(["env=mine", "preset=mine", f"agent={agent}"], folders) for agent in ("sac", "sb3_sac")]
+    assert [each.config.choices["encoder"] for each in made] == ["mlp", "sb3"]
+    asked = compose_run(["env=mine", "preset=mine", "agent=sb3_sac", "encoder=identity"], folders)
+    assert asked.config.choices["encoder"] == "identity"
+    assert compose_run(["env=atari_pong", "encoder=auto"]).config.choices["encoder"] == "curl"
+
+
+def test_a_preset_says_nothing_of_a_head_whose_pull_is_asked_for() -> None:
+    heads = compose_run(["env=cheetah_vel", "aux=[ccm,self_prediction]", "aux.ccm.pull=balanced"]).config.aux
+    assert (heads["ccm"].pull, heads["ccm"].weight) == ("balanced", 1.0)
+    assert (heads["self_prediction"].pull, heads["self_prediction"].weight) == ("sum", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "message"),
+    [
+        ({"preset__mine": "", "preset__mine_state": ""}, "preset=mine", "say `when: {state: ...}` in mine.yaml"),
+        ({"aux__curl_state": "seed: 2"}, "aux=curl", "say `when: {state: ...}` in curl.yaml"),
+        ({"env__mine": "defaults: [mine]"}, "env=mine", "it builds on itself"),
+        ({"env__mine": "defaults: [toy_stat]"}, "env=mine", "env=toy_stat is not known: did you mean toy_state?"),
+        ({"env__mine": "defaults: [toy_state, {override /preset: cpu}]"}, "env=mine", "/preset` has no place here"),
+        ({"preset__mine": "defaults: [{override /augmnt: none}]"}, "preset=mine", "did you mean augment?"),
+        ({"preset__mine": "defaults: [{/augment: none}]"}, "preset=mine", "defaults lists files of its group"),
+        ({"preset__mine": "defaults: 3"}, "preset=mine", "defaults lists files of its group"),
+        ({"preset__mine": "when: [state]"}, "preset=mine", "when holds ['state']"),
+        ({"preset__mine": "when: {state: 3}"}, "preset=mine", "when: state holds 3"),
+        ({"encoder__mine": "defaults: [mlp, {override /augment: none}]"}, "encoder=mine", "has no place here"),
+        ({"agent__mine": "agent: {_target_: own_agent.Mine}"}, "agent=mine", "Mine.auto is not read any more"),
+    ],
+)
+def test_what_a_file_cannot_say_is_one_line(
+    files: dict[str, str], words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_agent.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    auto = {'encoder': 'mlp'}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError) as error:
+        compose_run(["env=toy_state", *words.split()], write(tmp_path, **files))
+    assert message in str(error.value) and "\n" not in str(error.value)

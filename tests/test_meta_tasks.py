@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from rlrep.config import registry
 from rlrep.contract.env import Task, TaskSet
 from rlrep.envs.families.rand_params import HopperRandParams, WalkerRandParams
 from rlrep.envs.families.running import AntDir, AntGoal, CheetahDir, CheetahVel, HumanoidDir
-from rlrep.settings import coerce
+from rlrep.settings import coerce, groups
 
 from .meta_families import FAMILIES, each
 
@@ -71,10 +70,8 @@ def test_tasks_of_another_family_are_refused() -> None:
 
 @each
 def test_the_settings_file_is_the_family(name: str) -> None:
-    written = yaml.safe_load((registry.ROOT / "env" / f"{name}.yaml").read_text())
-    node = (
-        yaml.safe_load((registry.ROOT / "env" / "ant_dir.yaml").read_text())["env"] if name == "ant_dir_random" else {}
-    )
+    written = yaml.safe_load((groups.ROOT / "env" / f"{name}.yaml").read_text())
+    node = yaml.safe_load((groups.ROOT / "env" / "ant_dir.yaml").read_text())["env"] if name == "ant_dir_random" else {}
     family = coerce({**node, **written["env"]}, Any, "env")
     assert family == replace(FAMILIES[name], num_envs=family.num_envs)
     assert family.num_envs == written["agent"]["tasks_per_iteration"]

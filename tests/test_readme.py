@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
-from rlrep.config import registry
 from rlrep.config.compose import compose_run
 from rlrep.config.overrides import expand
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.process.cli import read_arguments
 from rlrep.scores.statistics import FEWEST_RUNS
+from rlrep.settings import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -55,7 +55,7 @@ def test_choices_are_those_of_the_configs() -> None:
         r"^\| `(agent|aux|augment|encoder|preset|logger|method|data)` \| (.*) \|$", TEXT, re.MULTILINE
     ):
         named = set(re.findall(r"`(\w+)`", row))
-        assert named == set(registry.visible(group)), group
+        assert named == set(groups.names(group)), group
 
 
 def python_blocks() -> list[str]:

@@ -12,11 +12,10 @@ import pytest
 
 from rlrep.commands.evaluate import main as evaluate
 from rlrep.commands.probe import main as probe
-from rlrep.config import registry
 from rlrep.config.compose import compose_run
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.record.trust import Trust
-from rlrep.settings import TARGET, UserError
+from rlrep.settings import TARGET, UserError, groups
 
 from .hostile import WORDS, complaint, edit_yaml, listing, make_pretraining, make_run, put
 from .runs import run
@@ -174,15 +173,15 @@ def test_a_resumed_run_takes_nothing_from_its_folder(
 
 def test_entry_points_are_known_by_what_they_register(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("mine", "package.heads:Mine", "rlrep.aux")
-    monkeypatch.setattr(registry, "registered", lambda group: {"mine": point} if group == "aux" else {})
-    registry.targets.cache_clear()
+    monkeypatch.setattr(groups, "registered", lambda group: {"mine": point} if group == "aux" else {})
+    groups.targets.cache_clear()
     try:
         Trust().check("aux", {"mine": {TARGET: "package.heads.Mine"}}, "run")
         for group, target in (("env", "package.heads.Mine"), ("aux", "package.heads.Other"), ("aux", "package.heads")):
             with pytest.raises(UserError, match="no registered"):
                 Trust().check(group, {"x": {TARGET: target}}, "run")
     finally:
-        registry.targets.cache_clear()
+        groups.targets.cache_clear()
 
 
 def test_a_default_is_known_by_the_module_that_defines_it() -> None:

@@ -1,8 +1,7 @@
 """Settings of `agent=pearl`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from rlrep.contract.agent import AgentConfig
 from rlrep.heads import Pull
@@ -71,8 +70,6 @@ class PEARLSettings(AgentConfig):
     extra_steps: int = 600
     pull: Pull = "own"
     precision: Precision = "float32"
-
-    auto: ClassVar[Mapping[str, str]] = {"encoder": "identity"}  # what `auto` stands for with this agent
 
     def __post_init__(self) -> None:
         ranges.at_least(self, 1, ("latent_dim", "hidden_dim", "hidden_layers", "context_hidden_dim", "context_layers"))

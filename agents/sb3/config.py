@@ -1,6 +1,5 @@
 """Settings of `agent=sb3_sac` and `agent=sb3_dqn`: Stable-Baselines3's own algorithms in rlrep's training loop."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -35,7 +34,6 @@ class SB3Config(AgentConfig):
     max_norm: float | None = 10.0
     precision: Precision = "float32"
 
-    auto: ClassVar[Mapping[str, str]] = {"encoder": "sb3"}  # whatever environments and presets choose for other agents
     compiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from rlrep.config import registry
-from rlrep.config.compose import compose_tree, resolve
 from rlrep.config.config import Device
-from rlrep.config.options import apply_settings
+from rlrep.config.files import compose_files
+from rlrep.config.options import apply_settings, resolve
 from rlrep.config.overrides import PROBE, CommandLine, parse
 from rlrep.config.pretrain_compose import fill
 from rlrep.nn import Encoder, EncoderConfig, EncoderFile, load_encoder, read_encoder
@@ -21,7 +20,7 @@ from rlrep.process.seeds import Seeds
 from rlrep.record.files import csv_text, wrote
 from rlrep.record.folder import check_plain, read_config
 from rlrep.record.trust import Trust
-from rlrep.settings import TARGET, ConfigError, UserError, build, coerce, find_target, one_line
+from rlrep.settings import TARGET, ConfigError, UserError, build, coerce, find_target, groups, one_line
 from rlrep.ssl.data import DataConfig, describe
 from rlrep.ssl.evaluation import (
     ProbeConfig,
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(arguments: Arguments) -> int:
     if arguments.help:
-        print(f"{_HELP}data: {', '.join(registry.names('data', arguments.folders))}")
+        print(f"{_HELP}data: {', '.join(groups.names('data', arguments.folders))}")
         print(f"probe: {', '.join(field.name for field in fields(ProbeConfig))}")
         return 0
     trust = Trust(tuple(arguments.folders), tuple(arguments.modules))
@@ -89,15 +88,15 @@ def _run(arguments: Arguments) -> int:
 def compose_probe(words: Sequence[str], trust: Trust) -> ProbeRun:
     """Compose one evaluation. Raises UserError in one line."""
     folders = trust.folders
-    line = parse(words, folders, PROBE)
+    line = parse(words, PROBE)
     encoder = line.setting("encoder")
     if encoder is None:
         raise ConfigError("name the encoder: encoder=RUN, a run folder of rlrep.pretrain or an encoder.safetensors")
-    node, _ = compose_tree("probe", [f"{group}={name}" for group, name in line.choices.items()], folders)
+    node = compose_files("probe", line.choices, folders).node
     stored = stored_config(str(encoder), trust).get("data")
     own = "data" not in line.choices and isinstance(stored, Mapping)
     node["data"] = fill(stored if own and stored else node["data"], "data")
-    apply_settings(node, line, folders)
+    apply_settings(node, line, lambda component, _: dict(component))
     if own:
         _check_path(node["data"], line, str(encoder))
         data = node.pop("data")  # what is stored is text, `${...}` too
@@ -158,7 +157,7 @@ def saved_config(place: str, trust: Trust) -> EncoderConfig:
     stored = stored_config(place, trust).get("encoder")
     if isinstance(stored, Mapping):
         settings = {**stored, **({"load": None} if "load" in stored else {})}
-    known = [target for target in registry.targets("encoder", trust.folders) if target.rpartition(".")[2] == kind]
+    known = [target for target in groups.targets("encoder", trust.folders) if target.rpartition(".")[2] == kind]
     target = settings.pop(TARGET, min(known, default=None))
     if target is None or str(target).rpartition(".")[2] != kind:
         raise ValueError(f"encoder={place} is a {kind}, which this version does not have")

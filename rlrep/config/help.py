@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from . import registry
+from rlrep.settings.groups import GROUPS, PRETRAIN_GROUPS, ROOT, names
 
 
 def bench_help(folders: Sequence[Path]) -> str:
@@ -15,28 +15,28 @@ def bench_help(folders: Sequence[Path]) -> str:
 
 def train_help(folders: Sequence[Path]) -> str:
     """Return usage, groups with their names, and the general options with their defaults."""
-    return help_text("train").format(groups=_groups(registry.GROUPS, folders), options=_options("config"))
+    return help_text("train").format(groups=_groups(GROUPS, folders), options=_options("config"))
 
 
 def pretrain_help(folders: Sequence[Path]) -> str:
     """Return the same of `rlrep.pretrain`."""
-    groups = _groups(registry.PRETRAIN_GROUPS, folders)
+    groups = _groups(PRETRAIN_GROUPS, folders)
     return help_text("pretrain").format(groups=groups, options=_options("pretrain"))
 
 
 def help_text(command: str) -> str:
     """Return what `configs/help/COMMAND.txt` says: usage with examples, which name environments and agents."""
-    return (registry.ROOT / "help" / f"{command}.txt").read_text().removesuffix("\n")
+    return (ROOT / "help" / f"{command}.txt").read_text().removesuffix("\n")
 
 
-def _groups(names: Sequence[str], folders: Sequence[Path]) -> str:
-    return "\n".join(f"  {group + '=':<11}{_wrap(registry.visible(group, folders))}" for group in names)
+def _groups(groups: Sequence[str], folders: Sequence[Path]) -> str:
+    return "\n".join(f"  {group + '=':<11}{_wrap(names(group, folders))}" for group in groups)
 
 
-def _wrap(names: Sequence[str]) -> str:
+def _wrap(listed: Sequence[str]) -> str:
     lines: list[str] = []
     line = ""
-    for name in names:
+    for name in listed:
         if len(line) + len(name) > 100:
             lines, line = [*lines, line], ""
         line += f"{name} "
@@ -45,7 +45,7 @@ def _wrap(names: Sequence[str]) -> str:
 
 def _options(primary: str) -> str:
     """Show the general options as `configs/PRIMARY.yaml` writes them, with its comments."""
-    lines = (registry.ROOT / f"{primary}.yaml").read_text().splitlines()
+    lines = (ROOT / f"{primary}.yaml").read_text().splitlines()
     top = {key for key in yaml.safe_load("\n".join(lines)) if key not in ("defaults", "when", "scale")}
     start = next(i for i, line in enumerate(lines) if line.split(":")[0] in top)
     return "\n".join(f"  {line}" for line in lines[start:] if line.strip())

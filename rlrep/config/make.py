@@ -4,25 +4,25 @@ env = rlrep.make_env("dmc_cheetah", num_envs=2)
 agent = rlrep.make_agent("sac", env, aux=["curl"], augment="random_crop")
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from omegaconf import OmegaConf
 
 from rlrep.contract.agent import Agent, AgentConfig, AgentSpec, CompileMode, MetaAgent
 from rlrep.contract.env import EnvConfig, VectorEnv
 from rlrep.process.machine import pick_device
 from rlrep.process.seeds import Seeds
-from rlrep.settings import TARGET, ConfigError, UserError, coerce, hint, one_line, with_defaults
+from rlrep.settings import TARGET, ConfigError, UserError, coerce, expand_names, hint, one_line
+from rlrep.settings.groups import choices, node, read, read_primary
 from rlrep.views import View
 
-from . import registry
 from .config import RunConfig
-from .options import auto_view, expand_views
+from .files import AUTO
+from .options import auto_view, named_view, resolve
 from .simulators import build_envs
 
 Options = Mapping[str, Any]
@@ -65,7 +65,7 @@ def make_agent(
             f"agent={name} learns families of tasks, through the command line: python -m rlrep.train agent={name}"
         )
     if encoder == "auto":
-        encoder = config.auto.get("encoder", registry.AUTO["encoder"][obs])
+        encoder = choices([read_primary("config")[0], *read("agent", name)], {obs}).get("encoder", "curl")
     spec = AgentSpec(
         space,
         env.single_action_space,
@@ -100,23 +100,26 @@ def load_component(
     obs: str | None = None,
     size: int = 84,
     augment: str = "none",
+    cases: Collection[str] = (),
 ) -> Any:
     """Return the config dataclass of `group=name`, with `options` in place of its YAML's values.
 
     obs: kind of observation. size: side of the environment's frames. Both are what the YAML files refer to.
-    augment: the agent's, which a head's `view=auto` follows.
+    augment: the agent's, which a head's `view=auto` follows. cases: what else holds in `when`, as `atari`.
     """
-    registry.check(group, name)
-    variant = f"{name}_{obs}" if obs and registry.is_file(group, f"{name}_{obs}") else name
-    path = f"aux.{name}" if group == "aux" else group
-    node = with_defaults(registry.component_node(group, variant), path)
+    path, holding = f"aux.{name}" if group == "aux" else group, {*cases, *([obs] if obs else [])}
+    found = node(group, name, path, cases=holding)
     for key in options or {}:
-        if key not in node or key == TARGET:
-            raise ConfigError(f"unknown option {path}.{key}{hint(key, set(node) - {TARGET})}")
-    node = expand_views({**node, **(options or {})}, path, auto=auto_view(augment, obs or "pixels"))
-    context = OmegaConf.create({"node": node, "env": {"size": size}, "image_size": 84, "precision": "float32"})
-    resolved = OmegaConf.to_container(context.node, resolve=True)
-    return coerce(resolved, KINDS.get(group, object), path)
+        if key not in found or key == TARGET:
+            raise ConfigError(f"unknown option {path}.{key}{hint(key, set(found) - {TARGET})}")
+    auto = auto_view(augment, obs or "pixels")
+
+    def named(name: str, at: str) -> Any:
+        return named_view(auto if name == AUTO else name, at, (), holding)
+
+    found = expand_names({**found, **(options or {})}, path, View, named)
+    context = {"node": found, "env": {"size": size}, "image_size": 84, "precision": "float32"}
+    return coerce(resolve(context)["node"], KINDS.get(group, object), path)
 
 
 def build_agent(

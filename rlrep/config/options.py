@@ -1,63 +1,59 @@
 """Single options in a composed tree: set by dotted path, with the valid names where a path leads nowhere."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from rlrep.settings import TARGET, ConfigError, accepts, find_target, hint, with_defaults
-from rlrep.views.base import View
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from . import registry
+from rlrep.settings import TARGET, ConfigError, hint, one_line
+from rlrep.settings.groups import Tree, check, names, node
+
 from .overrides import CommandLine
 
-AUTO = "auto"
+Expand = Callable[[Mapping[str, Any], str], Tree]
+"""Puts the settings of a view in place of its name (`aux.curl.view=random_crop`), given a component and its path."""
 
 
-def apply_settings(node: dict[str, Any], line: CommandLine, folders: Sequence[Path]) -> None:
-    """Write the command line's settings into `node`. Raises ConfigError for unknown paths, naming the nearest."""
+def apply_settings(tree: Tree, line: CommandLine, expand: Expand) -> None:
+    """Write the command line's settings into `tree`. Raises ConfigError for unknown paths, naming the nearest."""
     for setting in line.settings:
         *parents, leaf = setting.path.split(".")
-        holder = _find(node, parents, setting.path, line.grammar.groups)
+        holder = _find(tree, parents, setting.path, line.grammar.groups)
         if leaf not in holder or leaf == TARGET or setting.path.startswith("choices"):
-            raise ConfigError(f"unknown option {setting.path}{_hint(node, parents, leaf, line.grammar.groups)}")
+            raise ConfigError(f"unknown option {setting.path}{_hint(tree, parents, leaf, line.grammar.groups)}")
         _set(holder, leaf, _plain_text(setting.value) if setting.as_typed else setting.value, setting.path)
-        if TARGET in holder:
-            holder.update(expand_views(holder, ".".join(parents), folders))
+        if TARGET in holder and isinstance(setting.value, (str, list)):  # the name of a view, or names
+            holder.update(expand(holder, ".".join(parents)))
     if line.grammar.lengths:
-        _settle_length(node["train"], line)
+        _settle_length(tree["train"], line)
 
 
-def expand_views(node: Mapping[str, Any], path: str, folders: Sequence[Path] = (), *, auto: str = "") -> dict[str, Any]:
-    """Replace the name of a view (`aux.curl.view=random_crop`), or a list of names, by the settings of that choice.
-
-    auto: the name that `auto` stands for; while it is not known yet, `auto` is left standing.
-    """
-    cls = find_target(str(node[TARGET]), path)
-
-    def expand(value: Any, place: str) -> Any:
-        if isinstance(value, list):
-            return [expand(each, f"{place}[{i}]") for i, each in enumerate(value)]
-        if not isinstance(value, str) or (value == AUTO and not auto):
-            return value
-        return view_node(auto if value == AUTO else value, place, folders)
-
-    return {
-        key: expand(value, f"{path}.{key}") if key != TARGET and accepts(cls, key, View) else value
-        for key, value in node.items()
-    }
+def named_view(name: str, path: str, folders: Sequence[Path] = (), cases: Set[str] = frozenset()) -> Tree:
+    """Return the settings of an augmentation by name."""
+    check("augment", name, folders, asked=f"{path}={name}")
+    return node("augment", name, path, folders=folders, cases=cases)
 
 
 def auto_view(augment: str, obs: str) -> str:
     """Return what a head's `view=auto` is: the agent's augmentation or, where it has none, the kind's usual one."""
-    return {"pixels": "random_shift", "state": "amplitude_scale"}[obs] if augment.startswith("none") else augment
+    return {"pixels": "random_shift", "state": "amplitude_scale"}[obs] if augment == "none" else augment
 
 
-def view_node(name: str, path: str, folders: Sequence[Path] = ()) -> dict[str, Any]:
-    """Return the node of an augmentation by name. Raises ConfigError with the valid names."""
-    if name not in registry.names("augment", folders) or name == "auto":
-        raise ConfigError(f"{path}={name} is not known{hint(name, registry.visible('augment', folders))}")
-    return with_defaults(registry.read_yaml("augment", name, folders), path)
+def resolve(tree: Mapping[str, Any]) -> Tree:
+    """Return the tree with references resolved. Raises ConfigError where one leads nowhere or a value is missing."""
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(dict(tree)), resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value yet: give {error.full_key}=...") from error
+    except InterpolationKeyError as error:
+        raise ConfigError(f"{error.full_key} refers to an option that is not there: {one_line(error)}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"cannot resolve the config: {one_line(error)}") from error
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
 
 
 def _find(node: dict[str, Any], parents: Sequence[str], path: str, groups: Sequence[str]) -> dict[str, Any]:
@@ -72,7 +68,7 @@ def _find(node: dict[str, Any], parents: Sequence[str], path: str, groups: Seque
 
 
 def _inactive(parents: Sequence[str]) -> str:
-    if parents[0] == "aux" and len(parents) > 1 and parents[1] in registry.names("aux"):
+    if parents[0] == "aux" and len(parents) > 1 and parents[1] in names("aux"):
         return f": that head is not active, add aux={parents[1]} (or aux=[...] for several)"
     return ""
 
@@ -120,8 +116,9 @@ def _plain_text(value: Any) -> Any:
 def _settle_length(train: dict[str, Any], line: CommandLine) -> None:
     """A length on the command line replaces the preset's, in either unit."""
     names = [path.removeprefix("train.") for path in line.grammar.lengths]
-    for given, other in (names, names[::-1]):
-        if line.setting(f"train.{given}") is not None:
+    given = {setting.path.removeprefix("train.") for setting in line.settings if setting.value is not None}
+    for name, other in (names, names[::-1]):
+        if name in given:
             train[other] = None
     if (train[names[0]] is None) == (train[names[1]] is None):
         raise ConfigError(f"the run has no length: give {' or '.join(f'{p}=N' for p in line.grammar.lengths)}")

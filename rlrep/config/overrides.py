@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,8 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from rlrep.settings import ConfigError, hint, one_line
-
-from . import registry
+from rlrep.settings.groups import GROUPS, PRETRAIN_GROUPS, names
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,9 @@ class Grammar:
     texts: tuple[str, ...] = ()
 
 
-TRAIN = Grammar(registry.GROUPS, ("train.agent_steps", "train.env_steps"), "env steps count action repeats")
+TRAIN = Grammar(GROUPS, ("train.agent_steps", "train.env_steps"), "env steps count action repeats")
 PROBE = Grammar(("data",), paths=("encoder",))
-PRETRAIN = Grammar(registry.PRETRAIN_GROUPS, ("train.epochs", "train.updates"), "an epoch is one pass over the data")
+PRETRAIN = Grammar(PRETRAIN_GROUPS, ("train.epochs", "train.updates"), "an epoch is one pass over the data")
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ class CommandLine:
         return next((s.value for s in reversed(self.settings) if s.path == path), None)
 
 
-def parse(words: Sequence[str], folders: Sequence[Path] = (), grammar: Grammar = TRAIN) -> CommandLine:
-    """Read one run's words. Raises ConfigError on bad grammar, a sweep, or an unknown group choice."""
+def parse(words: Sequence[str], grammar: Grammar = TRAIN) -> CommandLine:
+    """Read one run's words. Raises ConfigError on bad grammar or a sweep; whether a choice is known is not asked."""
     choices: dict[str, str | list[str]] = {}
     settings = []
     for word in words:
@@ -69,7 +67,7 @@ def parse(words: Sequence[str], folders: Sequence[Path] = (), grammar: Grammar =
         override = _read(word)
         key, value = str(override.key_or_group), _value(override)
         if key in grammar.groups:
-            choices[key] = _choice(key, value, folders)
+            choices[key] = _choice(key, value)
         else:
             settings.append(Setting(key, value))
     _reject_two_lengths(settings, grammar)
@@ -124,16 +122,12 @@ def _value(override: Override) -> Any:
     return override.value()
 
 
-def _choice(group: str, value: Any, folders: Sequence[Path]) -> str | list[str]:
-    if group != "aux":
-        if not isinstance(value, str):
-            raise ConfigError(f"{group}={value} is not a name{hint(str(value), registry.visible(group, folders))}")
-        registry.check(group, value, folders)
-        return value
-    heads = [value] if not isinstance(value, list) else value
-    for head in heads:
-        registry.check(group, str(head), folders)
-    return sorted({str(head) for head in heads} - {"none"})
+def _choice(group: str, value: Any) -> str | list[str]:
+    if group == "aux":
+        return sorted({str(head) for head in (value if isinstance(value, list) else [value])} - {"none"})
+    if not isinstance(value, str):
+        raise ConfigError(f"{group}={value} is not a name{hint(str(value), names(group))}")
+    return value
 
 
 def _reject_two_lengths(settings: Sequence[Setting], grammar: Grammar) -> None:

@@ -134,12 +134,10 @@ class AgentConfig:
 
     gains_on_pixels: whether compiling pays on a CPU also on frames.
     compiles: whether an update can be compiled at all.
-    auto: by group, what the agent takes there unless the command line names something else.
     """
 
     gains_on_pixels: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
-    auto: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def learns_families(cls) -> bool:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rlrep.config import registry
-from rlrep.config.compose import merge
 from rlrep.config.overrides import TRAIN, expand_word, key_of, parse
 from rlrep.settings import ConfigError, build, coerce, hint
+from rlrep.settings.groups import check, names, read, values
 
 _MOST_SEEDS = 1_000
 _OWN = ("suite", "tasks", "agents", "aux", "seeds", "out")
@@ -60,7 +58,7 @@ def read_request(words: Sequence[str], folders: Sequence[Path]) -> Request:
         if key in given:
             raise ConfigError(f"{given[key]}: {instead}")
     if "suite" not in own:
-        raise ConfigError(f"name a suite: suite=NAME{hint('', registry.names('suite', folders))}")
+        raise ConfigError(f"name a suite: suite=NAME{hint('', names('suite', folders))}")
     name = value_of(own["suite"])
     preset = value_of(given.pop("preset")) if "preset" in given else None
     suite, preset = load_suite(name, preset, folders)
@@ -85,20 +83,11 @@ def read_request(words: Sequence[str], folders: Sequence[Path]) -> Request:
 
 def load_suite(name: str, preset: str | None, folders: Sequence[Path] = ()) -> tuple[Suite, str]:
     """Return a suite as it is at a preset (None: its own), and that preset. Raises ConfigError."""
-    node = _read(name, folders)
-    when = node.pop("when", None) or {}
-    chosen = preset or str(node.get("preset", "paper"))
-    registry.check("preset", chosen, folders)
-    suite: Suite = build(Suite, {**node, **(when.get(chosen) or {})}, f"suite {name}")
+    files = read("suite", name, folders)
+    chosen = preset or str(values(files, set())["suite"].get("preset", "paper"))
+    check("preset", chosen, folders)
+    suite: Suite = build(Suite, values(files, {chosen})["suite"], f"suite {name}")
     return suite, chosen
-
-
-def _read(name: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """Return a suite's file, on top of those that it names in `defaults`."""
-    node: dict[str, Any] = registry.read_yaml("suite", name, folders)
-    for base in node.pop("defaults", []):
-        node = merge(_read(base, folders), node)
-    return node
 
 
 def value_of(word: str) -> str:

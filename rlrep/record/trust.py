@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlrep.config import registry
-from rlrep.settings import TARGET, UserError, find_target
+from rlrep.settings import TARGET, UserError, find_target, groups
 
 from .folder import read_config
 
-_GROUPS = frozenset({*registry.GROUPS, *registry.PRETRAIN_GROUPS})
+_GROUPS = frozenset({*groups.GROUPS, *groups.PRETRAIN_GROUPS})
 _HOUSE = "rlrep."
 
 
@@ -43,7 +42,7 @@ class Trust:
         for path, target, outermost in _targets(node, group, outermost=True):
             if group not in _GROUPS or not isinstance(target, str):
                 raise UserError(f"{place}: {path}.{TARGET} names a component where none belongs")
-            known = registry.targets(group if outermost else "*", self.folders)
+            known = groups.targets(group if outermost else "*", self.folders)
             beside = not outermost and target.rpartition(".")[0] == outer  # an option's own dataclass, as stored
             if not (target in known or beside or self._trusts(target) or _is_registered(target, known)):
                 raise UserError(_refusal(place, path, target, group if outermost else "component"))

@@ -1,6 +1,6 @@
 """From plain values to frozen dataclasses, and the errors of users who gave others."""
 
-from .coerce import TARGET, accepts, build, coerce, complete, completed, find_target, plain, with_defaults
+from .coerce import TARGET, accepts, build, coerce, complete, completed, expand_names, find_target, plain, with_defaults
 from .errors import Busy, ConfigError, Stopped, UserError, hint, one_line
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "coerce",
     "complete",
     "completed",
+    "expand_names",
     "find_target",
     "hint",
     "one_line",

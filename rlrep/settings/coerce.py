@@ -1,7 +1,7 @@
 """The typed border: plain values from YAML and the command line become frozen dataclasses, or one clear line."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -116,6 +116,23 @@ def accepts(cls: type[Any], name: str, kind: type[Any]) -> bool:
     """Whether dataclass field `cls.name` may hold a `kind`."""
     annotation = get_type_hints(cls).get(name)
     return kind is annotation or kind in get_args(annotation)
+
+
+def expand_names(
+    node: Mapping[str, Any], path: str, kind: type[Any], named: Callable[[str, str], Any]
+) -> dict[str, Any]:
+    """Return a `_target_` node with `named(text, path)` for every text (also in a list) where a `kind` may be."""
+    cls = find_target(str(node[TARGET]), path)
+
+    def expand(value: Any, place: str) -> Any:
+        if isinstance(value, list):
+            return [expand(each, f"{place}[{i}]") for i, each in enumerate(value)]
+        return named(value, place) if isinstance(value, str) else value
+
+    return {
+        key: expand(value, f"{path}.{key}") if key != TARGET and accepts(cls, key, kind) else value
+        for key, value in node.items()
+    }
 
 
 def _join(path: str, key: str) -> str:
