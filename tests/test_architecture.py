@@ -294,7 +294,7 @@ def test_violation_is_found(rule: Rule, module: str, text: str) -> None:
     ("module", "text"),
     [
         ("rlrep.heads.base", "from rlrep.replay.batch import Batch\nfrom .health import x\nimport torch, json"),
-        ("rlrep.config.registry", "GROUPS = ('rlrep.agents', 'rlrep.envs')"),
+        ("rlrep.settings.groups", "GROUPS = ('rlrep.agents', 'rlrep.envs')"),
         ("rlrep.contract.agent", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rlrep.train"),
         ("rlrep.train", "from rlrep.loops import online\n'''`rlrep.envs.dmc` or `env=dmc` in a docstring'''"),
         ("rlrep.record.versions", "packages = ('gymnasium', 'dm_control')"),
