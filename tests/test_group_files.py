@@ -139,6 +139,7 @@ def test_a_preset_says_nothing_of_a_head_whose_pull_is_asked_for() -> None:
         ({"preset__mine": "defaults: 3"}, "preset=mine", "defaults lists files of its group"),
         ({"preset__mine": "when: [state]"}, "preset=mine", "when holds ['state']"),
         ({"preset__mine": "when: {state: 3}"}, "preset=mine", "when: state holds 3"),
+        ({"preset__mine": "when: {state: {defaults: [cpu]}}"}, "preset=mine", "take it out of `when: state`"),
         ({"encoder__mine": "defaults: [mlp, {override /augment: none}]"}, "encoder=mine", "has no place here"),
         ({"agent__mine": "agent: {_target_: own_agent.Mine}"}, "agent=mine", "Mine.auto is not read any more"),
     ],

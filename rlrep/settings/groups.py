@@ -93,7 +93,10 @@ def _said(content: Mapping[str, Any], cases: Set[str], name: str) -> tuple[Tree,
     choices = {str(key).removeprefix(_OVERRIDE): value for entry in chosen for key, value in entry.items()}
     for case, more in _mapping(content.get("when"), name, "when").items():
         if case == ELSE or case in cases:
-            inner, others = _said(_mapping(more, name, f"when: {case}"), cases, name)
+            more = _mapping(more, name, f"when: {case}")
+            if any(isinstance(entry, str) for entry in _listed(more, name)):
+                raise ConfigError(f"{name}: what a file builds on depends on nothing: take it out of `when: {case}`")
+            inner, others = _said(more, cases, name)
             return merge(values, inner), choices | others
     return values, choices
 
