@@ -132,7 +132,7 @@ class EnvConfig:
     num_envs: simulators of the training env.
     obs: `pixels` or `state`, which picks encoder and agent settings; None = pixels where the config has a `size`.
     in_workers: whether the simulators run in processes of their own; None = where there are several.
-    presets: suffix of the preset and other files that go with it.
+    presets: the case of `when`, in presets' and heads' files, that holds for it.
     horizon: of a family of tasks, agent steps of an episode, at most.
     random_return, human_return, optimal_return: known returns, which `scoring` draws into the learning curve; the
     first two normalise scores.
