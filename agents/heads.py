@@ -135,7 +135,7 @@ class Heads:
         metrics: Metrics = {}
         for name, task in self.tasks.items():
             calls: list[None] = []
-            value, health = task.loss(batch, Encoded(latent), watched(encoders, calls))
+            value, health = task.loss(batch, batch.pairs[name], Encoded(latent), watched(encoders, calls))
             losses[name] = HeadLoss(value, apart=bool(calls) or not meet_at_latent)
             metrics[f"aux/{name}/loss"] = value.detach()
             metrics |= {f"aux/{name}/{key}": number for key, number in health.items()}

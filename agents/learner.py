@@ -120,9 +120,9 @@ class Learner(ABC, Generic[N, R]):
     def _view(self, batch: Batch) -> Batch:
         """Augment the RL batch, and every head's extra observations with the head's own view."""
         draw = self.update_stream
-        extra = {name: fields.viewed(partial(self.views[name], generator=draw)) for name, fields in batch.extra.items()}
+        pairs = {name: found.viewed(partial(self.views[name], generator=draw)) for name, found in batch.pairs.items()}
         return replace(
-            batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), extra=extra
+            batch, obs=self.augment(batch.obs, draw), next_obs=self.augment(batch.next_obs, draw), pairs=pairs
         )
 
     # What is known of it

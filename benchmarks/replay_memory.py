@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from rlrep.replay import Needs, Priority, Replay, ReplaySpec, ReturnLabels
+from rlrep.replay import Needs, Priority, Replay, ReplaySpec, ReturnLabels, SameReturn, SecondView
 from rlrep.replay.ring import NUMPY
 
 from . import machine
@@ -31,10 +31,10 @@ COLUMNS = [
     "of the process",
     "both stacks stored",
 ]
-CURL = {"curl": Needs(second_view=True)}
+CURL = {"curl": Needs((SecondView(),))}
 NEEDS = CURL | {
-    "threshold": Needs(pairs=ReturnLabels("return_threshold")),
-    "bin": Needs(pairs=ReturnLabels("return_bin")),
+    "threshold": Needs((SameReturn(ReturnLabels("return_threshold")),)),
+    "bin": Needs((SameReturn(ReturnLabels("return_bin")),)),
 }
 
 
@@ -58,7 +58,7 @@ class Rainbow(Case):
     """Discrete actions, 20-step returns, priorities, and the pairs of return contrast."""
 
     needs: dict[str, Needs] = field(
-        default_factory=lambda: CURL | {"return_contrast": Needs(pairs=ReturnLabels("reward_event"))}
+        default_factory=lambda: CURL | {"return_contrast": Needs((SameReturn(ReturnLabels("reward_event")),))}
     )
 
     def spec(self, transitions: int) -> ReplaySpec:

@@ -14,7 +14,7 @@ from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
 from rlrep.heads import Encoded, Encoders, Metrics
 from rlrep.nn import IdentityConfig, product
-from rlrep.replay import Batch, Needs, WindowSpec
+from rlrep.replay import Batch, Needs, Pairs, WindowSpec
 from rlrep.views import NoChange
 
 STATES, ACTIONS, TASKS, HORIZON = 3, 2, 4, 20
@@ -47,18 +47,17 @@ class Pull:
         raise ValueError("for contexts only")
 
     def make_context(self, name: str, latent_dim: int, horizon: int) -> "PullHead":
-        return PullHead(name, self, latent_dim)
+        return PullHead(self, latent_dim)
 
 
 class PullHead(nn.Module):
-    def __init__(self, name: str, config: Pull, latent_dim: int) -> None:
+    def __init__(self, config: Pull, latent_dim: int) -> None:
         super().__init__()
         spec = WindowSpec(config.length, positives=config.positives, ordered=config.ordered, disjoint=config.disjoint)
-        self.name, self.needs, self.turned = name, Needs(windows=spec), nn.Linear(latent_dim, latent_dim)
+        self.spec, self.needs, self.turned = spec, Needs((spec,)), nn.Linear(latent_dim, latent_dim)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        windows = batch.extra[self.name].windows
-        assert windows is not None
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+        windows = pairs[self.spec]
         assert encoders.online_context is not None and encoders.target_context is not None
         query = product(encoders.online_context(windows.first)).mean
         key = product(encoders.target_context(windows.second)).mean

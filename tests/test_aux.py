@@ -14,10 +14,43 @@ from rlrep.heads.actions import action_dim, join_action
 from rlrep.heads.health import in_batch_health, label_quality
 from rlrep.heads.negatives import has_negative, same_known
 from rlrep.heads.return_contrast import ReturnContrastHead, nearest_negative
-from rlrep.replay import Batch, Extra, Pairs, ReturnLabels
+from rlrep.replay import (
+    Batch,
+    LaterSteps,
+    Noise,
+    Pairs,
+    Partners,
+    ReturnLabels,
+    SameReturn,
+    SecondView,
+    SeenAt,
+    WindowSpec,
+)
 
 ROWS, WIDTH = 6, 5
 BOX = spaces.Box(-1, 1, (2,), np.float32)
+
+
+KINDS = {
+    "second_view": SecondView,
+    "partners": SameReturn,
+    "later": LaterSteps,
+    "time": SeenAt,
+    "noise": Noise,
+    "windows": WindowSpec,
+}
+
+
+class Given(Pairs):
+    """What a head gets, by the kind of its request, whatever the request says."""
+
+    def __getitem__(self, request: Any) -> Any:
+        return self.found[type(request)]  # type: ignore[index]
+
+
+def given(**found: Any) -> Pairs:
+    """Pairs as a sampler would give them, by name of their kind."""
+    return Given({KINDS[name]: value for name, value in found.items()})  # type: ignore[misc]
 
 
 def make_pairs(
@@ -25,10 +58,10 @@ def make_pairs(
     positive_bin: list[int],
     labelled: list[bool] | None = None,
     group: list[int] | None = None,
-) -> Pairs:
+) -> Partners:
     """Pairs of random observations, each of a group of its own unless `group` says otherwise."""
     rows = len(anchor_bin)
-    return Pairs(
+    return Partners(
         obs=torch.randn(rows, WIDTH),
         action=torch.randn(rows, 2),
         labelled=torch.tensor(labelled or [True] * rows),
@@ -39,10 +72,10 @@ def make_pairs(
     )
 
 
-def make_batch(pairs: Pairs | None = None) -> Batch:
+def make_batch(pairs: Partners | None = None) -> Batch:
     obs = torch.randn(ROWS, WIDTH)
-    extra = Extra(second_view=torch.randn(ROWS, WIDTH), pairs=pairs)
-    return Batch(obs, torch.randn(ROWS, 2), torch.zeros(ROWS), torch.ones(ROWS), obs, {"head": extra})
+    found = given(second_view=torch.randn(ROWS, WIDTH), partners=pairs)
+    return Batch(obs, torch.randn(ROWS, 2), torch.zeros(ROWS), torch.ones(ROWS), obs, {"head": found})
 
 
 class Setting:
@@ -59,9 +92,8 @@ class Setting:
 def test_curl_is_the_papers_cross_entropy() -> None:
     setting, batch = Setting(), make_batch()
     head = InstanceContrast(temperature=0.5).make("head", WIDTH, BOX)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
-    view = batch.extra["head"].second_view
-    assert view is not None
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
+    view = batch.pairs["head"][SecondView()]
     assert head.contrast.bilinear is not None
     weight = head.contrast.bilinear.weight
     logits = setting.online(batch.obs) @ weight @ setting.target(view).T / 0.5
@@ -74,7 +106,7 @@ def test_curl_is_the_papers_cross_entropy() -> None:
 def test_return_contrast_trains_its_parts_and_never_the_targets(objective: str) -> None:
     setting, batch = Setting(), make_batch(make_pairs([0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, -1]))
     head = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     loss.backward()
     assert setting.online.weight.grad is not None and setting.target.weight.grad is None
     trained = {name for name, p in head.named_parameters() if p.grad is not None}
@@ -90,10 +122,8 @@ def test_masked_negatives_do_not_move_the_loss() -> None:
     for masked in (True, False):
         setting, batch = Setting(), make_batch(pairs)
         head = ReturnContrast(mask_same_return=masked, temperature=10.0).make("head", WIDTH, BOX)
-        first, _ = head.loss(batch, setting.encode(batch), setting.encoders)
-        second, _ = head.loss(
-            replace(batch, extra={"head": Extra(pairs=moved)}), setting.encode(batch), setting.encoders
-        )
+        first, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
+        second, _ = head.loss(batch, given(partners=moved), setting.encode(batch), setting.encoders)
         assert torch.isclose(first, second) == masked
 
 
@@ -101,7 +131,7 @@ def test_masked_negatives_do_not_move_the_loss() -> None:
 def test_no_labelled_anchor_gives_zero_loss_and_finite_gradient(objective: str) -> None:
     setting, batch = Setting(), make_batch(make_pairs([-1] * ROWS, [-1] * ROWS, [False] * ROWS))
     head = ReturnContrast(objective=objective, mode="return_bin").make("head", WIDTH, BOX)  # type: ignore[arg-type]
-    loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     loss.backward()
     assert loss.item() == 0 and setting.online.weight.grad is not None and not setting.online.weight.grad.any()
 
@@ -110,7 +140,7 @@ def test_pair_regression_head_is_the_mean_over_counted_pairs() -> None:
     pairs = make_pairs([0, 1, 1, 3, 4, 5], [0, 1, 1, 3, 4, 5], [True, True, True, False, True, True])
     setting, batch = Setting(), make_batch(pairs)
     head = ReturnContrast(objective="pair_regression").make("head", WIDTH, BOX)
-    loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     query = head.projector(torch.cat([setting.online(batch.obs), batch.action], 1))
     key = head.target_projector(torch.cat([setting.target(pairs.obs), pairs.action], 1))
     residuals = []
@@ -136,12 +166,12 @@ def test_the_nearest_negative_is_looked_for_backwards() -> None:
 OBJECTIVES = ["bilinear_info_nce", "pair_regression", "sup_con"]
 
 
-def loss_and_gradient(head: ReturnContrastHead, pairs: Pairs, seed: int = 0) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(head: ReturnContrastHead, pairs: Partners, seed: int = 0) -> tuple[Tensor, Tensor]:
     """The head's loss and its gradient with respect to the anchors' latents."""
     torch.manual_seed(seed)
     setting, batch = Setting(), make_batch(pairs)
     latent = setting.online(batch.obs).detach().requires_grad_()
-    loss, _ = head.loss(batch, Encoded(latent), setting.encoders)
+    loss, _ = head.loss(batch, batch.pairs["head"], Encoded(latent), setting.encoders)
     return loss.detach(), torch.autograd.grad(loss, latent, allow_unused=True)[0]
 
 
@@ -168,10 +198,10 @@ def test_anchors_without_a_negative_are_left_out(objective: str) -> None:
     assert loss == 0 and not gradient.any()
     two = make_pairs([*bins[:-1], 6], [*bins[:-1], 6], group=[3, 3, 3, 3, 3, 7])
     setting, batch = Setting(), make_batch(two)
-    _, health = task.loss(batch, setting.encode(batch), setting.encoders)
+    _, health = task.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert health["counted"] == 1 and health["labelled"] == 1
     setting, batch = Setting(), make_batch(replace(two, labelled=torch.tensor([False, True, True, True, True, True])))
-    _, health = task.loss(batch, setting.encode(batch), setting.encoders)
+    _, health = task.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert health["counted"] == pytest.approx(5 / 6)
 
 
@@ -191,7 +221,7 @@ def test_groups_are_masked_with_their_partners_in_pairs() -> None:
     pairs = make_pairs([-1] * 6, [-1] * 6, group=[2, 2, 5, -1, -1, 2])
     task = ReturnContrast().make("head", WIDTH, BOX)
     setting, batch = Setting(), make_batch(pairs)
-    _, health = task.loss(batch, setting.encode(batch), setting.encoders)
+    _, health = task.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert health["masked"] == pytest.approx(6 / 30)  # ordered pairs among rows 0, 1 and 5; unknown groups repel
 
 
@@ -224,7 +254,7 @@ def test_segment_anchors_are_encoded_by_the_head() -> None:
     setting, batch = Setting(), make_batch(pairs)
     head = ReturnContrast(anchors="segment").make("head", WIDTH, BOX)
     detached = Encoded(torch.zeros(ROWS, WIDTH))
-    loss, _ = head.loss(batch, detached, setting.encoders)
+    loss, _ = head.loss(batch, batch.pairs["head"], detached, setting.encoders)
     loss.backward()
     assert setting.online.weight.grad is not None
 
@@ -270,7 +300,7 @@ def test_compiled_tensor_only(objective: str) -> None:
     head = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
 
     def run(batch: Batch) -> Tensor:
-        return head.loss(batch, setting.encode(batch), setting.encoders)[0]
+        return head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)[0]
 
     traced = torch.compile(run, backend="eager", fullgraph=True)
     torch.testing.assert_close(traced(batch), run(batch))

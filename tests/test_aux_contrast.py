@@ -14,14 +14,14 @@ from rlrep.heads.health import label_health, masked_share
 from rlrep.heads.instance_contrast import InstanceContrastHead
 from rlrep.heads.key_queue import KeyQueue, mix_with_noise
 from rlrep.heads.negatives import NegativeMask, Origin
-from rlrep.replay import Batch, Extra, Later, Time
+from rlrep.replay import Batch, Later, LaterSteps, Pairs, SecondView, Time
 
-from .test_aux import BOX, ROWS, WIDTH, Setting, make_pairs
+from .test_aux import BOX, ROWS, WIDTH, Setting, given, make_pairs
 
 
-def batch_of(extra: Extra) -> Batch:
+def batch_of(found: Pairs) -> Batch:
     obs = torch.randn(ROWS, WIDTH)
-    return Batch(obs, torch.randn(ROWS, 2), torch.zeros(ROWS), torch.ones(ROWS), obs, {"head": extra})
+    return Batch(obs, torch.randn(ROWS, 2), torch.zeros(ROWS), torch.ones(ROWS), obs, {"head": found})
 
 
 def make_head(**options: Any) -> InstanceContrastHead:
@@ -29,8 +29,8 @@ def make_head(**options: Any) -> InstanceContrastHead:
 
 
 def embeddings(head: InstanceContrastHead, setting: Setting, batch: Batch) -> tuple[Tensor, Tensor]:
-    view = batch.extra["head"].second_view
-    assert view is not None and head.branches.follow is not None
+    view = batch.pairs["head"][SecondView()]
+    assert head.branches.follow is not None
     keys = head.branches.follow(setting.target(view))
     return head.branches.project(setting.online(batch.obs)), keys
 
@@ -46,9 +46,9 @@ def embeddings(head: InstanceContrastHead, setting: Setting, batch: Batch) -> tu
 )
 def test_objective_is_the_cores(options: dict[str, Any], objective: Any) -> None:
     """The value, and gradient into the online encoder and the projector but never into the target."""
-    setting, batch = Setting(), batch_of(Extra(second_view=torch.randn(ROWS, WIDTH)))
+    setting, batch = Setting(), batch_of(given(second_view=torch.randn(ROWS, WIDTH)))
     head = make_head(**options)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     query, key = embeddings(head, setting, batch)
     torch.testing.assert_close(loss, objective(query, key, temperature=0.3))
     loss.backward()
@@ -71,21 +71,21 @@ def test_wide_latents_are_projected_between_layer_norms_as_in_curls_rainbow() ->
 
 
 def test_online_target_gives_gradient_to_both_views() -> None:
-    setting, batch = Setting(), batch_of(Extra(second_view=torch.randn(ROWS, WIDTH)))
+    setting, batch = Setting(), batch_of(given(second_view=torch.randn(ROWS, WIDTH)))
     head = make_head(objective="nt_xent", target="online")
-    loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
-    view = batch.extra["head"].second_view
-    assert view is not None and head.branches.follow is None
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
+    view = batch.pairs["head"][SecondView()]
+    assert head.branches.follow is None
     both = [head.branches.project(setting.online(obs)) for obs in (batch.obs, view)]
     expected = torch.autograd.grad(nt_xent(*both, temperature=0.3), setting.online.weight)[0]
     torch.testing.assert_close(torch.autograd.grad(loss, setting.online.weight)[0], expected)
 
 
 def test_cacr_takes_all_views() -> None:
-    setting, batch = Setting(), batch_of(Extra(second_view=torch.randn(3 * ROWS, WIDTH)))
+    setting, batch = Setting(), batch_of(given(second_view=torch.randn(3 * ROWS, WIDTH)))
     head = make_head(objective="cacr", views=4, t_neg=0.9)
-    assert head.needs.views == 3
-    loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
+    assert head.needs.of(SecondView) == [SecondView(3)]
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     query, keys = embeddings(head, setting, batch)
     views = torch.stack([query, *keys.split(ROWS)])
     torch.testing.assert_close(loss, cacr(views, t_pos=1.0, t_neg=0.9))
@@ -95,8 +95,8 @@ def test_queue_holds_the_keys_of_earlier_batches() -> None:
     setting, head = Setting(), make_head(objective="info_nce", negatives="queue", queue_size=2 * ROWS)
     pushed: list[Tensor] = []
     for _ in range(4):
-        batch = batch_of(Extra(second_view=torch.randn(ROWS, WIDTH)))
-        loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+        batch = batch_of(given(second_view=torch.randn(ROWS, WIDTH)))
+        loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
         query, key = embeddings(head, setting, batch)
         earlier = torch.cat([torch.zeros(0, 4), *pushed[-2:]])
         torch.testing.assert_close(loss, info_nce(query, key, temperature=0.3, negatives=earlier))
@@ -108,8 +108,8 @@ def test_queue_holds_the_keys_of_earlier_batches() -> None:
 def test_evaluating_the_loss_stages_nothing() -> None:
     setting, head = Setting(), make_head(objective="mochi", hardest=2, mixed=1, query_mixed=1, queue_size=20)
     head.eval()
-    extra = Extra(second_view=torch.randn(ROWS, WIDTH), noise=torch.rand(ROWS, 5))
-    head.loss(batch_of(extra), setting.encode(batch_of(extra)), setting.encoders)
+    batch = batch_of(given(second_view=torch.randn(ROWS, WIDTH), noise=torch.rand(ROWS, 5)))
+    head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     head.after_update()
     assert head.contrast.queue is not None and not head.contrast.queue.filled.any()
 
@@ -156,7 +156,10 @@ def test_masks_by_return_and_time() -> None:
     """Against a loop over pairs, for each rule alone and both."""
     origin = Origin(torch.tensor([0, 0, 1, -1, -1]), times([7, 7, 7, 8, 8], [3, 5, 6, 5, 5]))
     for same, within in ((True, None), (False, 2), (True, 0), (False, 0)):
-        valid = NegativeMask(mask_same_return=same, mask_within=within).valid(origin, origin)
+        config = NegativeMask(mask_same_return=same, mask_within=within)
+        assert (config.bin_request is None, config.time_request is None) == (not same, within is None)
+        known = origin if same else origin._replace(bin=None)
+        valid = config.valid(known, known)
         assert valid is not None
         for i in range(5):
             for j in range(5):
@@ -173,16 +176,16 @@ def test_masks_by_return_and_time() -> None:
 def test_masked_samples_do_not_repel(objective: str) -> None:
     """With all others masked by time, moving the other samples leaves sample 0's gradient alone."""
     time = times([4] * ROWS, list(range(ROWS)))
-    extra = Extra(second_view=torch.randn(ROWS, WIDTH), time=time)
-    moved = replace(extra, second_view=torch.cat([extra.second_view[:1], torch.randn(ROWS - 1, WIDTH)]))  # type: ignore[index]
+    view = torch.randn(ROWS, WIDTH)
+    moved = torch.cat([view[:1], torch.randn(ROWS - 1, WIDTH)])
     for within, alone in ((ROWS, True), (None, False)):
         torch.manual_seed(0)
         setting, head = Setting(), make_head(objective=objective, mask_within=within)
-        batch, gradients = batch_of(extra), []
-        for fields in (extra, moved):
+        batch, gradients = batch_of(given()), []
+        for seen in (view, moved):
             latent = setting.online(batch.obs).detach().requires_grad_()
             encoded = replace(setting.encode(batch), latent=latent)
-            loss, _ = head.loss(replace(batch, extra={"head": fields}), encoded, setting.encoders)
+            loss, _ = head.loss(batch, given(second_view=seen, time=time), encoded, setting.encoders)
             gradients.append(torch.autograd.grad(loss, latent)[0][0])
         assert torch.allclose(gradients[0], gradients[1], atol=1e-6) == alone
 
@@ -191,27 +194,27 @@ def test_temporal_is_atcs_cross_entropy_over_the_anchors_that_have_a_positive() 
     setting, head = Setting(), TemporalContrast(predictor_dim=6, temperature=0.5).make("head", WIDTH, BOX)
     valid = torch.tensor([[True, True, False, True, False, True]])
     later = Later(torch.randn(1, ROWS, WIDTH), valid, torch.randn(1, ROWS, 2))
-    batch = batch_of(Extra(later=later))
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    batch = batch_of(given(later=later))
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert head.predictor is not None and head.contrast.bilinear is not None
     latent = setting.online(batch.obs)
     query = latent + head.predictor(latent)
     logits = query @ head.contrast.bilinear.weight @ setting.target(later.obs[0]).T / 0.5
     losses = cross_entropy(logits, torch.arange(ROWS), reduction="none")
     torch.testing.assert_close(loss, losses[valid[0]].mean())
-    assert health["with_later"] == pytest.approx(4 / 6) and head.needs.later == (1,)
+    assert health["with_later"] == pytest.approx(4 / 6) and head.needs.of(LaterSteps) == [LaterSteps((1,))]
     loss.backward()
     assert setting.online.weight.grad is not None and setting.target.weight.grad is None
     nothing = replace(later, valid=torch.zeros_like(valid))
-    assert head.loss(batch_of(Extra(later=nothing)), setting.encode(batch), setting.encoders)[0] == 0
+    assert head.loss(batch, given(later=nothing), setting.encode(batch), setting.encoders)[0] == 0
 
 
 def test_sup_con_attracts_known_equal_returns_only() -> None:
     """Equal to SupCon on the rows of known return, whatever the others are."""
     pairs = make_pairs([0, 1, 1, -1, 2, 0], [0, 1, 1, -1, 2, 0], [True, True, True, False, True, True])
-    setting, batch = Setting(), batch_of(Extra(pairs=pairs))
+    setting, batch = Setting(), batch_of(given(partners=pairs))
     head = ReturnContrast(objective="sup_con", mode="return_bin", temperature=0.2).make("head", WIDTH, BOX)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     query = head.projector(torch.cat([setting.online(batch.obs), batch.action], 1))
     key = head.target_projector(torch.cat([setting.target(pairs.obs), pairs.action], 1))
     z, bins = torch.cat([query, key]), torch.cat([pairs.anchor_bin, pairs.positive_bin])
@@ -223,7 +226,7 @@ def test_sup_con_attracts_known_equal_returns_only() -> None:
         name for name, p in head.named_parameters() if p.grad is not None
     }
     unknown = make_pairs([-1] * ROWS, [-1] * ROWS, [False] * ROWS)
-    nothing, _ = head.loss(batch_of(Extra(pairs=unknown)), setting.encode(batch), setting.encoders)
+    nothing, _ = head.loss(batch, given(partners=unknown), setting.encode(batch), setting.encoders)
     nothing.backward()
     assert nothing == 0
 

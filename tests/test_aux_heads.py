@@ -12,15 +12,15 @@ from rlrep.contrast import barlow_twins, vicreg
 from rlrep.heads import Autoencoder, RedundancyReduction, SelfDistillation, SelfPrediction, fitted
 from rlrep.heads.autoencoder import FrameDecoder, target_of
 from rlrep.nn import PixelEncoderConfig
-from rlrep.replay import Extra, Later
+from rlrep.replay import Later, LaterSteps
 
-from .test_aux import BOX, ROWS, WIDTH, Setting
+from .test_aux import BOX, ROWS, WIDTH, Setting, given
 from .test_aux_contrast import batch_of
 
 
 def view_batch() -> tuple[Any, Tensor]:
     view = torch.randn(ROWS, WIDTH)
-    return batch_of(Extra(second_view=view)), view
+    return batch_of(given(second_view=view)), view
 
 
 def assert_trained(head: nn.Module, setting: Setting, loss: Tensor) -> None:
@@ -37,7 +37,7 @@ def assert_trained(head: nn.Module, setting: Setting, loss: Tensor) -> None:
 def test_byol_is_two_minus_two_cosines(predictor: Any) -> None:
     setting, (batch, view) = Setting(), view_batch()
     head = SelfDistillation(predictor=predictor, hidden_dim=8, embedding_dim=4).make("head", WIDTH, BOX)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert head.branches.follow is not None
     prediction = head.predictor(head.branches.project(setting.online(batch.obs)))
     target = head.branches.follow(setting.target(view))
@@ -49,7 +49,7 @@ def test_byol_is_two_minus_two_cosines(predictor: Any) -> None:
 def test_simsiam_target_is_the_online_branch_without_gradient() -> None:
     setting, (batch, view) = Setting(), view_batch()
     head = SelfDistillation(target="online", hidden_dim=8, embedding_dim=4).make("head", WIDTH, BOX)
-    loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     prediction = head.predictor(head.branches.project(setting.online(batch.obs)))
     target = head.branches.project(setting.online(view)).detach()
     expected = (2 - 2 * cosine_similarity(prediction, target)).mean()
@@ -65,7 +65,7 @@ def test_directpred_sets_its_predictor_from_earlier_projections() -> None:
     correlation, weight = torch.zeros(4, 4), torch.eye(4)
     for step in range(3):
         batch, view = view_batch()
-        loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
+        loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
         z = head.branches.project(setting.online(batch.obs)).detach()
         assert head.branches.follow is not None
         target = head.branches.follow(setting.target(view))
@@ -77,7 +77,7 @@ def test_directpred_sets_its_predictor_from_earlier_projections() -> None:
         head.after_update()
     head.eval()
     before = {name: value.clone() for name, value in head.state_dict().items()}
-    head.loss(batch, setting.encode(batch), setting.encoders)
+    head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert all(torch.equal(before[name], value) for name, value in head.state_dict().items())
     assert all(not p.requires_grad for p in head.predictor.parameters())
 
@@ -88,7 +88,7 @@ def test_redundancy_reduction_is_the_cores(objective: Any, target: Any) -> None:
     setting, (batch, view) = Setting(), view_batch()
     config = RedundancyReduction(objective=objective, target=target, invariance=9.0, hidden_dim=8, embedding_dim=4)
     head = config.make("head", WIDTH, BOX)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     first = head.branches.project(setting.online(batch.obs))
     second = head.branches.other(view, setting.encoders)
     value = barlow_twins(first, second, off_diagonal=0.0051)
@@ -109,11 +109,11 @@ def make_later(steps: int, *, discrete: bool = False) -> Later:
 @pytest.mark.parametrize("discrete", [False, True])
 def test_self_prediction_equals_a_loop(discrete: bool) -> None:
     setting, later = Setting(), make_later(3, discrete=discrete)
-    batch = batch_of(Extra(later=later))
+    batch = batch_of(given(later=later))
     config = SelfPrediction(steps=3, transition_dim=7, hidden_dim=8, embedding_dim=4)
     head = config.make("head", WIDTH, spaces.Discrete(3) if discrete else BOX)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
-    assert head.needs.later == (1, 2, 3) and head.branches.follow is not None
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
+    assert head.needs.of(LaterSteps) == [LaterSteps((1, 2, 3))] and head.branches.follow is not None
     errors: list[list[Tensor]] = [[], [], []]
     for row in range(ROWS):
         latent = setting.online(batch.obs[row : row + 1])
@@ -135,8 +135,8 @@ def test_self_prediction_without_a_future_is_zero() -> None:
     setting, later = Setting(), make_later(2)
     nothing = Later(later.obs, torch.zeros_like(later.valid), later.action)
     head = SelfPrediction(steps=2).make("head", WIDTH, BOX)
-    batch = batch_of(Extra(later=nothing))
-    loss, _ = head.loss(batch, setting.encode(batch), setting.encoders)
+    batch = batch_of(given(later=nothing))
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     loss.backward()
     assert loss == 0 and setting.online.weight.grad is not None and not setting.online.weight.grad.any()
 
@@ -145,7 +145,7 @@ def test_autoencoder_is_the_error_and_the_decays() -> None:
     setting, (batch, _) = Setting(), view_batch()
     config = fitted(Autoencoder(latent_decay=0.3, decoder_decay=0.2, hidden_dim=6), (WIDTH,))
     head = config.make("head", WIDTH, BOX)
-    loss, health = head.loss(batch, setting.encode(batch), setting.encoders)
+    loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     latent = setting.online(batch.obs)
     error = (head.decoder(latent) - batch.obs).square().mean()
     weights = sum(float(p.detach().square().sum()) for p in head.decoder.parameters())

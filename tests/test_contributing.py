@@ -38,16 +38,23 @@ def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [("env=toy_state", "aux=reward"), ("env=point",), ("env=toy_state", "agent=td3", "aux=reward")],
-    ids=["head", "env", "agent"],
+    [
+        ("env=toy_state", "aux=reward"),
+        ("env=toy_pixels", "aux=opening"),
+        ("env=point",),
+        ("env=toy_state", "agent=td3", "aux=reward"),
+    ],
+    ids=["head", "pairs", "env", "agent"],
 )
 def test_example_from_a_config_dir_trains(folder: Path, words: tuple[str, ...]) -> None:
-    out = f"run-{len(words)}"
+    out = "run-" + "-".join(words)
     done = train(folder, "--config-dir", str(folder), *words, f"out={out}")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "final" in (folder / out / "eval.csv").read_text()
-    if "aux=reward" in words:
-        assert '"aux/reward/absolute_error"' in (folder / out / "metrics.jsonl").read_text()
+    shown = {"aux=reward": "aux/reward/absolute_error", "aux=opening": "aux/opening/known"}.get(
+        words[-1], "wall_seconds"
+    )
+    assert f'"{shown}"' in (folder / out / "metrics.jsonl").read_text()
 
 
 def test_example_head_joins_by_entry_point(folder: Path) -> None:

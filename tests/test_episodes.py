@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrep.replay import Needs, Priority, Transitions, WindowSpec
+from rlrep.replay import Needs, Priority, Transitions, Windows, WindowSpec
 from rlrep.replay.episodes import Episodes
 
 from .replay_twin import CPU, Script, copy_replay, make_script, make_spec
@@ -209,8 +209,7 @@ def room_beside(script: Script, spec: WindowSpec, step: int, env: int) -> bool:
 
 def check_windows(script: Script, spec: WindowSpec) -> None:
     """All that may be drawn is, nothing else, and it holds what was stored."""
-    extra = script.replay.sample(8).extra["head"].windows
-    assert extra is not None
+    extra: Windows = script.replay.sample(8).pairs["head"][spec]
     allowed = stored_starts(script, spec)
     assert extra.valid.tolist() == [bool(allowed)] * len(extra.valid)
     if not allowed:
@@ -262,7 +261,7 @@ SPECS = (
 )
 def test_windows_hold_what_was_stored(spec: WindowSpec, options: dict[str, Any]) -> None:
     """Before and after wrap-around, running episodes too, those whose worker died never."""
-    script = make_script(make_spec(**options), {"head": Needs(windows=spec)}, end=0.08, death=0.03, steps=4)
+    script = make_script(make_spec(**options), {"head": Needs((spec,))}, end=0.08, death=0.03, steps=4)
     for steps in (2, 5, 20, 50):
         script.run(steps)
         check_windows(script, spec)
@@ -271,36 +270,35 @@ def test_windows_hold_what_was_stored(spec: WindowSpec, options: dict[str, Any])
 
 
 def test_windows_survive_a_save() -> None:
-    script = make_script(make_spec(), {"head": Needs(windows=WindowSpec(3))}, end=0.1, death=0.02, steps=70)
+    script = make_script(make_spec(), {"head": Needs((WindowSpec(3),))}, end=0.1, death=0.02, steps=70)
     script.followers = [copy_replay(script.replay)]
     for _ in range(3):
-        ours, theirs = (replay.sample(20).extra["head"].windows for replay in (script.replay, *script.followers))
-        assert ours is not None and theirs is not None and len(ours.valid) == 16
+        ours, theirs = (replay.sample(20).pairs["head"][WindowSpec(3)] for replay in (script.replay, *script.followers))
+        assert len(ours.valid) == 16
         assert differences(asdict(ours), asdict(theirs)) == []
         script.run(9)
 
 
 def test_episodes_too_short_give_no_row() -> None:
-    script = make_script(make_spec(), {"head": Needs(windows=WindowSpec(3, disjoint=False))}, end=2.0, steps=20)
-    windows = script.replay.sample(5).extra["head"].windows
-    assert windows is not None and windows.valid.tolist() == [False] * 5
+    script = make_script(make_spec(), {"head": Needs((WindowSpec(3, disjoint=False),))}, end=2.0, steps=20)
+    windows = script.replay.sample(5).pairs["head"][WindowSpec(3, disjoint=False)]
+    assert windows.valid.tolist() == [False] * 5
     assert windows.first.obs.shape == (5, 3, 4)
 
 
 def test_views_reach_every_observation() -> None:
     spec = WindowSpec(2, rows=3, next_obs=False, disjoint=False)
-    script = make_script(make_spec(pixels=True), {"head": Needs(windows=spec)}, end=0.0, steps=8)
-    extra = script.replay.sample(5).extra["head"]
-    seen = extra.viewed(lambda frames: frames[:, :, 1:, 1:] + 1).windows
-    assert extra.windows is not None and seen is not None
-    for plain, viewed in ((extra.windows.first, seen.first), (extra.windows.second, seen.second)):
+    script = make_script(make_spec(pixels=True), {"head": Needs((spec,))}, end=0.0, steps=8)
+    pairs = script.replay.sample(5).pairs["head"]
+    windows, seen = pairs[spec], pairs.viewed(lambda frames: frames[:, :, 1:, 1:] + 1)[spec]
+    for plain, viewed in ((windows.first, seen.first), (windows.second, seen.second)):
         assert torch.equal(viewed.obs, plain.obs[..., 1:, 1:] + 1) and viewed.obs.shape == (3, 2, 3, 19, 19)
         assert plain.next_obs.numel() == viewed.next_obs.numel() == 0
 
 
 def test_windows_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="several tasks"):
-        make_script(make_spec(), {"head": Needs(windows=WindowSpec(3, positives="same_task", disjoint=False))})
+        make_script(make_spec(), {"head": Needs((WindowSpec(3, positives="same_task", disjoint=False),))})
     fine = WindowSpec(2)
     for wrong in ({"length": 0}, {"rows": 1}, {"ordered": False}, {"positives": "same_task"}):
         with pytest.raises(ValueError, match="windows"):

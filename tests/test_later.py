@@ -6,20 +6,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlrep.replay import UNKNOWN, Batch, Needs, Replay, ReturnLabels
+from rlrep.heads.named import named_heads
+from rlrep.replay import (
+    UNKNOWN,
+    Batch,
+    LaterSteps,
+    Needs,
+    Noise,
+    ReturnBin,
+    ReturnLabels,
+    SameReturn,
+    SecondView,
+    SeenAt,
+)
 
-from .replay_twin import CPU, Script, copy_replay, make_script, make_spec
+from .replay_twin import Script, copy_replay, make_script, make_spec
 
 OFFSETS = (1, 2, 5)
 BINS = ReturnLabels("return_bin", bins=4, horizon=3)
-NEEDS = {"head": Needs(later=OFFSETS, bins=BINS, time=True), "pairs": Needs(pairs=ReturnLabels("reward_event"))}
+LATER, BIN, TIME = LaterSteps(OFFSETS), ReturnBin(BINS), SeenAt()
+PARTNERS = SameReturn(ReturnLabels("reward_event"), time=True)
+NEEDS = {"head": Needs((LATER, BIN, TIME)), "pairs": Needs((PARTNERS,))}
 Key = tuple[int, int]
 
 
 def check_later(script: Script, batch: Batch, keys: list[Key]) -> None:
     """The observation k steps on is the twin's, the episode's last where it stops sooner; actions lead there."""
-    later = batch.extra["head"].later
-    assert later is not None and later.obs.shape[:2] == (len(OFFSETS), len(keys)) and len(later.action) == max(OFFSETS)
+    later = batch.pairs["head"][LATER]
+    assert later.obs.shape[:2] == (len(OFFSETS), len(keys)) and len(later.action) == max(OFFSETS)
     for key, row in {key: row for row, key in enumerate(keys)}.items():
         episode, index = script.twin.where[key]
         rest = len(episode.rewards) - index
@@ -33,8 +47,8 @@ def check_later(script: Script, batch: Batch, keys: list[Key]) -> None:
 
 def check_times(script: Script, batch: Batch, keys: list[Key]) -> None:
     """Two rows have one episode number exactly if the twin has them in one episode; steps count vector steps."""
-    time, pairs = batch.extra["head"].time, batch.extra["pairs"].pairs
-    assert time is not None and pairs is not None and pairs.positive_time is not None and pairs.anchor_time is not None
+    time, pairs = batch.pairs["head"][TIME], batch.pairs["pairs"][PARTNERS]
+    assert pairs.positive_time is not None and pairs.anchor_time is not None
     assert torch.equal(pairs.anchor_time.step, time.step) and torch.equal(pairs.anchor_time.episode, time.episode)
     keys = keys + script.keys(pairs.action)
     number = torch.cat([time.episode, pairs.positive_time.episode]).tolist()
@@ -49,8 +63,7 @@ def check_extras(script: Script, draws: int = 512) -> None:
         keys = script.keys(batch.action)
         check_later(script, batch, keys)
         check_times(script, batch, keys)
-        bins, returns = batch.extra["head"].bins, script.twin.returns(BINS)
-        assert bins is not None
+        bins, returns = batch.pairs["head"][BIN], script.twin.returns(BINS)
         assert [number == UNKNOWN for number in bins.tolist()] == [key not in returns for key in keys]
 
 
@@ -90,48 +103,50 @@ def test_extras_equal_the_twins(
 
 
 def test_extras_resume_bit_for_bit() -> None:
-    needs = {**NEEDS, "noisy": Needs(noise=3, second_view=True, views=2)}
+    noise = Noise(3)
+    needs = {**NEEDS, "noisy": Needs((SecondView(2), noise))}
     script = make_script(make_spec(num_envs=2, steps=20, frame_stack=2), needs, end=0.2, steps=33)
     other = copy_replay(script.replay)
     script.followers.append(other)
     for _ in range(4):
         script.run(7)
-        mine, theirs = (replay.sample(32).extra for replay in (script.replay, other))
-        later, same = mine["head"].later, theirs["head"].later
-        assert later is not None and same is not None
+        mine, theirs = (replay.sample(32).pairs for replay in (script.replay, other))
+        later, same = mine["head"][LATER], theirs["head"][LATER]
         assert torch.equal(later.obs, same.obs) and torch.equal(later.valid, same.valid)
-        for name in ("bins", "noise"):
-            pairs = [(getattr(mine[head], name), getattr(theirs[head], name)) for head in needs]
-            assert all(torch.equal(a, b) for a, b in pairs if a is not None)
+        assert torch.equal(mine["head"][BIN], theirs["head"][BIN])
+        assert torch.equal(mine["noisy"][noise], theirs["noisy"][noise])
 
 
 def test_views_repeat_and_noise_is_uniform() -> None:
-    script = make_script(make_spec(), {"head": Needs(second_view=True, views=3, noise=50)}, steps=20)
+    views, noise = SecondView(3), Noise(50)
+    script = make_script(make_spec(), {"head": Needs((views, noise)), "other": Needs((noise,))}, steps=20)
     batch = script.replay.sample(100)
-    extra = batch.extra["head"]
-    assert extra.second_view is not None and extra.noise is not None and extra.noise.shape == (100, 50)
-    assert torch.equal(extra.second_view, batch.obs.repeat(3, 1))
-    assert extra.noise.min() >= 0 and extra.noise.max() < 1 and abs(extra.noise.mean() - 0.5) < 0.02
+    pairs, other = batch.pairs["head"], batch.pairs["other"][noise]
+    assert torch.equal(pairs[views], batch.obs.repeat(3, 1)) and pairs[noise].shape == (100, 50)
+    assert pairs[noise].min() >= 0 and pairs[noise].max() < 1 and abs(pairs[noise].mean() - 0.5) < 0.02
+    assert not torch.equal(pairs[noise], other), "every head draws its own"
 
 
 def test_every_observation_is_viewed() -> None:
-    needs = {"head": Needs(later=OFFSETS, second_view=True, pairs=ReturnLabels("reward_event"), anchors="segment")}
-    script = make_script(make_spec(), needs, steps=20)
-    extra = script.replay.sample(8).extra["head"]
-    viewed = extra.viewed(lambda obs: obs + 1)
-    assert extra.later and viewed.later and extra.pairs and viewed.pairs
-    assert extra.second_view is not None and viewed.second_view is not None
-    assert extra.pairs.anchor_obs is not None and viewed.pairs.anchor_obs is not None
+    view, partners = SecondView(), SameReturn(ReturnLabels("reward_event"), anchors="segment")
+    script = make_script(make_spec(), {"head": Needs((LATER, view, partners, TIME))}, steps=20)
+    pairs = script.replay.sample(8).pairs["head"]
+    viewed = pairs.viewed(lambda obs: obs + 1)
+    own, seen = pairs[partners].anchor_obs, viewed[partners].anchor_obs
+    assert own is not None and seen is not None
     for before, after in (
-        (extra.later.obs, viewed.later.obs),
-        (extra.second_view, viewed.second_view),
-        (extra.pairs.obs, viewed.pairs.obs),
-        (extra.pairs.anchor_obs, viewed.pairs.anchor_obs),
+        (pairs[LATER].obs, viewed[LATER].obs),
+        (pairs[view], viewed[view]),
+        (pairs[partners].obs, viewed[partners].obs),
+        (own, seen),
     ):
         assert torch.equal(before + 1, after)
+    assert torch.equal(pairs[TIME].step, viewed[TIME].step)
 
 
 def test_impossible_needs_are_refused() -> None:
-    for need in (Needs(later=(0,)), Needs(second_view=True, views=0), Needs(noise=-1)):
-        with pytest.raises(ValueError, match=r"aux\.head"):
-            Replay(make_spec(), device=CPU, seed=0, needs={"head": need})
+    for wrong in (lambda: LaterSteps((0,)), lambda: SecondView(0), lambda: Noise(-1)):
+        with pytest.raises(ValueError, match="at least"):
+            wrong()
+    with pytest.raises(ValueError, match=r"aux\.temporal: offset must be at least 1, not 0"):
+        named_heads({"temporal": {"offset": 0}}, (3,))

@@ -75,7 +75,7 @@ def test_both_arms_make_the_same_update(name: str) -> None:
     batch, flat = agent._last
     drawn = agent.step.named(batch, flat)
     windows = [
-        part for extra in batch.extra.values() if (w := extra.windows) for part in (rows(w.first), rows(w.second))
+        part for pairs in batch.pairs.values() for w in pairs.found.values() for part in (rows(w.first), rows(w.second))
     ]
     assert batch.context is not None
     noise = Noise(drawn.latent, drawn.next_action, drawn.action)

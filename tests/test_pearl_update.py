@@ -145,8 +145,8 @@ class Twin:
         return torch.minimum(*(member(torch.cat([seen, action], 1))[:, 0] for member in q))
 
     def pull(self, batch: Batch, count: int) -> Tensor:
-        windows = batch.extra["pull"].windows
-        assert windows is not None and self.head is not None
+        (windows,) = batch.pairs["pull"].found.values()
+        assert self.head is not None
         query = torch.stack([self.belief(self.phi, windows.first, task)[0] for task in range(count)])
         key = torch.stack([self.belief(self.slow_phi, windows.second, task)[0] for task in range(count)])
         return mse_loss(self.head.turned(query), key.detach())  # type: ignore[operator]

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlrep.replay import Needs, Priority, Replay, ReplaySpec, ReturnLabels
+from rlrep.replay import LaterSteps, Needs, Priority, Replay, ReplaySpec, ReturnLabels, SameReturn, SecondView
 from rlrep.replay.weights import WeightTree
 
 from .replay_twin import CPU, Script, Twin, copy_replay, make_script, make_spec
 
 Key = tuple[int, int]
+PARTNERS = SameReturn(ReturnLabels("reward_event"))
 EXACT = Priority(alpha=1.0, eps=2.0**-20)
 """With priorities that are multiples of 1/16, every weight and every sum is exact."""
 ENDS = (0.0, 2.0**-53, 0.5, 1.0 - 2.0**-40)
@@ -305,7 +306,7 @@ def test_a_million_weights_are_summed_exactly() -> None:
 def test_resumes_bit_for_bit(steps: int) -> None:
     """Also between a draw and its write-back, and with steps that no draw has seen."""
     spec = make_spec(num_envs=3, steps=30, frame_stack=2, n_step=2, priority=Priority())
-    needs = {"head": Needs(pairs=ReturnLabels("reward_event"), later=(1, 2), second_view=True)}
+    needs = {"head": Needs((SecondView(), PARTNERS, LaterSteps((1, 2))))}
     script = make_script(spec, needs, end=0.2, death=0.02, steps=steps)
     rows = numbers(script.replay.sample(16).rows) if script.replay.can_sample() else torch.zeros(1, dtype=torch.int64)
     script.replay.update_priorities(rows, torch.full((len(rows),), 5.0))
@@ -322,8 +323,7 @@ def test_resumes_bit_for_bit(steps: int) -> None:
             rows = numbers(mine.rows)
             assert torch.equal(rows, numbers(theirs.rows)) and torch.equal(mine.obs, theirs.obs)
             assert mine.weight is not None and theirs.weight is not None and torch.equal(mine.weight, theirs.weight)
-            pairs = mine.extra["head"].pairs, theirs.extra["head"].pairs
-            assert pairs[0] is not None and pairs[1] is not None and torch.equal(pairs[0].obs, pairs[1].obs)
+            assert torch.equal(mine.pairs["head"][PARTNERS].obs, theirs.pairs["head"][PARTNERS].obs)
 
 
 def test_saving_changes_nothing() -> None:
@@ -342,7 +342,7 @@ def test_saving_changes_nothing() -> None:
 
 def test_a_million_atari_frames_fit_into_the_memory_that_is_promised() -> None:
     atari = ReplaySpec((1, 84, 84), torch.uint8, 4, (), torch.int64, 1, 1_000_000, 20, priority=Priority())
-    needs = {"head": Needs(pairs=ReturnLabels("reward_event"))}
+    needs = {"head": Needs((PARTNERS,))}
     assert Replay(atari, device=CPU, seed=0, needs=needs).nbytes <= 7.2e9
 
 

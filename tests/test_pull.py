@@ -19,7 +19,7 @@ from rlrep.config.compose import compose_run
 from rlrep.contrast import MomentumTarget
 from rlrep.heads import AuxConfig, Encoded, Encoders, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
 from rlrep.nn import PixelEncoderConfig
-from rlrep.replay import Batch, Needs
+from rlrep.replay import Batch, Needs, Pairs
 from rlrep.settings import ConfigError
 
 from . import test_sac as sac
@@ -38,7 +38,7 @@ class Head(nn.Module):
         super().__init__()
         self.kind, self.scale, self.read = kind, scale, nn.Linear(WIDTH, 1, dtype=torch.float64)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         latents = [] if self.kind == "apart" else [encoded.latent]
         if self.kind != "shared":
             latents.append(encoders.online(batch.next_obs))
@@ -63,7 +63,7 @@ class Rig:
     def batch(self, seed: int) -> Any:
         generator = torch.Generator().manual_seed(seed)
         obs, following = torch.randn((2, ROWS, 3), generator=generator, dtype=torch.float64)
-        return SimpleNamespace(obs=obs, next_obs=following)
+        return SimpleNamespace(obs=obs, next_obs=following, pairs={name: Pairs() for name in self.tasks})
 
     def rl_loss(self, latent: Tensor, scale: float = 1.0) -> Tensor:
         loss: Tensor = scale * (self.q(latent) - 1.0).square().mean()
@@ -112,7 +112,7 @@ def test_balanced_gradients_equal_those_of_losses_weighted_by_hand(present: str)
         batch = rig.batch(update)
         latent = rig.encoder(batch.obs)
         rl = rig.rl_loss(latent)
-        losses = {name: task.loss(batch, Encoded(latent), rig.encoders)[0] for name, task in rig.tasks.items()}
+        losses = {name: task.loss(batch, Pairs(), Encoded(latent), rig.encoders)[0] for name, task in rig.tasks.items()}
         norms = {
             "latent": float(total_norm(rig.gradient(rl, [latent]))),
             "encoder": float(total_norm(rig.gradient(rl, rig.owned.encoder))),
@@ -142,7 +142,7 @@ def test_summed_gradients_are_those_of_the_sum_bit_for_bit() -> None:
     latent = rig.encoder(batch.obs)
     total = rig.rl_loss(latent)
     for name, task in rig.tasks.items():
-        total = total + WEIGHTS[name] * task.loss(batch, Encoded(latent), rig.encoders)[0]
+        total = total + WEIGHTS[name] * task.loss(batch, Pairs(), Encoded(latent), rig.encoders)[0]
     expected = torch.autograd.grad(total, rig.heads.joint(rig.owned))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(rig.found(0).joint, expected, strict=True))
 
@@ -151,7 +151,7 @@ def test_heads_of_every_pull_side_by_side() -> None:
     rig = Rig(configs_of({"a": "own", "b": "sum", "c": "balanced"}), KINDS)
     found, batch = rig.found(0), rig.batch(0)
     latent = rig.encoder(batch.obs)
-    losses = {name: task.loss(batch, Encoded(latent), rig.encoders)[0] for name, task in rig.tasks.items()}
+    losses = {name: task.loss(batch, Pairs(), Encoded(latent), rig.encoders)[0] for name, task in rig.tasks.items()}
     total = rig.rl_loss(latent) + losses["b"] + found.factors["aux/c/factor"] * losses["c"]
     for ours, theirs in zip(found.joint, rig.gradient(total, rig.heads.joint(rig.owned)), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
@@ -229,7 +229,7 @@ def test_own_equals_plain_adams_beside_the_critics(pixels: bool, monkeypatch: py
         latent = nets.encoder(batch.obs)
         q_loss = (nets.q(latent, batch.action) - td_target(nets, batch, noise[0])).square().mean(1).sum()
         encoders = Encoders(nets.encoder, nets.target_encoder)
-        losses = {name: head.loss(batch, Encoded(latent), encoders)[0] for name, head in twin.heads.tasks.items()}
+        losses = {name: head.loss(batch, batch.pairs[name], Encoded(latent), encoders)[0] for name, head in twin.heads.tasks.items()}
         steps: list[tuple[torch.optim.Adam, Tensor]] = [(critic, q_loss)]
         steps += [(adams[name], loss) for name, loss in losses.items()]
         gradients = [

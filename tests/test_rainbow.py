@@ -89,7 +89,7 @@ def plain_update(before: Rainbow, agent: Rainbow) -> Tensor:
         Encoders(nets.encoder, nets.key_encoder or nets.target_encoder),
     )
     for name, head in before.heads.tasks.items():
-        loss = loss + agent.heads.weights[name] * head.loss(batch, encoded, encoders)[0]
+        loss = loss + agent.heads.weights[name] * head.loss(batch, batch.pairs[name], encoded, encoders)[0]
     loss.backward()
     torch.nn.utils.clip_grad_norm_(learned, config.max_norm)
     optimiser.step()

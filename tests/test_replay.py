@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlrep.replay import Needs, Replay, ReplaySpec, ReturnLabels, Ring
+from rlrep.replay import Needs, Replay, ReplaySpec, ReturnLabels, Ring, SameReturn, SecondView
 from rlrep.replay.spans import Spans, carve, draw_below
 from rlrep.replay.store import _choose_home
 
@@ -133,19 +133,18 @@ def test_beginning_again_may_take_the_frames_of_old_steps() -> None:
 
 
 def test_second_view_comes_from_the_same_indices() -> None:
-    script = make_script(make_spec(), {"curl": Needs(second_view=True), "plain": Needs()}, steps=20)
+    script = make_script(make_spec(), {"curl": Needs((SecondView(),)), "plain": Needs()}, steps=20)
     batch = script.replay.sample(16)
-    second = batch.extra["curl"].second_view
-    assert second is not None and torch.equal(second, batch.obs)
-    assert batch.extra["plain"].second_view is None
+    assert torch.equal(batch.pairs["curl"][SecondView()], batch.obs)
+    assert not batch.pairs["plain"].found
 
 
 ALL_NEEDS = {
-    "event": Needs(pairs=ReturnLabels("reward_event", max_length=5)),
-    "sum": Needs(pairs=ReturnLabels("return_threshold", threshold=1.5, discount=0.9), anchors="segment"),
-    "relative": Needs(pairs=ReturnLabels("return_threshold", segments=3, horizon=4)),
-    "bin": Needs(pairs=ReturnLabels("return_bin", bins=4, horizon=3)),
-    "binned": Needs(pairs=ReturnLabels("return_bin", bins=5, binning="equal_width"), anchors="segment"),
+    "event": Needs((SameReturn(ReturnLabels("reward_event", max_length=5)),)),
+    "sum": Needs((SameReturn(ReturnLabels("return_threshold", threshold=1.5, discount=0.9), "segment"),)),
+    "relative": Needs((SameReturn(ReturnLabels("return_threshold", segments=3, horizon=4)),)),
+    "bin": Needs((SameReturn(ReturnLabels("return_bin", bins=4, horizon=3)),)),
+    "binned": Needs((SameReturn(ReturnLabels("return_bin", bins=5, binning="equal_width"), "segment"),)),
 }
 
 

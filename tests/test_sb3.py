@@ -19,7 +19,8 @@ from rlrep.agents.sb3 import AuxDQN, AuxSAC
 from rlrep.agents.sb3.joint import owner
 from rlrep.agents.sb3.replay import AuxReplayBuffer, Draws
 from rlrep.heads import Encoded, Encoders, Metrics
-from rlrep.replay import UNKNOWN, Batch, Needs, ReturnLabels
+from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, ReturnBin, ReturnLabels, SameReturn
+from rlrep.replay.kinds.same_return import SameReturnSampler
 
 from .replay_twin import make_script, make_spec
 from .sb3_models import HEADS, SILENT, AuxTD3, cartpole, chase, differ, discrete, small
@@ -81,7 +82,7 @@ class SmallLatent:
 class SmallLatentHead(nn.Module):
     needs = Needs()
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         assert torch.allclose(encoders.target(batch.obs), encoded.latent) and batch.discount.shape == batch.reward.shape
         return 0.5 * encoded.latent.square().sum(1).mean(), {}
 
@@ -225,8 +226,7 @@ def test_time_limits_bootstrap_and_still_end_labels() -> None:
     episode, time = batch.obs.long().T
     length = torch.where(episode % 2 == 1, 5, 7)
     assert torch.equal(batch.discount == 0, (episode % 2 == 1) & (time == 4)) and (time == 6).any()
-    pairs, later = batch.extra["return_contrast"].pairs, batch.extra["self_prediction"].later
-    assert pairs is not None and later is not None
+    (pairs,), (later,) = (batch.pairs[name].found.values() for name in heads)
     assert torch.equal(pairs.obs[:, 0], batch.obs[:, 0]) and torch.equal(pairs.obs[:, 1] < 3, time < 3)
     for steps, obs, valid in zip(range(1, 5), later.obs, later.valid, strict=True):
         assert torch.equal(valid, (time + steps <= length) & (buffer.last.rows + steps <= buffer.pos))
@@ -239,7 +239,7 @@ def test_bins_are_unknown_where_a_time_limit_cut_the_window_off(horizon: int | N
     model = AuxSAC("MlpPolicy", Limited(), aux=heads, **small(buffer_size=200, batch_size=256)).learn(100)
     buffer: Any = model.replay_buffer
     episode, time = buffer.last.obs.long().T
-    pairs = buffer.extra(buffer.last)["sup_con_return"].pairs
+    (pairs,) = buffer.pairs(buffer.last)["sup_con_return"].found.values()
     ended = episode < buffer.last.obs[:, 0].max()
     seen = (episode % 2 == 1) | (time < (7 if horizon is None else 5))
     assert torch.equal(pairs.anchor_bin != UNKNOWN, ended & seen) and (ended & ~seen).any() == (horizon is not None)
@@ -250,19 +250,20 @@ def test_bins_are_unknown_where_a_time_limit_cut_the_window_off(horizon: int | N
 def test_buffers_have_the_labels_of_our_replay() -> None:
     """The same steps give the same segments and bins as `Replay` makes of them."""
     labels = ReturnLabels("return_threshold", segments=3, horizon=4)
-    script = make_script(make_spec(steps=50), {"head": Needs(pairs=labels, bins=labels)}, end=0.2)
+    script = make_script(make_spec(steps=50), {"head": Needs((SameReturn(labels), ReturnBin(labels)))}, end=0.2)
     box = spaces.Box(-np.inf, np.inf, (4,)), spaces.Box(-1e6, 1e6, (2,))
     buffer = AuxReplayBuffer(100, *box, device="cpu", n_envs=2)
     buffer.attend(script.replay.needs, Draws.on(torch.device("cpu")))
     script.followers.append(Following(buffer))  # type: ignore[arg-type]
     script.run(80)
     rows = torch.arange(100)
-    ours, theirs = script.replay._extras, buffer._extras
-    assert ours is not None and theirs is not None
-    for mine, other in zip(ours._samplers.values(), theirs._samplers.values(), strict=True):
-        assert mine._segments is not None and other._segments is not None
-        assert torch.equal(mine._segments._number, other._segments._number)
-        assert torch.equal(mine._bins.of(rows), other._bins.of(rows)) and (mine._bins.of(rows) != UNKNOWN).any()
+    assert buffer._samplers is not None
+    mine, other = (samplers._samplers for samplers in (script.replay._samplers, buffer._samplers))
+    for request, one in mine.items():
+        two: Any = other[request]
+        assert torch.equal(one._bins.of(rows), two._bins.of(rows)) and (one._bins.of(rows) != UNKNOWN).any()  # type: ignore[attr-defined]
+        if isinstance(one, SameReturnSampler):
+            assert one._segments is not None and torch.equal(one._segments._number, two._segments._number)
 
 
 class Following:

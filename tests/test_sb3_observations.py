@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from rlrep.agents.sb3 import AuxSAC, EncoderExtractor
 from rlrep.heads.named import named_view
 from rlrep.nn import MLPEncoderConfig
+from rlrep.replay import SecondView
 from rlrep.views import AmplitudeScale, RandomShift
 
 from .sb3_models import differ, random, small
@@ -51,8 +52,7 @@ def test_a_views_factor_is_one_per_row(name: str) -> None:
     model = AuxSAC("MlpPolicy", random(space(name)), aux=["curl"], augment="amplitude_scale", **small()).learn(24)
     buffer: Any = model.replay_buffer
     raw = buffer.last.obs.double()
-    second = model._joint._batch(buffer.last).extra["curl"].second_view
-    assert second is not None
+    second = model._joint._batch(buffer.last).pairs["curl"][SecondView()]
     for seen in (buffer.last.samples.observations, second):
         factors = (seen.double() / raw).flatten(1)
         for row, original in zip(factors, raw.flatten(1), strict=True):
@@ -114,8 +114,8 @@ def on_frames(*shape: int, **more: Any) -> AuxSAC:
 def test_frames_that_are_not_square_are_seen_whole(view: str, shape: tuple[int, ...]) -> None:
     model = on_frames(*shape, aux={"curl": {"view": view}, "autoencoder": {}}, augment=view).learn(22)
     buffer: Any = model.replay_buffer
-    second = model._joint._batch(buffer.last).extra["curl"].second_view
-    assert second is not None and second.shape == buffer.last.obs.shape and second.dtype == torch.uint8
+    second = model._joint._batch(buffer.last).pairs["curl"][SecondView()]
+    assert second.shape == buffer.last.obs.shape and second.dtype == torch.uint8
     assert torch.equal(second, buffer.last.obs) == (view == "none") and model._n_updates == 2
 
 

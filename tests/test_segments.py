@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, ReturnLabels
+from rlrep.replay import UNKNOWN, Batch, Needs, Partners, ReturnLabels, SameReturn
 from rlrep.replay.returns import Groups, bin_edges, discounted_returns
 from rlrep.replay.ring import Window
 
@@ -27,10 +27,10 @@ SEGMENT_LABELS = [
 ]
 
 
-def pairs_of(batch: Batch) -> Pairs:
-    pairs = batch.extra["head"].pairs
-    assert pairs is not None
-    return pairs
+def pairs_of(batch: Batch) -> Partners:
+    (partners,) = batch.pairs["head"].found.values()
+    assert isinstance(partners, Partners)
+    return partners
 
 
 def group_of(groups: list[list[Key]]) -> dict[Key, list[Key]]:
@@ -109,7 +109,7 @@ def test_segments_equal_the_twins(
     death: float,
     pixels: bool,
 ) -> None:
-    needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
+    needs = {"head": Needs((SameReturn(labels, "segment" if anchors_drawn else "batch"),))}
     spec = make_spec(num_envs=num_envs, steps=steps, n_step=n_step, frame_stack=2, pixels=pixels)
     script = make_script(spec, needs, seed=seed, end=end, death=death)
     for count in (1, 2, steps, steps // 2 + 1, 2 * steps):
@@ -118,7 +118,7 @@ def test_segments_equal_the_twins(
 
 
 def test_rewards_of_either_sign_close_a_segment() -> None:
-    script = make_script(make_spec(num_envs=1), {"head": Needs(pairs=ReturnLabels("reward_event"))}, end=0.0)
+    script = make_script(make_spec(num_envs=1), {"head": Needs((SameReturn(ReturnLabels("reward_event")),))}, end=0.0)
     frame, no = np.zeros((1, 4), np.float32), np.array([False])
     for step, reward in enumerate([0.0, -1.0, 0.0, 0.0, 1.0, 0.0]):
         script.replay.add(np.full((1, 2), step, np.float32), np.array([reward]), no, no, frame, frame, no)
@@ -130,7 +130,7 @@ def test_rewards_of_either_sign_close_a_segment() -> None:
 @pytest.mark.parametrize("labels", SEGMENT_LABELS)
 def test_beginning_again_ends_segments(labels: ReturnLabels) -> None:
     spec = make_spec(steps=20, pixels=True)
-    script = make_script(spec, {"head": Needs(pairs=labels, anchors="segment")}, end=0.2, steps=11)
+    script = make_script(spec, {"head": Needs((SameReturn(labels, "segment"),))}, end=0.2, steps=11)
     for count in (0, 5, 40, 0, 0, 0):
         script.begin()
         check_segments(script, labels, anchors_drawn=True)
@@ -140,7 +140,7 @@ def test_beginning_again_ends_segments(labels: ReturnLabels) -> None:
 
 def test_dropped_segments_are_never_drawn_while_they_expire() -> None:
     labels = ReturnLabels("reward_event", max_length=2)
-    needs = {"head": Needs(pairs=labels, anchors="segment")}
+    needs = {"head": Needs((SameReturn(labels, "segment"),))}
     script = make_script(make_spec(steps=8), needs, end=0.1, death=0.2)
     for _ in range(60):
         script.step()
@@ -156,7 +156,7 @@ def chi_square(counts: list[int], expected: list[float]) -> float:
 
 def test_partners_are_uniform_over_the_rest_of_the_segment() -> None:
     labels = ReturnLabels("return_threshold", threshold=2.0)
-    script = make_script(make_spec(num_envs=2, steps=25), {"head": Needs(pairs=labels)}, seed=3, steps=60)
+    script = make_script(make_spec(num_envs=2, steps=25), {"head": Needs((SameReturn(labels),))}, seed=3, steps=60)
     batch = script.replay.sample(200_000)
     keys = list(zip(script.keys(batch.action), script.keys(pairs_of(batch).action), strict=True))
     group = group_of(script.twin.segments(labels))
@@ -169,7 +169,7 @@ def test_partners_are_uniform_over_the_rest_of_the_segment() -> None:
 
 def test_drawn_anchors_are_uniform_over_segments_then_steps() -> None:
     labels = ReturnLabels("reward_event")
-    needs = {"head": Needs(pairs=labels, anchors="segment")}
+    needs = {"head": Needs((SameReturn(labels, "segment"),))}
     script = make_script(make_spec(num_envs=2, steps=15), needs, seed=5, death=0.02, steps=50)
     anchors = pairs_of(script.replay.sample(40_000)).anchor_action
     assert anchors is not None
@@ -232,7 +232,7 @@ def test_bins_equal_the_twins(
     death: float,
     pixels: bool,
 ) -> None:
-    needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
+    needs = {"head": Needs((SameReturn(labels, "segment" if anchors_drawn else "batch"),))}
     spec = make_spec(num_envs=num_envs, steps=steps, n_step=n_step, frame_stack=2, pixels=pixels)
     script = make_script(spec, needs, seed=seed, end=end, death=death)
     for count in (1, 2, steps, steps // 2 + 1, 1, 2 * steps, 1):
@@ -243,7 +243,7 @@ def test_bins_equal_the_twins(
 @pytest.mark.parametrize("labels", BIN_LABELS)
 def test_beginning_again_lets_go_of_members_whose_frames_are_gone(labels: ReturnLabels) -> None:
     spec = make_spec(steps=20, frame_stack=2, pixels=True)
-    script = make_script(spec, {"head": Needs(pairs=labels, anchors="segment")}, end=0.8, steps=60)
+    script = make_script(spec, {"head": Needs((SameReturn(labels, "segment"),))}, end=0.8, steps=60)
     for _ in range(6):
         script.begin()
         check_groups(script, labels, anchors_drawn=True)
@@ -252,7 +252,7 @@ def test_beginning_again_lets_go_of_members_whose_frames_are_gone(labels: Return
 @pytest.mark.parametrize("anchors_drawn", [False, True])
 def test_partners_are_uniform_over_the_rest_of_the_bin(anchors_drawn: bool) -> None:
     labels = ReturnLabels("return_bin", bins=3, discount=0.9, horizon=None)
-    needs = {"head": Needs(pairs=labels, anchors="segment" if anchors_drawn else "batch")}
+    needs = {"head": Needs((SameReturn(labels, "segment" if anchors_drawn else "batch"),))}
     script = make_script(make_spec(num_envs=1, steps=200), needs, seed=1, end=0.1, steps=40)
     script.end = 2.0
     script.step()  # ends the episode; all 41 returns are known, and the edges are fresh
@@ -279,7 +279,7 @@ def test_partners_are_uniform_over_the_rest_of_the_bin(anchors_drawn: bool) -> N
 def test_groups_outlive_the_steps_between_refreshes() -> None:
     """In a full ring, most labelled anchors keep partners, although steps expire at every step."""
     labels = ReturnLabels("return_bin", bins=2, horizon=2)
-    script = make_script(make_spec(num_envs=2, steps=100), {"head": Needs(pairs=labels)}, end=0.2, steps=150)
+    script = make_script(make_spec(num_envs=2, steps=100), {"head": Needs((SameReturn(labels),))}, end=0.2, steps=150)
     for _ in range(60):
         script.step()
         pairs = pairs_of(script.replay.sample(64))
@@ -299,10 +299,11 @@ def test_a_row_that_left_the_groups_may_meet_every_member() -> None:
 
 def test_heads_with_equal_labels_share_pairs_and_others_do_not() -> None:
     first, second = ReturnLabels("reward_event"), ReturnLabels("return_bin")
-    needs = {"a": Needs(pairs=first), "b": Needs(pairs=first), "c": Needs(pairs=second), "d": Needs()}
-    extra = make_script(make_spec(), needs, steps=30).replay.sample(8).extra
-    assert extra["a"].pairs is extra["b"].pairs and extra["a"].pairs is not extra["c"].pairs
-    assert extra["d"].pairs is None
+    event, of_bin = SameReturn(first), SameReturn(second)
+    needs = {"a": Needs((event,)), "b": Needs((SameReturn(first),)), "c": Needs((of_bin,)), "d": Needs()}
+    pairs = make_script(make_spec(), needs, steps=30).replay.sample(8).pairs
+    assert pairs["a"][event] is pairs["b"][event] and pairs["a"][event] is not pairs["c"][of_bin]
+    assert not pairs["d"].found
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 100])

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from rlrep.contract.meta import Trajectory
-from rlrep.replay import Needs, TaskReplay, TaskSpec, Transitions, Windows, WindowSpec
-from rlrep.replay.batch import ReturnLabels
+from rlrep.replay import Needs, ReturnLabels, SameReturn, SeenAt, TaskReplay, TaskSpec, Transitions, Windows, WindowSpec
 
 from .runs import differences
 
@@ -178,14 +177,14 @@ def test_what_has_wrapped_around_is_read_back_right() -> None:
 
 
 def windows(replay: TaskReplay, *asked: int) -> Windows:
-    found = replay.sample(tasks(*asked), 2).extra["head"].windows
-    assert found is not None
+    found: Windows
+    (found,) = replay.sample(tasks(*asked), 2).pairs["head"].found.values()
     return found
 
 
 @pytest.mark.parametrize("disjoint", [True, False])
 def test_a_heads_windows_are_two_of_one_recent_episode_of_each_task(disjoint: bool) -> None:
-    need = Needs(windows=WindowSpec(length=3, disjoint=disjoint))
+    need = Needs((WindowSpec(length=3, disjoint=disjoint),))
     replay = filled(needs={"head": need})
     replay.forget_context(0)
     replay.add(0, episode(0, 5, 7), context=True)
@@ -204,25 +203,25 @@ def test_a_heads_windows_are_two_of_one_recent_episode_of_each_task(disjoint: bo
 
 
 def test_windows_of_a_task_come_from_several_episodes_and_unordered_ones_from_all_over() -> None:
-    need = Needs(windows=WindowSpec(length=4, positives="same_task", disjoint=False))
+    need = Needs((WindowSpec(length=4, positives="same_task", disjoint=False),))
     replay = filled(needs={"head": need})
     pairs = [windows(replay, 0) for _ in range(40)]
     assert any(keys(w.first.obs)[0][1] != keys(w.second.obs)[0][1] for w in pairs)
     assert all((w.first.obs[0, :, 2].diff() == 1).all() for w in pairs)
-    loose = filled(needs={"head": Needs(windows=WindowSpec(length=4, ordered=False, disjoint=False))})
+    loose = filled(needs={"head": Needs((WindowSpec(length=4, ordered=False, disjoint=False),))})
     drawn = [windows(loose, 0) for _ in range(40)]
     assert all(len(w.first.obs[0, :, 1].unique()) == 1 for w in drawn)
     assert any(not (w.first.obs[0, :, 2].diff() == 1).all() for w in drawn)
 
 
 def test_a_task_without_an_episode_long_enough_for_windows_is_marked() -> None:
-    need = Needs(windows=WindowSpec(length=4))
+    need = Needs((WindowSpec(length=4),))
     assert windows(filled(needs={"head": need}), 0, 1, 2).valid.tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("draw", ["transitions", "window"])
 def test_a_restored_replay_draws_the_same_bit_for_bit(draw: Any) -> None:
-    spec, needs = replace(SPEC, capacity=30, draw=draw), {"head": Needs(windows=WindowSpec(length=2))}
+    spec, needs = replace(SPEC, capacity=30, draw=draw), {"head": Needs((WindowSpec(length=2),))}
     replay = filled(spec, needs)
     replay.forget_context(2)
     replay.add(2, episode(2, 5, 6), context=True)
@@ -235,7 +234,7 @@ def test_a_restored_replay_draws_the_same_bit_for_bit(draw: Any) -> None:
         ours, theirs = (dict(vars(r.sample(tasks(2, 0), 9))) for r in (replay, other))
         assert torch.equal(ours["obs"], theirs["obs"]) and torch.equal(ours["reward"], theirs["reward"])
         assert torch.equal(ours["context"].obs, theirs["context"].obs)
-        one, two = ours["extra"]["head"].windows, theirs["extra"]["head"].windows
+        (one,), (two,) = (each["pairs"]["head"].found.values() for each in (ours, theirs))
         assert torch.equal(one.first.obs, two.first.obs) and torch.equal(one.second.reward, two.second.reward)
         for each in (replay, other):
             each.add(0, episode(0, 10 + step, 5), context=True)
@@ -258,7 +257,9 @@ def test_misuse_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="an episode of 0 steps"):
         replay.add(0, episode(0, 0, 0), context=True)
     assert len(replay) == 0 and not replay.has_context(0)
-    for need in (Needs(), Needs(windows=WindowSpec(2), time=True), Needs(pairs=ReturnLabels("reward_event"))):
-        with pytest.raises(ValueError, match=r"aux\.head needs more than windows of transitions"):
-            make(needs={"head": need})
+    for request in (SeenAt(), SameReturn(ReturnLabels("reward_event"))):
+        with pytest.raises(
+            ValueError, match=rf"aux\.head asks for {type(request).__name__}, which a replay of tasks cannot give"
+        ):
+            make(needs={"head": Needs((WindowSpec(2), request))})
     assert "60 transitions of 3 tasks in main memory" in make().describe()

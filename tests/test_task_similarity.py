@@ -1,6 +1,5 @@
 """Which similarities of trajectory contrast can tell the tasks of a family with one parameter apart."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +9,9 @@ from torch import Generator
 from rlrep.agents.pearl.networks import ContextEncoder
 from rlrep.contrast import MomentumTarget
 from rlrep.heads import Encoders, TrajectoryContrast
-from rlrep.replay import Extra, Transitions, Windows
+from rlrep.replay import Transitions, Windows
+
+from .test_aux import given
 
 TASKS, LENGTH, LATENT, UPDATES = 16, 16, 5, 300
 
@@ -38,8 +39,8 @@ def accuracy(similarity: Any) -> float:
     optimiser, generator, found = torch.optim.Adam(trained, 3e-3), torch.Generator().manual_seed(0), []
     nothing: Any = None
     for _ in range(UPDATES):
-        batch: Any = SimpleNamespace(extra={"head": Extra(windows=windows(generator))})
-        loss, health = head.loss(batch, nothing, Encoders(nothing, nothing, encoder, target))
+        encoders = Encoders(nothing, nothing, encoder, target)
+        loss, health = head.loss(nothing, given(windows=windows(generator)), nothing, encoders)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rlrep.replay import UNKNOWN, Needs, Replay, ReturnLabels
+from rlrep.replay import UNKNOWN, Needs, Partners, Replay, ReturnLabels, SameReturn
 from rlrep.replay.threshold import Threshold
 
 from .replay_twin import CPU, copy_replay, make_spec
@@ -14,9 +14,17 @@ RELATIVE = ReturnLabels("return_threshold", segments=5)
 
 
 def make_replay(labels: ReturnLabels = RELATIVE, steps: int = 2000) -> Replay:
-    replay = Replay(make_spec(num_envs=1, steps=steps), device=CPU, seed=0, needs={"head": Needs(pairs=labels)})
+    replay = Replay(
+        make_spec(num_envs=1, steps=steps), device=CPU, seed=0, needs={"head": Needs((SameReturn(labels),))}
+    )
     replay.begin(np.zeros((1, 4), np.float32))
     return replay
+
+
+def partners(replay: Replay, draws: int) -> Partners:
+    (found,) = replay.sample(draws).pairs["head"].found.values()
+    assert isinstance(found, Partners)
+    return found
 
 
 def play(replay: Replay, rewards: Sequence[float], *, end: str = "truncated") -> None:
@@ -31,7 +39,7 @@ def play(replay: Replay, rewards: Sequence[float], *, end: str = "truncated") ->
 
 def lengths(replay: Replay, steps: int) -> list[int]:
     """Length of the segment of each of the last steps."""
-    segments = next(iter(replay._extras._samplers.values()))._segments
+    segments = next(iter(replay._samplers._samplers.values()))._segments  # type: ignore[attr-defined]
     assert segments is not None
     head = replay._window.head
     rows = replay._window.rows(torch.arange(head - steps, head), 0)
@@ -86,8 +94,8 @@ def test_no_episode_is_too_short_for_partners() -> None:
     for _ in range(2):
         play(replay, [1.0] * 7)
     assert lengths(replay, 7) == [2] * 6 + [1]
-    pairs = replay.sample(512).extra["head"].pairs
-    assert pairs is not None and torch.equal(pairs.labelled, pairs.length > 1) and not pairs.labelled.all()
+    pairs = partners(replay, 512)
+    assert torch.equal(pairs.labelled, pairs.length > 1) and not pairs.labelled.all()
 
 
 def test_a_number_that_was_given_stays() -> None:
@@ -95,8 +103,8 @@ def test_a_number_that_was_given_stays() -> None:
     for _ in range(2):
         play(replay, [6.8] * 10)
     assert lengths(replay, 10) == [1] * 10
-    pairs = replay.sample(64).extra["head"].pairs
-    assert pairs is not None and not pairs.labelled.any() and (pairs.group != UNKNOWN).all()
+    pairs = partners(replay, 64)
+    assert not pairs.labelled.any() and (pairs.group != UNKNOWN).all()
 
 
 def test_lost_and_cut_episodes_do_not_count() -> None:
@@ -127,7 +135,7 @@ def test_segments_go_on_alike_after_a_restart_in_the_middle_of_an_episode() -> N
 
 
 def known_bins(replay: Replay, steps: int) -> list[bool]:
-    bins = next(iter(replay._extras._samplers.values()))._bins
+    bins = next(iter(replay._samplers._samplers.values()))._bins  # type: ignore[attr-defined]
     head = replay._window.head
     return [number != UNKNOWN for number in bins.of(replay._window.rows(torch.arange(head - steps, head), 0)).tolist()]
 
@@ -151,15 +159,13 @@ def test_windows_tell_rewards_not_the_time() -> None:
     ):
         replay = make_replay(labels)
         play(replay, [1.0] * 40)
-        pairs = replay.sample(512).extra["head"].pairs
-        assert pairs is not None
+        pairs = partners(replay, 512)
         assert len(pairs.anchor_bin[pairs.anchor_bin != UNKNOWN].unique()) == values
 
 
 def test_a_row_alone_in_its_bin_has_no_label() -> None:
     replay = make_replay(ReturnLabels("return_bin", bins=2, binning="equal_width", horizon=1))
     play(replay, [0.0] * 9 + [1.0])
-    pairs = replay.sample(512).extra["head"].pairs
-    assert pairs is not None
+    pairs = partners(replay, 512)
     assert torch.equal(pairs.labelled, pairs.anchor_bin == 0) and not pairs.labelled.all()
     assert torch.equal(pairs.group, pairs.anchor_bin) and (pairs.length[~pairs.labelled] == 1).all()

@@ -14,10 +14,10 @@ from rlrep.contrast import distance_metric, wasserstein_logits
 from rlrep.heads import Encoded, Encoders, TrajectoryContrast
 from rlrep.heads.trajectory_contrast import TrajectoryContrastHead
 from rlrep.nn import Gaussians
-from rlrep.replay import Extra, Transitions, Windows
+from rlrep.replay import Transitions, Windows, WindowSpec
 from tests import contrast_twins as twins
 
-from .test_aux import BOX, WIDTH
+from .test_aux import BOX, WIDTH, given
 from .test_aux_contrast import batch_of
 
 TASKS, LENGTH, DIM = 6, 3, 4
@@ -47,8 +47,8 @@ class Setting:
         self.encoders = Encoders(self.online, self.target, self.context, self.target_context)
 
     def loss(self, head: TrajectoryContrastHead, windows: Windows) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = batch_of(Extra(windows=windows))
-        return head.loss(batch, Encoded(self.online(batch.obs)), self.encoders)
+        batch = batch_of(given(windows=windows))
+        return head.loss(batch, batch.pairs["head"], Encoded(self.online(batch.obs)), self.encoders)
 
 
 def transitions() -> Transitions:
@@ -255,9 +255,9 @@ def test_one_gaussian_per_window_will_do() -> None:
         lambda found: Gaussians(*(part[:, -1:] for part in setting.context(found))),
         lambda found: Gaussians(*(part[:, -1:] for part in setting.target_context(found))),
     )
-    batch = batch_of(Extra(windows=windows))
+    batch = batch_of(given(windows=windows))
     losses = [
-        make_head(positives=positives).loss(batch, Encoded(batch.obs), last)[0]
+        make_head(positives=positives).loss(batch, batch.pairs["head"], Encoded(batch.obs), last)[0]
         for positives in ("same_trajectory", "per_transition")
     ]
     torch.testing.assert_close(*losses)
@@ -306,14 +306,12 @@ def test_a_single_task_has_a_transition_encoder_of_its_own(target: Any, discrete
 
 def test_what_the_sampler_is_asked_for() -> None:
     config = TrajectoryContrast()
-    context, single = config.make_context("head", DIM, 200).needs.windows, config.make("head", WIDTH, BOX).needs.windows
-    assert context is not None and single is not None
+    context, single = config.make_context("head", DIM, 200).windows, config.make("head", WIDTH, BOX).windows
     assert (context.length, context.disjoint, context.ordered, context.next_obs) == (64, True, True, True)
     assert (single.length, single.disjoint, single.positives, single.next_obs) == (8, True, "same_trajectory", False)
     published = TrajectoryContrast(positives="per_transition", window=5)
-    context = published.make_context("head", DIM, 200).needs.windows
-    single = replace(published, rows=7).make("head", 1, BOX).needs.windows
-    assert context is not None and single is not None
+    context = published.make_context("head", DIM, 200).windows
+    single = replace(published, rows=7).make("head", 1, BOX).windows
     assert (context.positives, context.disjoint, context.length) == ("same_task", False, 5)
     assert (single.positives, single.disjoint, single.rows) == ("same_trajectory", False, 7)
     with pytest.raises(ValueError, match="rows is for single tasks"):
@@ -324,8 +322,8 @@ def test_what_the_sampler_is_asked_for() -> None:
             ValueError, match=rf"aux\.head\.{next(iter(option))} is for single tasks: on a family set agent\."
         ):
             replace(config, **option).make_context("head", DIM, 200)
-    short = config.make_context("head", DIM, 21).needs.windows
-    assert short is not None and short.length == 10
+    short = config.make_context("head", DIM, 21)
+    assert short.needs.of(WindowSpec) == [short.windows] and short.windows.length == 10
 
 
 def test_misfits_are_refused_in_words() -> None:

@@ -16,7 +16,7 @@ from rlrep.contrast import effective_rank
 from rlrep.heads import Head, Metrics
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.optim import FusedAdam
-from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions
+from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions, WindowSpec
 
 from ..heads import Heads, pull_of
 from ..learner import Learner, seeded
@@ -291,15 +291,15 @@ def _check_order(name: str, head: Any, needs: Needs) -> None:
         raise ValueError(
             f"aux.{name}.positives=per_transition needs a Gaussian per transition: choose agent.context=set"
         )
-    if needs.windows is not None and not needs.windows.ordered:
+    if any(not spec.ordered for spec in needs.of(WindowSpec)):
         raise ValueError(f"agent.context=recurrent reads windows in their order: set aux.{name}.ordered=true")
 
 
 def _check_windows(name: str, needs: Needs, horizon: int) -> None:
-    asked = needs.windows
-    if asked is not None and asked.least_episode > horizon:
-        what = f"two disjoint windows of {asked.length}" if asked.disjoint else f"a window of {asked.length}"
-        raise ValueError(
-            f"aux.{name}: {what} transitions are longer than the episodes ({horizon} steps): "
-            f"set aux.{name}.window lower"
-        )
+    for spec in needs.of(WindowSpec):
+        if spec.least_episode > horizon:
+            what = f"two disjoint windows of {spec.length}" if spec.disjoint else f"a window of {spec.length}"
+            raise ValueError(
+                f"aux.{name}: {what} transitions are longer than the episodes ({horizon} steps): "
+                f"set aux.{name}.window lower"
+            )

@@ -204,7 +204,7 @@ class Joint:
 
     def _batch(self, drawn: Drawn) -> Batch:
         samples, buffer = drawn.samples, self._buffer()
-        extra = {name: fields.viewed(partial(self._viewed, name)) for name, fields in buffer.extra(drawn).items()}
+        pairs = {name: found.viewed(partial(self._viewed, name)) for name, found in buffer.pairs(drawn).items()}
         discount = self._gamma if samples.discounts is None else samples.discounts.squeeze(1)
         discrete = isinstance(buffer.action_space, spaces.Discrete)
         return Batch(
@@ -213,7 +213,7 @@ class Joint:
             reward=samples.rewards.squeeze(1),
             discount=(1 - samples.dones.squeeze(1)) * discount,
             next_obs=single(samples.next_observations),
-            extra=extra,
+            pairs=pairs,
         )
 
     def _viewed(self, name: str, obs: Tensor) -> Tensor:

@@ -14,9 +14,8 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Generator, Tensor
 
-from rlrep.replay import Extra, Needs, Ring
-from rlrep.replay.extras import Extras
-from rlrep.replay.reader import Rows
+from rlrep.replay import Anchors, Needs, Pairs, Ring, Stepped, Steps
+from rlrep.replay.pairs import Samplers
 from rlrep.replay.ring import Window
 from rlrep.views import View
 
@@ -67,7 +66,7 @@ class AuxBuffer(ReplayBuffer):
     last: Drawn | None = None
     _needs: dict[str, Needs]
     _rows: "SB3Rows"
-    _extras: Extras | None = None
+    _samplers: Samplers | None = None
     _view: View | None = None
 
     def attend(self, needs: Mapping[str, Needs], draws: Draws, *, view: View | None = None) -> None:
@@ -75,14 +74,14 @@ class AuxBuffer(ReplayBuffer):
 
         Raises ValueError on a buffer that has been filled for other heads.
         """
-        if self._extras is not None and _unviewed(needs) != _unviewed(self._needs):
+        if self._samplers is not None and _unviewed(needs) != _unviewed(self._needs):
             kept, wanted = (",".join(each) or "none" for each in (self._needs, needs))
             raise ValueError(
                 f"the replay buffer was filled for aux={kept}, not for this aux={wanted}: labels that were not kept "
                 "cannot be made up for"
             )
         self._draws, self._view = draws, view
-        if self._extras is None:
+        if self._samplers is None:
             self._needs = dict(needs)
             self._first = np.zeros((self.buffer_size, self.n_envs), np.int32)
             self._window = Window(self.buffer_size, self.n_envs)
@@ -115,7 +114,7 @@ class AuxBuffer(ReplayBuffer):
         self, obs: Array, next_obs: Array, action: Array, reward: Array, done: Array, infos: list[dict[str, Any]]
     ) -> None:
         """Store one vector step, as SB3 does, and its labels."""
-        if self._extras is None:
+        if self._samplers is None:
             super().add(obs, next_obs, action, reward, done, infos)
             return
         window, done = self._window, np.asarray(done, bool)
@@ -127,7 +126,7 @@ class AuxBuffer(ReplayBuffer):
         window.head += 1
         window.low = self._ring.oldest
         self._episode[done] = window.head
-        self._extras.add(np.asarray(reward), done, done & ~cut_off, died)
+        self._samplers.add(Stepped(np.asarray(reward), done, done & ~cut_off, died))
         self._follows = np.array(next_obs)
         self._ended = done
 
@@ -145,16 +144,16 @@ class AuxBuffer(ReplayBuffer):
         running = ~self._ended
         same = np.array_equal(self._follows[running], np.asarray(obs).reshape(self._follows.shape)[running])
         if not same:
-            assert self._extras is not None
+            assert self._samplers is not None
             self._episode[:] = self._window.head
-            self._extras.cut()
+            self._samplers.cut()
 
     def _get_samples(self, batch_inds: Array, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Return SB3's samples and keep them with their rows.
 
         SB3 draws the environments first thing in there: the same draw, from the same state, names them here.
         """
-        if self._extras is None:
+        if self._samplers is None:
             return super()._get_samples(batch_inds, env)
         state = np.random.get_state()
         envs = np.random.randint(0, high=self.n_envs, size=len(batch_inds))
@@ -169,19 +168,19 @@ class AuxBuffer(ReplayBuffer):
         self.last = Drawn(samples, obs, rows)
         return samples
 
-    def extra(self, drawn: Drawn) -> dict[str, Extra]:
+    def pairs(self, drawn: Drawn) -> dict[str, Pairs]:
         """Return what each head asked for beside this sample, by its name."""
-        assert self._extras is not None
+        assert self._samplers is not None
         step, env = self._window.steps_of(drawn.rows), drawn.rows.remainder(self.n_envs)
-        return self._extras.draw(drawn.obs, step, env, drawn.rows, self._draws.host)
+        return self._samplers.draw(Anchors(drawn.obs, drawn.rows, step, env, self._draws.host))
 
     # State
 
     def labels(self) -> dict[str, Any]:
         """Return what is known of the stored rows beside the ring."""
-        assert self._extras is not None
+        assert self._samplers is not None
         return {
-            "extras": self._extras.state(),
+            "samplers": self._samplers.state(),
             "episode": self._episode.copy(),
             "follows": None if self._follows is None else self._follows.copy(),
             "ended": None if self._follows is None else self._ended.copy(),
@@ -189,19 +188,19 @@ class AuxBuffer(ReplayBuffer):
 
     def load_labels(self, tree: Mapping[str, Any]) -> None:
         """Take up `labels()`; the ring's rows are there already."""
-        assert self._extras is not None
+        assert self._samplers is not None
         self._window.head, self._window.low = self._ring.written, self._ring.oldest
         self.pos, self.full = self._ring.written % self.buffer_size, self._ring.written >= self.buffer_size
         self._episode = np.array(tree["episode"])
         if tree["follows"] is not None:
             self._follows, self._ended = np.array(tree["follows"]), np.array(tree["ended"])
-        self._extras.load_state(tree["extras"])
+        self._samplers.load_state(tree["samplers"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what `save_replay_buffer` writes: the arrays once, not the views of them."""
-        if self._extras is None:
+        if self._samplers is None:
             return dict(self.__dict__)
-        anew = ("_ring", "_rows", "_extras", "_draws", "_view", "last")
+        anew = ("_ring", "_rows", "_samplers", "_draws", "_view", "last")
         state = {key: value for key, value in self.__dict__.items() if key not in anew}
         return state | {"labels": self.labels(), "written": self._ring.written}
 
@@ -223,7 +222,7 @@ class AuxBuffer(ReplayBuffer):
         self._rows = SB3Rows(
             columns, self._window, self.device, discrete=isinstance(self.action_space, spaces.Discrete)
         )
-        self._extras = Extras(self._needs, self._rows)
+        self._samplers = Samplers(self._needs, self._rows)
 
 
 class AuxReplayBuffer(AuxBuffer):
@@ -234,7 +233,7 @@ class AuxNStepReplayBuffer(AuxBuffer, NStepReplayBuffer):
     """SB3's `NStepReplayBuffer` for heads: `replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`."""
 
 
-class SB3Rows(Rows):
+class SB3Rows(Steps):
     """Rows of SB3's arrays. normaliser: the `VecNormalize` of the last sample, which heads' observations go through
     too; rewards stay as they came."""
 

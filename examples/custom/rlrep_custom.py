@@ -15,7 +15,7 @@ from gymnasium.wrappers import RescaleAction, TimeLimit
 from torch import Tensor, nn
 
 from rlrep.heads import Encoded, Encoders, HeadConfig, Metrics
-from rlrep.replay import Batch, Needs
+from rlrep.replay import Batch, Needs, Pairs
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class InverseModelHead(nn.Module):
         super().__init__()
         self.needs, self.predict = Needs(), nn.Linear(2 * latent_dim, actions)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         both = torch.cat([encoded.latent, encoders.online(batch.next_obs)], 1)
         return nn.functional.mse_loss(self.predict(both), batch.action), {}
 

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.replay.batch import Batch, Needs
+from rlrep.replay import Batch, Needs, Pairs
 
 from .base import Encoded, Encoders, HeadConfig, Metrics
 from .branches import make_projector
@@ -60,7 +60,7 @@ class AutoencoderHead(nn.Module):
             else FrameDecoder(latent_dim, obs_shape, config.strides, config.channels)
         )
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the squared error, mean over everything, with the two decays."""
         target, config, latent = target_of(batch.obs, self.config.bits), self.config, encoded.latent
         drawn = self.decoder(latent).float()

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.nn.gaussians import Gaussians
-from rlrep.replay.batch import Batch, Needs, Transitions
+from rlrep.replay import Batch, Needs, Pairs, Transitions
 from rlrep.settings import ranges
 
 Metrics = dict[str, Tensor]
@@ -65,16 +65,14 @@ class Encoders:
 
 
 class Head(Protocol):
-    """A head: an `nn.Module` whose parameters the agent trains with the encoder's, as its `Pull` says.
-
-    `batch.extra` holds this head's own fields under its name, as asked for by `needs`.
-    """
+    """A head: an `nn.Module` whose parameters the agent trains with the encoder's, as its `Pull` says."""
 
     needs: Needs
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar loss and health metrics. Free of random draws and of host synchronisation.
 
+        pairs: what `needs` asks for, `pairs[request]`.
         It may be computed without an update, in evaluation mode; it then leaves no trace in the head's buffers.
         """
         ...
@@ -93,8 +91,7 @@ class AuxConfig(Protocol):
         ...
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> Head:
-        """Build the head that finds its fields in `batch.extra[name]`, for latents `(B, latent_dim)` and this action
-        space.
+        """Build the head `aux.NAME` for latents `(B, latent_dim)` and this action space.
 
         Draws its weights from torch's global generator.
         """

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from rlrep.contrast import weighted_mean
-from rlrep.replay.batch import UNKNOWN, Pairs
+from rlrep.replay import UNKNOWN, Partners
 
 from .base import Metrics
 from .negatives import same_known
@@ -70,7 +70,7 @@ def masked_share(valid: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def label_quality(pairs: Pairs) -> Metrics:
+def label_quality(pairs: Partners) -> Metrics:
     """How good the return labels are.
 
     same_return_rate: partners of labelled anchors, of those whose known return bin is the anchor's.

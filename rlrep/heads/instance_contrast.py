@@ -7,12 +7,11 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.replay.batch import Batch, Needs
+from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
 from .base import Encoded, Encoders, Metrics
 from .branches import Branches
-from .negatives import Origin
 from .objective import Contrast, ContrastConfig
 
 
@@ -34,7 +33,7 @@ class InstanceContrast(ContrastConfig):
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InstanceContrastHead":
         """Build the head; actions play no part in it."""
-        return InstanceContrastHead(self, name, latent_dim)
+        return InstanceContrastHead(self, latent_dim)
 
 
 class InstanceContrastHead(nn.Module):
@@ -44,28 +43,20 @@ class InstanceContrastHead(nn.Module):
     bilinear form.
     """
 
-    def __init__(self, config: InstanceContrast, name: str, latent_dim: int) -> None:
+    def __init__(self, config: InstanceContrast, latent_dim: int) -> None:
         super().__init__()
-        self.config, self.name = config, name
-        self.needs = Needs(
-            second_view=True,
-            views=config.views - 1,
-            view=config.view,
-            bins=config.needed_bins,
-            time=config.needs_time,
-            noise=config.noise,
-        )
+        self.config = config
         project, dim = config.project(latent_dim)
         self.branches = Branches(project, target=config.target, tau=config.tau)
         self.contrast = Contrast(config, dim)
+        self.views = SecondView(config.views - 1)
+        self.needs = Needs((self.views, *self.contrast.requests), config.view)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the objective between the batch's latents and the keys of their other views."""
-        extra = batch.extra[self.name]
-        assert extra.second_view is not None
         query = self.branches.project(encoded.latent)
-        keys = self.branches.other(extra.second_view, encoders).unflatten(0, (-1, len(query)))
-        loss, health = self.contrast(query, keys, origin=Origin.of(extra), noise=extra.noise)
+        keys = self.branches.other(pairs[self.views], encoders).unflatten(0, (-1, len(query)))
+        loss, health = self.contrast(query, keys, pairs)
         return loss, health
 
     def after_update(self) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rlrep.contrast import MemoryQueue
-from rlrep.replay.batch import UNKNOWN
+from rlrep.replay import UNKNOWN
 
 from .negatives import same_known
 

@@ -6,25 +6,20 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rlrep.replay.batch import UNKNOWN, Extra, ReturnLabels, Time
+from rlrep.replay import UNKNOWN, ReturnBin, ReturnLabels, SeenAt, Time
 
 from .base import HeadConfig
 
 
 class Origin(NamedTuple):
-    """Where B samples come from, as far as somebody asked.
+    """Where B samples come from, as far as it tells false negatives.
 
-    bin: return bins `(B,)`. time: their episodes and steps. group: `(B,)`, see `Pairs`.
+    bin: return bins `(B,)`. time: their episodes and steps. group: `(B,)`, see `Partners`.
     """
 
     bin: Tensor | None = None
     time: Time | None = None
     group: Tensor | None = None
-
-    @staticmethod
-    def of(extra: Extra) -> "Origin":
-        """Return the origin of the RL batch's rows."""
-        return Origin(extra.bins, extra.time)
 
 
 @dataclass(frozen=True)
@@ -50,33 +45,31 @@ class NegativeMask(HeadConfig):
             raise ValueError(f"mask_within counts agent steps, 0 or more, not {self.mask_within}.")
 
     @property
-    def needed_bins(self) -> ReturnLabels | None:
-        """What `Needs.bins` must ask for."""
-        return self._binned() if self.mask_same_return else None
+    def bin_request(self) -> ReturnBin | None:
+        """What asks for the return bins, if they are masked by."""
+        return ReturnBin(self._binned()) if self.mask_same_return else None
+
+    @property
+    def time_request(self) -> SeenAt | None:
+        """What asks for the times, if they are masked by."""
+        return None if self.mask_within is None else SeenAt()
 
     def _binned(self) -> ReturnLabels:
         return ReturnLabels(
             "return_bin", bins=self.bins, binning=self.binning, discount=self.discount, horizon=self.horizon
         )
 
-    @property
-    def needs_time(self) -> bool:
-        """What `Needs.time` must ask for."""
-        return self.mask_within is not None
-
     def valid(self, anchor: Origin, other: Origin) -> Tensor | None:
         """Return `(A, B)` bool, False where sample j of `other` is no negative of anchor i; None = all are.
 
         The objectives never mask the positive, so the diagonal does not matter.
         """
-        masks = []
-        if anchor.group is not None and other.group is not None:
-            masks.append(same_known(anchor.group, other.group))
-        if self.mask_same_return:
-            assert anchor.bin is not None and other.bin is not None
-            masks.append(same_known(anchor.bin, other.bin))
-        if self.mask_within is not None:
-            assert anchor.time is not None and other.time is not None
+        masks = [
+            same_known(first, second)
+            for first, second in ((anchor.group, other.group), (anchor.bin, other.bin))
+            if first is not None and second is not None
+        ]
+        if self.mask_within is not None and anchor.time is not None and other.time is not None:
             masks.append(close_in_time(anchor.time, other.time, self.mask_within))
         return ~torch.stack(masks).any(0) if masks else None
 

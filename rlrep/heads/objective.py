@@ -1,7 +1,7 @@
 """Which objective pulls a query to its keys and away from whom: shared by the heads that contrast within a batch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from rlrep.contrast import (
     info_nce,
     nt_xent,
 )
+from rlrep.replay import Noise, Pairs, Request
 
 from .base import Metrics
 from .branches import NormedProjector, Target, make_projector
@@ -83,9 +84,10 @@ class ContrastConfig(NegativeMask):
         return self.negatives == "queue" or self.objective == "mochi"
 
     @property
-    def noise(self) -> int:
-        """How many random numbers per row the objective takes."""
-        return 3 * self.mixed + 2 * self.query_mixed if self.objective == "mochi" else 0
+    def noise_request(self) -> Noise | None:
+        """What asks for the random numbers that the objective takes, if it does."""
+        count = 3 * self.mixed + 2 * self.query_mixed if self.objective == "mochi" else 0
+        return Noise(count) if count else None
 
     def project(self, latent_dim: int) -> tuple[nn.Module, int]:
         """Return the projector for latents `(B, latent_dim)` and the width of its output."""
@@ -105,17 +107,20 @@ class Contrast(nn.Module):
         self.temperature = TEMPERATURES[config.objective] if config.temperature is None else config.temperature
         self.bilinear = Bilinear(dim, init=init) if config.objective == "bilinear" else None
         self.queue = KeyQueue(config.queue_size, dim) if config.queued else None
+        self.bins, self.time, self.noise = config.bin_request, config.time_request, config.noise_request
+
+    @property
+    def requests(self) -> tuple[Request[Any], ...]:
+        """What a head must ask for on its behalf."""
+        return tuple(request for request in (self.bins, self.time, self.noise) if request is not None)
 
     def forward(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        *,
-        origin: Origin,
-        row_weight: Tensor | None = None,
-        noise: Tensor | None = None,
+        self, query: Tensor, keys: Tensor, pairs: Pairs, *, row_weight: Tensor | None = None
     ) -> tuple[Tensor, Metrics]:
         """Return the loss and its health. query: `(B, dim)`. keys: `(V, B, dim)`, V > 1 for `cacr` only."""
+        bins = None if self.bins is None else pairs[self.bins]
+        noise = None if self.noise is None else pairs[self.noise]
+        origin = Origin(bins, None if self.time is None else pairs[self.time])
         form = None if self.bilinear is None else self.bilinear.weight
         if self.queue is not None:
             health = in_batch_health(query, keys[0], form, row_weight=row_weight)

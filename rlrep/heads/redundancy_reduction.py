@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast import barlow_twins, feature_correlation, feature_std, vicreg
-from rlrep.replay.batch import Batch, Needs
+from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
 from .base import Encoded, Encoders, HeadConfig, Metrics
@@ -40,24 +40,24 @@ class RedundancyReduction(HeadConfig):
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionHead":
         """Build the head; actions play no part in it."""
-        return RedundancyReductionHead(self, name, latent_dim)
+        return RedundancyReductionHead(self, latent_dim)
 
 
 class RedundancyReductionHead(nn.Module):
     """Agreement of the online latent's embedding with another view's, feature by feature."""
 
-    def __init__(self, config: RedundancyReduction, name: str, latent_dim: int) -> None:
+    def __init__(self, config: RedundancyReduction, latent_dim: int) -> None:
         super().__init__()
-        self.config, self.name = config, name
-        self.needs = Needs(second_view=True, view=config.view)
+        self.config = config
+        self.view = SecondView()
+        self.needs = Needs((self.view,), config.view)
         hidden, dim = config.hidden_dim, config.embedding_dim
         project = make_projector(latent_dim, hidden, dim, layers=config.layers, batch_norm=True)
         self.branches = Branches(project, target=config.target, tau=config.tau)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the objective between the two views' embeddings."""
-        view, config = batch.extra[self.name].second_view, self.config
-        assert view is not None
+        view, config = pairs[self.view], self.config
         first, second = self.branches.project(encoded.latent), self.branches.other(view, encoders)
         if config.objective == "barlow_twins":
             loss = barlow_twins(first, second, off_diagonal=config.off_diagonal)

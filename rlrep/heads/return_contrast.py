@@ -8,7 +8,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast import MomentumTarget, bilinear_info_nce, pair_regression, sup_con
-from rlrep.replay.batch import UNKNOWN, Batch, Needs, Pairs, ReturnLabels, Time
+from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, Partners, ReturnLabels, SameReturn, Time
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
@@ -63,7 +63,7 @@ class ReturnContrast(NegativeMask):
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastHead":
         """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
-        return ReturnContrastHead(self, name, latent_dim, action_dim(action_space))
+        return ReturnContrastHead(self, latent_dim, action_dim(action_space))
 
 
 class ReturnContrastHead(nn.Module):
@@ -73,12 +73,12 @@ class ReturnContrastHead(nn.Module):
     without gradient.
     """
 
-    def __init__(self, config: ReturnContrast, name: str, latent_dim: int, action_dim: int) -> None:
+    def __init__(self, config: ReturnContrast, latent_dim: int, action_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.name = name
         self.action_dim = action_dim
-        self.needs = Needs(pairs=config.labels, anchors=config.anchors, view=config.view, time=config.needs_time)
+        self.partners = SameReturn(config.labels, config.anchors, time=config.mask_within is not None)
+        self.needs = Needs((self.partners,), config.view)
         self.projector = nn.Sequential(
             nn.Linear(latent_dim + action_dim, config.hidden_dim),
             nn.ReLU(),
@@ -92,16 +92,15 @@ class ReturnContrastHead(nn.Module):
         self.bilinear = nn.Parameter(torch.eye(width) / width**0.5) if bilinear else None
         self.discriminator = make_projector(4 * width, config.hidden_dim, 1) if pairs else None
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the contrast loss over labelled anchors that have a negative (0 while there are none), and health."""
-        pairs = batch.extra[self.name].pairs
-        assert pairs is not None
-        query = self.projector(join_action(*self._anchors(pairs, batch, encoded, encoders), self.action_dim))
+        found = pairs[self.partners]
+        query = self.projector(join_action(*self._anchors(found, batch, encoded, encoders), self.action_dim))
         with torch.no_grad():
-            key = self.target_projector(join_action(encoders.target(pairs.obs), pairs.action, self.action_dim))
+            key = self.target_projector(join_action(encoders.target(found.obs), found.action, self.action_dim))
         by_label = self.config.objective == "sup_con"
-        loss, health = (self._label_loss if by_label else self._partner_loss)(query, key, pairs)
-        return loss, health | label_quality(pairs)
+        loss, health = (self._label_loss if by_label else self._partner_loss)(query, key, found)
+        return loss, health | label_quality(found)
 
     def after_update(self) -> None:
         """Move the momentum projector."""
@@ -113,14 +112,14 @@ class ReturnContrastHead(nn.Module):
         features = torch.cat([first, second, (first - second).abs(), first * second], 1)
         return self.discriminator(features).squeeze(1)  # type: ignore[no-any-return]
 
-    def _anchors(self, pairs: Pairs, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Tensor]:
+    def _anchors(self, pairs: Partners, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Tensor]:
         if pairs.anchor_obs is None or pairs.anchor_action is None:
             return encoded.latent, batch.action
         return encoders.online(pairs.anchor_obs), pairs.anchor_action
 
-    def _partner_loss(self, query: Tensor, key: Tensor, pairs: Pairs) -> tuple[Tensor, Metrics]:
+    def _partner_loss(self, query: Tensor, key: Tensor, pairs: Partners) -> tuple[Tensor, Metrics]:
         """Each labelled anchor's partner against the others' partners."""
-        negative = self._negatives(*_origins(pairs))
+        negative = self._negatives(*self._origins(pairs))
         counted = pairs.labelled & has_negative(negative)
         health = in_batch_health(query, key, self.bilinear, valid=negative, row_weight=counted.float())
         health |= {"masked": masked_share(negative), "counted": counted.float().mean()}
@@ -129,6 +128,14 @@ class ReturnContrastHead(nn.Module):
         weight, t = counted.float(), self.config.temperature
         loss = bilinear_info_nce(query, key, self.bilinear, temperature=t, valid=negative, row_weight=weight)
         return loss, health
+
+    def _origins(self, pairs: Partners) -> tuple[Origin, Origin]:
+        """Of the anchors and of the partners."""
+        masked = self.config.mask_same_return
+        return (
+            Origin(pairs.anchor_bin if masked else None, pairs.anchor_time, pairs.group),
+            Origin(pairs.positive_bin if masked else None, pairs.positive_time, pairs.group),
+        )
 
     def _negatives(self, anchor: Origin, other: Origin) -> Tensor:
         negative = self.config.valid(anchor, other)
@@ -148,12 +155,12 @@ class ReturnContrastHead(nn.Module):
         loss = pair_regression(score * weight, same | (weight == 0))
         return loss * weight.numel() / weight.sum().clamp(min=1)
 
-    def _label_loss(self, query: Tensor, key: Tensor, pairs: Pairs) -> tuple[Tensor, Metrics]:
+    def _label_loss(self, query: Tensor, key: Tensor, pairs: Partners) -> tuple[Tensor, Metrics]:
         """Supervised contrast among anchors and partners; those of unknown return neither attract nor repel."""
-        z, origin = torch.cat([query, key]), _joined(*_origins(pairs))
-        assert origin.bin is not None
-        known, same = origin.bin != UNKNOWN, same_known(origin.bin, origin.bin)
-        labels = torch.where(known, origin.bin, UNKNOWN - 1 - torch.arange(len(z), device=z.device))
+        z, origin = torch.cat([query, key]), _joined(*self._origins(pairs))
+        bins = torch.cat([pairs.anchor_bin, pairs.positive_bin])
+        known, same = bins != UNKNOWN, same_known(bins, bins)
+        labels = torch.where(known, bins, UNKNOWN - 1 - torch.arange(len(z), device=z.device))
         negative = known[None, :] & self._negatives(origin, origin)
         counted = pairs.labelled.repeat(2) & has_negative(negative & ~same)
         t = self.config.temperature
@@ -173,19 +180,14 @@ def nearest_negative(negative: Tensor) -> Tensor:
     return before.gather(1, found).squeeze(1)
 
 
-def _origins(pairs: Pairs) -> tuple[Origin, Origin]:
-    """Of the anchors and of the partners."""
-    return (
-        Origin(pairs.anchor_bin, pairs.anchor_time, pairs.group),
-        Origin(pairs.positive_bin, pairs.positive_time, pairs.group),
-    )
-
-
 def _joined(first: Origin, second: Origin) -> Origin:
-    assert first.bin is not None and second.bin is not None
-    assert first.group is not None and second.group is not None
+    """Return the origin of the anchors and then the partners."""
     time = None
     if first.time is not None and second.time is not None:
-        pairs = ((first.time.episode, second.time.episode), (first.time.step, second.time.step))
-        time = Time(*(torch.cat(pair) for pair in pairs))
-    return Origin(torch.cat([first.bin, second.bin]), time, torch.cat([first.group, second.group]))
+        both = ((first.time.episode, second.time.episode), (first.time.step, second.time.step))
+        time = Time(*(torch.cat(part) for part in both))
+    return Origin(_cat(first.bin, second.bin), time, _cat(first.group, second.group))
+
+
+def _cat(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from rlrep.contrast import DirectPredictor, feature_std, negative_cosine
-from rlrep.replay.batch import Batch, Needs
+from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
 from .base import Encoded, Encoders, HeadConfig, Metrics
@@ -43,15 +43,16 @@ class SelfDistillation(HeadConfig):
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfDistillationHead":
         """Build the head; actions play no part in it."""
-        return SelfDistillationHead(self, name, latent_dim)
+        return SelfDistillationHead(self, latent_dim)
 
 
 class SelfDistillationHead(nn.Module):
     """2 - 2 cos between the prediction from the online latent and the other view's embedding, in one direction."""
 
-    def __init__(self, config: SelfDistillation, name: str, latent_dim: int) -> None:
+    def __init__(self, config: SelfDistillation, latent_dim: int) -> None:
         super().__init__()
-        self.name, self.needs = name, Needs(second_view=True, view=config.view)
+        self.view = SecondView()
+        self.needs = Needs((self.view,), config.view)
         hidden, dim, batch_norm = config.hidden_dim, config.embedding_dim, config.batch_norm
         project = make_projector(latent_dim, hidden, dim, batch_norm=batch_norm)
         self.branches = Branches(project, target=config.target, tau=config.tau)
@@ -63,13 +64,11 @@ class SelfDistillationHead(nn.Module):
                 dim, rho=config.rho, eps=config.eps, every=config.every, power=config.power
             )
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the mean of 2 - 2 cos(prediction, target)."""
-        view = batch.extra[self.name].second_view
-        assert view is not None
         embedded = self.branches.project(encoded.latent)
         with torch.no_grad():
-            target = self.branches.other(view, encoders)
+            target = self.branches.other(pairs[self.view], encoders)
         if isinstance(self.predictor, DirectPredictor) and self.training:
             self.predictor.observe(embedded)
         loss = negative_cosine(self.predictor(embedded), target)

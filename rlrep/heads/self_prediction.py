@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast import feature_std, negative_cosine, weighted_mean
-from rlrep.replay.batch import Batch, Needs
+from rlrep.replay import Batch, LaterSteps, Needs, Pairs
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
@@ -43,16 +43,17 @@ class SelfPrediction(HeadConfig):
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfPredictionHead":
         """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
-        return SelfPredictionHead(self, name, latent_dim, action_dim(action_space))
+        return SelfPredictionHead(self, latent_dim, action_dim(action_space))
 
 
 class SelfPredictionHead(nn.Module):
     """2 - 2 cos between predictions rolled out in latent space and what was seen, while the episode lasts."""
 
-    def __init__(self, config: SelfPrediction, name: str, latent_dim: int, action_dim: int) -> None:
+    def __init__(self, config: SelfPrediction, latent_dim: int, action_dim: int) -> None:
         super().__init__()
-        self.name, self.steps, self.action_dim = name, config.steps, action_dim
-        self.needs = Needs(later=tuple(range(1, config.steps + 1)), view=config.view)
+        self.steps, self.action_dim = config.steps, action_dim
+        self.later = LaterSteps(tuple(range(1, config.steps + 1)))
+        self.needs = Needs((self.later,), config.view)
         hidden, dim = config.hidden_dim, config.embedding_dim
         self.transition = nn.Sequential(
             *make_projector(latent_dim + action_dim, config.transition_dim, latent_dim), nn.LayerNorm(latent_dim)
@@ -60,10 +61,9 @@ class SelfPredictionHead(nn.Module):
         self.branches = Branches(make_projector(latent_dim, hidden, dim), target=config.target, tau=config.tau)
         self.predictor = make_projector(dim, hidden, dim)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the mean over all predictions whose observation exists (0 while there are none)."""
-        later = batch.extra[self.name].later
-        assert later is not None
+        later = pairs[self.later]
         predicted = self.predictor(self.branches.project(self._roll_out(encoded.latent, later.action)))
         with torch.no_grad():
             target = self.branches.other(later.obs.flatten(0, 1), encoders)

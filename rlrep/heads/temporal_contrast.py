@@ -6,12 +6,12 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.replay.batch import Batch, Needs
+from rlrep.replay import Batch, LaterSteps, Needs, Pairs
+from rlrep.settings import ranges
 from rlrep.views.base import View
 
 from .base import Encoded, Encoders, Metrics
 from .branches import Branches, make_projector
-from .negatives import Origin
 from .objective import Contrast, ContrastConfig
 
 
@@ -27,9 +27,13 @@ class TemporalContrast(ContrastConfig):
     predictor_dim: int | None = 512
     view: View | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges.at_least(self, 1, ["offset"])
+
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TemporalContrastHead":
         """Build the head; actions play no part in it."""
-        return TemporalContrastHead(self, name, latent_dim)
+        return TemporalContrastHead(self, latent_dim)
 
 
 class TemporalContrastHead(nn.Module):
@@ -39,32 +43,26 @@ class TemporalContrastHead(nn.Module):
     repels others.
     """
 
-    def __init__(self, config: TemporalContrast, name: str, latent_dim: int) -> None:
+    def __init__(self, config: TemporalContrast, latent_dim: int) -> None:
         super().__init__()
-        self.config, self.name = config, name
-        self.needs = Needs(
-            later=(config.offset,),
-            view=config.view,
-            bins=config.needed_bins,
-            time=config.needs_time,
-            noise=config.noise,
-        )
+        self.config = config
         project, dim = config.project(latent_dim)
         self.branches = Branches(project, target=config.target, tau=config.tau)
         hidden = config.predictor_dim
         self.predictor = None if hidden is None else make_projector(dim, hidden, dim)
         self.contrast = Contrast(config, dim, init="identity")
+        self.later = LaterSteps((config.offset,))
+        self.needs = Needs((self.later, *self.contrast.requests), config.view)
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the objective over the anchors that have a later observation (0 while there are none)."""
-        extra = batch.extra[self.name]
-        assert extra.later is not None
+        later = pairs[self.later]
         query = self.branches.project(encoded.latent)
         if self.predictor is not None:
             query = query + self.predictor(query)
-        keys = self.branches.other(extra.later.obs[0], encoders)[None]
-        valid = extra.later.valid[0].float()
-        loss, health = self.contrast(query, keys, origin=Origin.of(extra), row_weight=valid, noise=extra.noise)
+        keys = self.branches.other(later.obs[0], encoders)[None]
+        valid = later.valid[0].float()
+        loss, health = self.contrast(query, keys, pairs, row_weight=valid)
         return loss, health | {"with_later": valid.mean()}
 
     def after_update(self) -> None:

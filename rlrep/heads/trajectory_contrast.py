@@ -22,7 +22,7 @@ from rlrep.contrast import (
 )
 from rlrep.contrast.pairs import compare, wide
 from rlrep.nn import Gaussians, product
-from rlrep.replay.batch import Batch, Needs, Transitions, Windows, WindowSpec
+from rlrep.replay import Batch, Needs, Pairs, Transitions, Windows, WindowSpec
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
@@ -91,7 +91,7 @@ class TrajectoryContrast(HeadConfig):
         self.windows(CONTEXT_WINDOW, next_obs=True)
 
     def windows(self, default: int, *, next_obs: bool, single_task: bool = False) -> WindowSpec:
-        """Return what `Needs.windows` asks for. Raises ValueError on windows that do not fit together."""
+        """Return what the head asks for. Raises ValueError on windows that do not fit together."""
         of_task = self.positives != "same_trajectory"
         return WindowSpec(
             length=default if self.window is None else self.window,
@@ -116,7 +116,7 @@ class TrajectoryContrast(HeadConfig):
         spec = self.windows(CONTEXT_WINDOW, next_obs=True)
         if self.window is None:
             spec = replace(spec, length=max(1, min(spec.length, horizon // (2 if spec.disjoint else 1))))
-        return TrajectoryContrastHead(self, name, spec, latent_dim)
+        return TrajectoryContrastHead(self, spec, latent_dim)
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "TrajectoryContrastHead":
         """Build the head with a transition encoder of its own, on latents of observations.
@@ -131,7 +131,7 @@ class TrajectoryContrast(HeadConfig):
         width = action_dim(action_space)
         encoder = TransitionEncoder(latent_dim, width, self.hidden_dim, self.layers, self.embedding_dim)
         windows = self.windows(OBSERVATION_WINDOW, next_obs=False, single_task=True)
-        return TrajectoryContrastHead(self, name, windows, self.embedding_dim, encoder)
+        return TrajectoryContrastHead(self, windows, self.embedding_dim, encoder)
 
 
 class TransitionEncoder(nn.Module):
@@ -159,14 +159,13 @@ class TrajectoryContrastHead(nn.Module):
     def __init__(
         self,
         config: TrajectoryContrast,
-        name: str,
         windows: WindowSpec,
         dim: int,
         encoder: TransitionEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.name = config, name
-        self.needs = Needs(windows=windows, view=config.view)
+        self.config = config
+        self.windows, self.needs = windows, Needs((windows,), config.view)
         self.encoder = encoder
         self.follow = None if encoder is None or config.target == "online" else MomentumTarget(encoder, config.tau)
         learned = config.objective == "info_nce" and config.similarity == "bilinear"
@@ -174,10 +173,9 @@ class TrajectoryContrastHead(nn.Module):
         given = config.temperature
         self.temperature = TEMPERATURES[config.similarity] if given is None else given
 
-    def loss(self, batch: Batch, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the loss over the rows that another one repels (0 if there is none) and its health."""
-        windows = batch.extra[self.name].windows
-        assert windows is not None
+        windows = pairs[self.windows]
         query, key = self._encode(windows.first, encoders), self._key(windows.second, encoders)
         repels = self._repels(windows)
         counted = (windows.valid & repels.any(1)).float()

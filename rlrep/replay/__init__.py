@@ -2,7 +2,23 @@
 
 from rlrep.contract.meta import Trajectory
 
-from .batch import UNKNOWN, Batch, Extra, Later, Needs, Pairs, ReturnLabels, Time, Transitions, Windows, WindowSpec
+from .batch import Batch, Transitions
+from .kinds import (
+    Later,
+    LaterSteps,
+    Noise,
+    Partners,
+    ReturnBin,
+    SameReturn,
+    SecondView,
+    SeenAt,
+    Time,
+    Windows,
+    WindowSpec,
+)
+from .labels import UNKNOWN, ReturnLabels
+from .pairs import Anchors, Needs, Pairs, Request, Sampler, Stepped, Viewing
+from .reader import Rows, Steps, TaskRows
 from .ring import Ring
 from .spec import Priority, ReplaySpec
 from .store import Replay
@@ -10,21 +26,35 @@ from .tasks import TaskReplay, TaskSpec
 
 __all__ = [
     "UNKNOWN",
+    "Anchors",
     "Batch",
-    "Extra",
     "Later",
+    "LaterSteps",
     "Needs",
+    "Noise",
     "Pairs",
+    "Partners",
     "Priority",
     "Replay",
     "ReplaySpec",
+    "Request",
+    "ReturnBin",
     "ReturnLabels",
     "Ring",
+    "Rows",
+    "SameReturn",
+    "Sampler",
+    "SecondView",
+    "SeenAt",
+    "Stepped",
+    "Steps",
     "TaskReplay",
+    "TaskRows",
     "TaskSpec",
     "Time",
     "Trajectory",
     "Transitions",
+    "Viewing",
     "WindowSpec",
     "Windows",
 ]

@@ -1,100 +1,212 @@
-"""Partners of the same return label, for every way of labelling."""
+"""What heads ask for beside the RL batch, what they get, and who draws it: every kind of pair goes through here.
 
-from dataclasses import dataclass
-from typing import Any
+A kind of pair is one file (those of this house are in `kinds/`): a request, and the sampler that serves it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from .batch import ReturnLabels
-from .returns import ReturnBins
-from .ring import Window
-from .segments import Segments
-from .spans import draw_below
+from rlrep.views.base import View
+
+from .reader import Rows, Steps
+
+GROUP = "rlrep.pairs"
+"""Entry points of other packages' samplers."""
+Viewing = Callable[[Tensor], Tensor]
+"""Augments observations `(B, ...)`."""
+Found = TypeVar("Found")
+
+
+class Request(Generic[Found]):
+    """What a head asks for, a frozen dataclass; `Found`: what it gets.
+
+    shared: heads that ask for equal ones get one and the same draw, not one each.
+    """
+
+    shared: ClassVar[bool] = False
+
+    def viewed(self, found: Found, view: Viewing) -> Found:
+        """Return what was found with every observation in it under the head's view."""
+        return found
+
+
+Asked = TypeVar("Asked", bound=Request[Any])
 
 
 @dataclass(frozen=True)
-class PairRows:
-    """Partners of B anchors, as flat rows, with the fields of `Pairs`; each `(B,)`."""
+class Needs:
+    """What a head asks for in every batch.
 
-    rows: Tensor
-    labelled: Tensor
-    group: Tensor
-    anchor_bin: Tensor
-    positive_bin: Tensor
-    length: Tensor
-
-
-class PairSampler:
-    """Labels of one kind over all stored transitions, kept up to date step by step.
-
-    window: the replay's own, moved before `add`. reward: its flat reward column.
+    view: augmentation of what it gets; None = the agent's own.
     """
 
-    def __init__(self, labels: ReturnLabels, window: Window, reward: Tensor) -> None:
-        self._window = window
-        grouped = labels.mode == "return_bin"
-        self._bins = ReturnBins(labels, window, reward, grouped=grouped)
-        self._segments = None if grouped else Segments(labels, window, reward.device)
+    requests: tuple[Request[Any], ...] = ()
+    view: View | None = None
+
+    def of(self, kind: type[Asked]) -> list[Asked]:
+        """Return the requests of one kind."""
+        return [request for request in self.requests if isinstance(request, kind)]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What was drawn for one head, by its requests: `pairs[request]`."""
+
+    found: Mapping[Request[Any], Any] = field(default_factory=dict)
+
+    def __getitem__(self, request: Request[Found]) -> Found:
+        """Return what was drawn. Raises KeyError on what the head's `needs` do not ask for."""
+        found: Found = self.found[request]
+        return found
+
+    def viewed(self, view: Viewing) -> "Pairs":
+        """Return the same with every observation `(B, ...)` under `view`."""
+        return Pairs({request: request.viewed(found, view) for request, found in self.found.items()})
+
+
+class Stepped(NamedTuple):
+    """The newest step of N environments, each `(N,)`.
+
+    ended: the episode does; terminated: of itself; died: because its worker was lost; else it was cut off.
+    """
+
+    reward: NDArray[Any]
+    ended: NDArray[np.bool_]
+    terminated: NDArray[np.bool_]
+    died: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The RL batch's B transitions, beside which pairs are drawn.
+
+    obs: `(B, ...)`, under no view. rows, step, env: `(B,)` int64, where they are stored, see `Window`.
+    generator: of every random number, on the device `Rows.home`.
+    tasks: `(T,)` int64, the tasks of a meta-batch; `(0,)` in a replay of one task.
+    """
+
+    obs: Tensor
+    rows: Tensor
+    step: Tensor
+    env: Tensor
+    generator: Generator
+    tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+
+class Sampler(ABC, Generic[Asked, Found]):
+    """Draws what one request asks for: `class Mine(Sampler[Asked, Found], serves=Asked)`.
+
+    reads: what its replay must offer: `Steps` (of one task, step by step), `TaskRows`, or what both have, `Rows`.
+    What it keeps of the stored steps it takes in `add`, drops in `cut`, counts in `nbytes`, and gives back bit for bit
+    by `state` and `load_state`; a sampler that keeps nothing needs none of them. Equal requests have one sampler.
+    """
+
+    reads: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, *, serves: type[Request[Any]], reads: type[Any] = Steps) -> None:
+        super().__init_subclass__()
+        cls.reads = reads
+        SAMPLERS.setdefault(serves, []).append(cls)
+
+    def __init__(self, request: Asked, rows: Any) -> None:
+        self.request, self.rows = request, rows
+
+    @abstractmethod
+    def draw(self, anchors: Anchors) -> Found:
+        """Return what is asked for, on the training device."""
+
+    def add(self, step: Stepped) -> None:  # only samplers that keep something need it
+        """Take the newest step, which is stored already. Never called in a replay of tasks."""
+
+    def cut(self) -> None:
+        """Drop every running episode, and what has left the window."""
 
     @property
     def nbytes(self) -> int:
-        return self._bins.nbytes + (self._segments.nbytes if self._segments else 0)
-
-    def add(
-        self, reward: NDArray[Any], ended: NDArray[np.bool_], terminated: NDArray[np.bool_], died: NDArray[np.bool_]
-    ) -> None:
-        """Take the window's newest step; each `(N,)`."""
-        if self._segments is not None:
-            self._segments.add(reward, ended, died)
-        self._bins.add(ended, terminated, died)
-
-    def cut(self) -> None:
-        """Drop every running episode."""
-        if self._segments is not None:
-            self._segments.cut()
-        self._bins.cut()
-
-    def anchors(self, step: Tensor, env: Tensor, rows: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return steps, environments and flat rows drawn by a uniform choice of segment or bin.
-
-        The given ones, of the same shape, are returned while no bin is known yet.
-        """
-        if self._segments is not None:
-            step, env = self._segments.draw(len(rows), generator)
-            return step, env, self._window.rows(step, env)
-        if self._bins.groups.empty:
-            return step, env, rows
-        return step, env, self._bins.groups.draw(len(rows), generator)
-
-    def partners(self, step: Tensor, env: Tensor, rows: Tensor, generator: Generator) -> PairRows:
-        """Return a partner of each anchor, uniform over its label's other stored members (itself if it is alone)."""
-        anchor_bin = self._bins.of(rows)
-        if self._segments is None:
-            found, length = self._bins.groups.partners(rows, anchor_bin, generator)
-            group = anchor_bin
-        else:
-            found, length = self._within(self._segments, step, env, rows, generator)
-            group = self._segments.numbers(rows, env)
-        return PairRows(found, found != rows, group, anchor_bin, self._bins.of(found), length)
-
-    def _within(
-        self, segments: Segments, step: Tensor, env: Tensor, rows: Tensor, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
-        first, stop = segments.extent(rows, env)
-        length = stop - first
-        other = draw_below((length - 1).clamp_min_(1), generator).add_(first)
-        other += other >= step  # skips the anchor itself
-        partner = torch.where(length > 1, other, step)
-        return self._window.rows(partner, env), length
+        """Bytes of what grows with the replay."""
+        return 0
 
     def state(self) -> dict[str, Any]:
-        segments = None if self._segments is None else self._segments.state()
-        return {"bins": self._bins.state(), "segments": segments}
+        """Return everything `load_state` needs: tensors, arrays, plain values."""
+        return {}
 
-    def load_state(self, tree: dict[str, Any]) -> None:
-        self._bins.load_state(tree["bins"])
-        if self._segments is not None:
-            self._segments.load_state(tree["segments"])
+    def load_state(self, tree: Mapping[str, Any]) -> None:
+        """Take up a state saved by `state()`."""
+
+
+SAMPLERS: dict[type[Request[Any]], list[type[Sampler[Any, Any]]]] = {}
+"""Who serves a type of request; whoever defines a sampler is in here."""
+
+
+class Samplers:
+    """Serves every head's requests.
+
+    needs: by head name. Raises ValueError on a kind that nobody serves from such a replay.
+    """
+
+    def __init__(self, needs: Mapping[str, Needs], rows: Rows) -> None:
+        self._needs = needs
+        asked = {request: name for name, need in needs.items() for request in need.requests}
+        self._samplers = {request: _sampler(name, request, rows) for request, name in asked.items()}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(sampler.nbytes for sampler in self._samplers.values())
+
+    def add(self, step: Stepped) -> None:
+        """Take the window's newest step."""
+        for sampler in self._samplers.values():
+            sampler.add(step)
+
+    def cut(self) -> None:
+        """Drop every running episode, and what has left the window."""
+        for sampler in self._samplers.values():
+            sampler.cut()
+
+    def draw(self, anchors: Anchors) -> dict[str, Pairs]:
+        """Return what each head asked for, by its name."""
+        last: dict[Request[Any], Any] = {}
+        drawn = {}
+        for name, need in self._needs.items():
+            for request in need.requests:
+                if not (request.shared and request in last):
+                    last[request] = self._samplers[request].draw(anchors)
+            drawn[name] = Pairs({request: last[request] for request in need.requests})
+        return drawn
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return the samplers' states, in the order in which heads ask."""
+        return [sampler.state() for sampler in self._samplers.values()]
+
+    def load_state(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take up `state()`. Raises ValueError if there were more or fewer requests."""
+        for sampler, state in zip(self._samplers.values(), states, strict=True):
+            sampler.load_state(state)
+
+
+def _sampler(name: str, request: Request[Any], rows: Rows) -> Sampler[Any, Any]:
+    kind = type(request)
+    found = _serving(kind, rows)
+    if found is None:
+        for point in entry_points(group=GROUP):
+            point.load()
+        found = _serving(kind, rows)
+    if found is None:
+        others = ", ".join(sorted(other.__name__ for other in SAMPLERS if _serving(other, rows)))
+        raise ValueError(f"aux.{name} asks for {kind.__name__}, which {rows.title} cannot give: it has {others}")
+    try:
+        return found(request, rows)
+    except ValueError as error:
+        raise ValueError(f"aux.{name}: {error}") from error
+
+
+def _serving(kind: type[Request[Any]], rows: Rows) -> type[Sampler[Any, Any]] | None:
+    return next((sampler for sampler in SAMPLERS.get(kind, []) if isinstance(rows, sampler.reads)), None)

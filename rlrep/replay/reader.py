@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .batch import Time
+from .episodes import Episodes
 from .ring import Ring, Window
 from .spec import ReplaySpec
 
@@ -14,9 +15,11 @@ from .spec import ReplaySpec
 class Rows(ABC):
     """Stored transitions by flat row (see `Window`), wherever their observations are.
 
-    flat: by column, `(rows, ...)`: at least `action`, `reward`, and `first`, the first step of the episode.
-    device: where what `send`, `action`, `stacks` and `time` return goes; staged: the columns are not there.
+    title: for messages. flat: by column, `(rows, ...)`: at least `action` and `reward`.
+    device: where what `send`, `action` and `stacks` return goes; staged: the columns are not there.
     """
+
+    title: ClassVar[str]
 
     def __init__(self, window: Window, flat: Mapping[str, Tensor], *, device: torch.device, staged: bool) -> None:
         self.window, self.flat = window, dict(flat)
@@ -35,22 +38,6 @@ class Rows(ABC):
         """Return the actions `(B, ...)` of the given rows."""
         return self.send(self.take("action", rows))
 
-    def time(self, rows: Tensor) -> Time:
-        """Return when the given rows `(B,)` were seen."""
-        envs = self.window.num_envs
-        episode = self.take("first", rows).long() * envs + rows.remainder(envs)
-        return Time(self.send(episode), self.send(self.window.steps_of(rows)))
-
-    def ahead(self, step: Tensor, env: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return rows and flags `(B, count)` of the steps from the given ones on: they exist, in the same episode.
-
-        The first always does. The given steps must not lie in an episode that was dropped.
-        """
-        steps = step[:, None] + torch.arange(count, device=step.device)
-        rows = self.window.rows(steps, env[:, None])
-        first = self.flat["first"][rows]
-        return rows, (first == first[:, :1]) & (steps < self.window.head)
-
     def take(self, name: str, rows: Tensor) -> Tensor:
         """Return a column's values of the given rows, where the rings are."""
         return self._gather(self.flat[name], rows)
@@ -66,7 +53,33 @@ class Rows(ABC):
         return torch.index_select(column, 0, rows, out=out)
 
 
-class Reader(Rows):
+class TaskRows(Rows):
+    """Whole episodes of many tasks, one after another, as of one environment."""
+
+    title = "a replay of tasks"
+
+    @abstractmethod
+    def recent(self) -> Episodes:
+        """Return the episodes, by task, that are recent enough to be context."""
+
+
+class Steps(Rows):
+    """What was stored step by step, of N environments. flat: also `first`, the first step of the episode."""
+
+    title = "a replay of one task"
+
+    def ahead(self, step: Tensor, env: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return rows and flags `(B, count)` of the steps from the given ones on: they exist, in the same episode.
+
+        The first always does. The given steps must not lie in an episode that was dropped.
+        """
+        steps = step[:, None] + torch.arange(count, device=step.device)
+        rows = self.window.rows(steps, env[:, None])
+        first = self.flat["first"][rows]
+        return rows, (first == first[:, :1]) & (steps < self.window.head)
+
+
+class Reader(Steps):
     """The rings of a `Replay`, which holds every frame once."""
 
     def __init__(

@@ -1,5 +1,6 @@
 """Returns of finished episodes' transitions, their bins, and the groups of transitions that share a bin."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from .batch import UNKNOWN, ReturnLabels
+from .labels import UNKNOWN, ReturnLabels
 from .ring import Window
 from .spans import draw_below
 
@@ -107,7 +108,7 @@ class ReturnBins:
             "groups": None if self._groups is None else self._groups.state(),
         }
 
-    def load_state(self, tree: dict[str, Any]) -> None:
+    def load_state(self, tree: Mapping[str, Any]) -> None:
         self._return.copy_(tree["return"])
         self._edges.copy_(tree["edges"])
         self._episode = np.array(tree["episode"], np.int64)
@@ -183,7 +184,7 @@ class Groups:
         count = int(self._offset[-1])
         return {"order": self._order[:count].clone(), "offset": self._offset.clone(), "low": self._low}
 
-    def load_state(self, tree: dict[str, Any]) -> None:
+    def load_state(self, tree: Mapping[str, Any]) -> None:
         self._low = int(tree["low"])
         self._order[: len(tree["order"])] = tree["order"].to(self._order.device)
         self._offset.copy_(tree["offset"])

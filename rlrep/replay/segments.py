@@ -1,5 +1,6 @@
 """Return segments: consecutive steps of one environment that a return label keeps together (RCRL, Liu et al. 2021)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from .batch import ReturnLabels
+from .labels import ReturnLabels
 from .ring import Window
 from .spans import Span, Spans, carve, draw_below
 from .threshold import Threshold
@@ -146,7 +147,7 @@ class Segments:
             "dropped": [list(hole) for hole in self._dropped],
         }
 
-    def load_state(self, tree: dict[str, Any]) -> None:
+    def load_state(self, tree: Mapping[str, Any]) -> None:
         self._number.copy_(tree["number"])
         self._host_start = np.array(tree["start"], np.int64)
         self._share()

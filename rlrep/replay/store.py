@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .batch import Batch, Needs
-from .extras import Extras
+from .batch import Batch
 from .generators import restore
+from .pairs import Anchors, Needs, Samplers, Stepped
 from .priorities import Priorities
 from .reader import Reader
 from .ring import NUMPY, Ring, Window
@@ -45,7 +45,7 @@ class Replay:
         self.rings: dict[str, Ring] = {"frames": self._frames, "steps": self._steps}
         self._window = Window(spec.steps, spec.num_envs)
         self._reader = Reader(spec, self._frames, self._steps, self._window, device=device, staged=self._staged)
-        self._extras = Extras(self.needs, self._reader)
+        self._samplers = Samplers(self.needs, self._reader)
         self._priorities = Priorities(spec.priority, self._window, self._home) if spec.priority else None
         self._generator = torch.Generator(self._home).manual_seed(seed)
         self._powers = torch.tensor([spec.discount**k for k in range(spec.n_step + 1)], device=self._home)
@@ -66,7 +66,7 @@ class Replay:
         self._stack[:] = self._append_frames(frames)[:, None]
         self._forget()
         if again:
-            self._extras.cut()
+            self._samplers.cut()
 
     def add(
         self,
@@ -95,7 +95,7 @@ class Replay:
             self._stack[ended] = self._append_frames(reset_frames[ended])[:, None]
         self._forget()
         self._end_episodes(ended, died)
-        self._extras.add(reward, ended, terminated, died)
+        self._samplers.add(Stepped(reward, ended, terminated, died))
 
     def _append_frames(self, frames: Array) -> NDArray[np.int64]:
         """Store frames and return their numbers."""
@@ -167,7 +167,7 @@ class Replay:
         """Return `batch_size` transitions with what every head needs: independent and uniform, or prioritised.
 
         beta: exponent of the importance weights, by default the priority's own; of no effect on uniform draws.
-        Views are the caller's: nothing is augmented, and `second_view` is `obs` itself.
+        Views are the caller's: nothing is augmented.
         Raises RuntimeError if there is nothing to sample.
         """
         spans = self._sampled()
@@ -182,7 +182,7 @@ class Replay:
             reward=reader.send(reward),
             discount=reader.send(discount),
             next_obs=reader.stacks(last, shift=1),
-            extra=self._extras.draw(obs, step, env, rows, self._generator),
+            pairs=self._samplers.draw(Anchors(obs, rows, step, env, self._generator)),
             weight=None if self._priorities is None else reader.send(self._priorities.importance(rows, beta)),
             rows=None if self._priorities is None else reader.send(step * self.spec.num_envs + env),
         )
@@ -233,7 +233,7 @@ class Replay:
     def nbytes(self) -> int:
         """Bytes of everything that grows with the capacity, on whichever device."""
         priorities = 0 if self._priorities is None else self._priorities.nbytes
-        return self._frames.nbytes + self._steps.nbytes + self._oldest.nbytes + self._extras.nbytes + priorities
+        return self._frames.nbytes + self._steps.nbytes + self._oldest.nbytes + self._samplers.nbytes + priorities
 
     @property
     def bytes_per_transition(self) -> float:
@@ -259,7 +259,7 @@ class Replay:
             "episode": self._episode.copy(),
             "dropped": [list(hole) for hole in self._dropped],
             "generator": self._generator.get_state(),
-            "extras": self._extras.state(),
+            "samplers": self._samplers.state(),
             "priorities": None if self._priorities is None else self._priorities.state(),
         }
 
@@ -273,7 +273,7 @@ class Replay:
         self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]
         self._spans = None
         restore(self._generator, tree["generator"])
-        self._extras.load_state(tree["extras"])
+        self._samplers.load_state(tree["samplers"])
         if self._priorities is not None:
             self._priorities.load_state(tree["priorities"])
 

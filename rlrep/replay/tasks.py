@@ -1,7 +1,7 @@
 """Replay of many tasks: whole episodes in one ring, drawn task by task (PEARL: Rakelly et al. 2019, arXiv
 1903.08254)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +12,13 @@ from torch import Tensor
 
 from rlrep.contract.meta import Trajectory
 
-from .batch import Batch, Extra, Needs, Transitions, Windows, WindowSpec
+from .batch import Batch, Transitions
 from .episodes import Episodes
 from .generators import restore
-from .ring import Layout, Ring
+from .kinds.windows import transitions
+from .pairs import Anchors, Needs, Samplers
+from .reader import TaskRows
+from .ring import Layout, Ring, Window
 
 Array = NDArray[Any]
 Draw = Literal["transitions", "window"]
@@ -52,19 +55,41 @@ class TaskSpec:
         }
 
 
+class StoredEpisodes(TaskRows):
+    """The ring of a `TaskReplay`. recent: returns the episodes that are recent enough to be context, by task."""
+
+    def __init__(self, ring: Ring, recent: Callable[[], Episodes]) -> None:
+        columns = ring.columns
+        flat = {"action": columns["action"], "reward": columns["context_reward"]}
+        window, device = Window(ring.capacity, num_envs=1), columns["obs"].device
+        super().__init__(window, flat, device=device, staged=False)
+        self._obs, self._latest = (columns["obs"], columns["next_obs"]), recent
+
+    def follow(self, ring: Ring) -> None:
+        """Take note of what has been stored."""
+        self.window.low, self.window.head = ring.oldest, ring.written
+
+    def stacks(self, rows: Tensor, *, shift: int = 0) -> Tensor:
+        return self._gather(self._obs[shift], rows)
+
+    def recent(self) -> Episodes:
+        return self._latest()
+
+
 class TaskReplay:
     """Episodes of every task, and which of them are recent enough to be context.
 
     rings: the transitions, saved and restored apart from `state()` (restored first).
-    Raises ValueError if a head needs more than windows.
+    Raises ValueError if a head needs what nobody draws from such a replay.
     """
 
     def __init__(
         self, spec: TaskSpec, *, device: torch.device, seed: int, needs: Mapping[str, Needs] | None = None
     ) -> None:
         self.spec, self.device = spec, device
-        self._windows = {name: _only_windows(name, need) for name, need in (needs or {}).items()}
         self._ring = Ring(spec.capacity, spec.layout(), device=device)
+        self._rows = StoredEpisodes(self._ring, self._latest)
+        self._samplers = Samplers(needs or {}, self._rows)
         self.rings = {"transitions": self._ring}
         self._generator = torch.Generator(device).manual_seed(seed)
         self._table = np.zeros((0, 4), np.int64)  # task, first row, length, whether context
@@ -81,6 +106,7 @@ class TaskReplay:
         self._ring.append(_rows(trajectory))
         self._table = np.concatenate([self._table, [[task, first, count, context]]])
         self._table = self._table[self._table[:, 1] >= self._ring.oldest]
+        self._rows.follow(self._ring)
         self._all = self._recent = self._able = None
 
     def forget_context(self, task: int) -> None:
@@ -102,14 +128,17 @@ class TaskReplay:
 
         tasks: `(T,)` int64, all of them `able`.
         """
-        rows = self._every().transitions(tasks, batch_size, self._generator).reshape(-1)
+        step = self._every().transitions(tasks, batch_size, self._generator).reshape(-1)
+        env = torch.zeros_like(step)
+        rows = self._rows.window.rows(step, env)
+        obs = self._take("obs", rows)
         return Batch(
-            obs=self._take("obs", rows),
+            obs=obs,
             action=self._take("action", rows),
             reward=self.spec.reward_scale * self._take("reward", rows),
             discount=self.spec.discount * ~self._take("terminated", rows),
             next_obs=self._take("next_obs", rows),
-            extra={name: Extra(windows=self._pairs(tasks, spec)) for name, spec in self._windows.items()},
+            pairs=self._samplers.draw(Anchors(obs, rows, step, env, self._generator, tasks)),
             tasks=tasks,
             context=self.context(tasks) if self.spec.context_size else None,
         )
@@ -118,7 +147,7 @@ class TaskReplay:
         """Return `size` (default: the spec's) recent transitions of each task `(T,)`, as `(T, size, ...)`."""
         recent, count = self._latest(), size or self.spec.context_size
         draw = recent.transitions if self.spec.draw == "transitions" else recent.runs
-        return self._transitions(draw(tasks, count, self._generator))
+        return transitions(self._rows, self._rows.window.rows(draw(tasks, count, self._generator), 0))
 
     def able(self) -> Tensor:
         """Return the tasks `(K,)`, in order, of which everything can be drawn: transitions, and a context if asked
@@ -132,26 +161,8 @@ class TaskReplay:
         """Whether the task has an episode from which a context can be drawn."""
         return bool((self.able() == task).any())
 
-    def _pairs(self, tasks: Tensor, spec: WindowSpec) -> Windows:
-        same = spec.positives == "same_trajectory"
-        rows, valid = self._latest().windows(
-            tasks,
-            spec.length,
-            self._generator,
-            disjoint=spec.disjoint,
-            ordered=spec.ordered,
-            same=same,
-        )
-        return Windows(self._transitions(rows[0]), self._transitions(rows[1]), valid, tasks)
-
-    def _transitions(self, rows: Tensor) -> Transitions:
-        """Read rows `(R, W)`."""
-        flat = rows.reshape(-1)
-        names = {"obs": "obs", "action": "action", "reward": "context_reward", "next_obs": "next_obs"}
-        return Transitions(**{key: self._take(name, flat).unflatten(0, rows.shape) for key, name in names.items()})
-
     def _take(self, name: str, rows: Tensor) -> Tensor:
-        return self._ring.columns[name].index_select(0, rows.remainder(self.spec.capacity))
+        return self._ring.columns[name].index_select(0, rows)
 
     def _every(self) -> Episodes:
         if self._all is None:
@@ -176,12 +187,18 @@ class TaskReplay:
 
     def state(self) -> dict[str, Any]:
         """Return everything but the ring's rows."""
-        return {"table": self._table.copy(), "generator": self._generator.get_state()}
+        return {
+            "table": self._table.copy(),
+            "generator": self._generator.get_state(),
+            "samplers": self._samplers.state(),
+        }
 
     def load_state(self, tree: Mapping[str, Any]) -> None:
         """Take up a state saved by `state()`. The ring must have been restored before."""
         self._table = np.array(tree["table"], np.int64).reshape(-1, 4)
         self._all = self._recent = self._able = None
+        self._rows.follow(self._ring)
+        self._samplers.load_state(tree["samplers"])
         restore(self._generator, tree["generator"])
 
 
@@ -197,9 +214,3 @@ def _rows(trajectory: Trajectory) -> dict[str, Tensor]:
         "terminated": terminated,
     }
     return {name: torch.from_numpy(np.ascontiguousarray(rows_)) for name, rows_ in rows.items()}
-
-
-def _only_windows(name: str, need: Needs) -> WindowSpec:
-    if need.windows is None or need != Needs(windows=need.windows, view=need.view):
-        raise ValueError(f"aux.{name} needs more than windows of transitions, which is all that a task's replay has")
-    return need.windows

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import ReturnLabels
+from .labels import ReturnLabels
 
 RECENT = 20
 """Finished episodes that a threshold follows; one of every environment if there are more of these."""
