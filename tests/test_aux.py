@@ -9,10 +9,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlrep.contrast.parts import in_batch_health, same_known
 from rlrep.heads import Encoded, Encoders, InstanceContrast, ReturnContrast
 from rlrep.heads.actions import action_dim, join_action
-from rlrep.heads.health import in_batch_health, label_quality
-from rlrep.heads.negatives import has_negative, same_known
+from rlrep.heads.health import label_quality
+from rlrep.heads.negatives import has_negative
 from rlrep.heads.return_contrast import ReturnContrastHead, nearest_negative
 from rlrep.replay import (
     Batch,

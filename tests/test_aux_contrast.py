@@ -1,6 +1,7 @@
 """Heads that contrast within a batch or against a queue: objectives, masks, queues, later frames, return labels."""
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -9,12 +10,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from rlrep.contrast import cacr, debiased_nt_xent, hard_nt_xent, info_nce, nt_xent, sup_con
-from rlrep.heads import InstanceContrast, ReturnContrast, TemporalContrast
-from rlrep.heads.health import label_health, masked_share
+from rlrep.contrast.parts import (
+    Among,
+    HardMixing,
+    KeyQueue,
+    Objective,
+    Queue,
+    Views,
+    label_health,
+    masked_share,
+    pair,
+)
+from rlrep.heads import InstanceContrast, RedundancyReduction, ReturnContrast, TemporalContrast
 from rlrep.heads.instance_contrast import InstanceContrastHead
-from rlrep.heads.key_queue import KeyQueue, mix_with_noise
 from rlrep.heads.negatives import NegativeMask, Origin
 from rlrep.replay import Batch, Later, LaterSteps, Pairs, SecondView, Time
+from rlrep.settings import build
+from rlrep.ssl import JointEmbedding
 
 from .test_aux import BOX, ROWS, WIDTH, Setting, given, make_pairs
 
@@ -115,10 +127,10 @@ def test_evaluating_the_loss_stages_nothing() -> None:
 
 
 def test_queued_keys_of_the_same_return_are_left_out() -> None:
-    queue = KeyQueue(5, 3)
+    queue = KeyQueue(Queue(5), 3)
     queue.stage(torch.randn(4, 3), torch.tensor([0, 1, -1, 1]))
     queue.push()
-    valid = queue.valid(torch.tensor([1, -1, 2]), 3)
+    _, valid = queue.negatives(torch.randn(3, 3), torch.tensor([1, -1, 2]), None)
     assert valid.int().tolist() == [[1, 0, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0]]
     with pytest.raises(ValueError, match="queue_size=5"):
         queue.stage(torch.randn(6, 3), None)
@@ -130,7 +142,7 @@ def test_mixed_negatives_are_mochis() -> None:
     valid = torch.ones(3, 7, dtype=torch.bool)
     valid[0, :4], valid[1, :2] = False, False
     noise = torch.rand(3, 3 * 2 + 2 * 1)
-    made, counts = mix_with_noise(query, keys, valid, noise, hardest=4, mixed=2, query_mixed=1)
+    made, counts = HardMixing(hardest=4, mixed=2, query_mixed=1).given(query, keys, valid, noise)
     assert not made.requires_grad and counts.tolist() == [[False] * 3, [True] * 3, [True] * 3]
     for row in (1, 2):
         q = normalize(query[row].detach(), dim=0)
@@ -252,3 +264,37 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=word):
             InstanceContrast(**options)
+
+
+@dataclass(frozen=True)
+class Closest(Objective):
+    """An objective that the house does not have: the mean distance of first and second view."""
+
+    power: float = 2.0
+
+    def __call__(self, views: Views, among: Among) -> Tensor:
+        first, second = pair(views)
+        distance: Tensor = torch.linalg.vector_norm(first - second, dim=1)
+        return distance.pow(self.power).mean()
+
+
+def test_heads_and_image_methods_take_an_objective_from_outside() -> None:
+    """Built by the reader of configs, from its `_target_`."""
+    node = {"_target_": f"{__name__}.Closest", "power": 3}
+    config = build(InstanceContrast, {"objective": node, "embedding_dim": 4}, "aux.curl")
+    head, setting = config.make("head", WIDTH, BOX), Setting()
+    batch = batch_of(given(second_view=torch.randn(ROWS, WIDTH)))
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
+    torch.testing.assert_close(loss, Closest(3.0)(embeddings(head, setting, batch), Among()))
+    same = build(JointEmbedding, {"views": [], "projector": {}, "objective": node}, "method")
+    assert same.objective == config.objective == Closest(3.0)
+
+
+def test_an_objective_that_a_head_cannot_take_is_refused() -> None:
+    for kind, options, words in (
+        (InstanceContrast, {"objective": "debaised"}, "objective=debaised is not a choice: did you mean debiased?"),
+        (InstanceContrast, {"objective": "vicreg"}, "objective=vicreg does not contrast rows"),
+        (RedundancyReduction, {"objective": "nt_xent"}, "objective=nt_xent contrasts rows"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            kind(**options)  # type: ignore[arg-type]

@@ -31,7 +31,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `rlrep.train` in `folder`, where its modules are importable."""
-    command = [sys.executable, "-m", "rlrep.train", *words, "preset=debug", "device=cpu", "video=false"]
+    return start(folder, "rlrep.train", *words, "video=false")
+
+
+def start(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run an entry point in `folder`, where its modules are importable."""
+    command = [sys.executable, "-m", module, *words, "preset=debug", "device=cpu"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -55,6 +60,13 @@ def test_example_from_a_config_dir_trains(folder: Path, words: tuple[str, ...]) 
         words[-1], "wall_seconds"
     )
     assert f'"{shown}"' in (folder / out / "metrics.jsonl").read_text()
+
+
+def test_the_example_objective_trains_an_image_method_too(folder: Path) -> None:
+    words = ("--config-dir", str(folder), "method=simclr_margin", "data=digits", "out=images")
+    done = start(folder, "rlrep.pretrain", *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "margin.Margin" in (folder / "images" / "config.yaml").read_text()
 
 
 def test_example_head_joins_by_entry_point(folder: Path) -> None:
@@ -86,7 +98,7 @@ def test_the_agent_is_short_and_needs_few_names(folder: Path) -> None:
 
 def test_examples_pass_the_house_checks(folder: Path) -> None:
     files = sorted(map(str, folder.glob("*.py")))
-    assert len(files) == 3
+    assert len(files) == 4
     settings = str(ROOT / "pyproject.toml")
     for tool in (
         ["ruff", "check", "--config", settings],

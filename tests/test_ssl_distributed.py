@@ -14,17 +14,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from rlrep.ssl import (
-    Autoencoder,
+from rlrep.contrast.parts import (
     BarlowTwins,
-    Contrast,
     HardNTXent,
-    ImageBatch,
-    JointEmbedding,
-    LabelledContrast,
-    LabelledSubset,
+    InfoNCE,
     LearnedPredictor,
-    MethodConfig,
     Momentum,
     NTXent,
     Projection,
@@ -34,10 +28,18 @@ from rlrep.ssl import (
     SquaredDistance,
     Suncet,
     SupCon,
-    TargetEmbedding,
     Transport,
     VICReg,
     Whitening,
+)
+from rlrep.ssl import (
+    Autoencoder,
+    ImageBatch,
+    JointEmbedding,
+    LabelledContrast,
+    LabelledSubset,
+    MethodConfig,
+    TargetEmbedding,
 )
 from rlrep.ssl.learner import average
 
@@ -59,8 +61,8 @@ METHODS: dict[str, MethodConfig] = {
     "byol": TARGET,
     "simsiam": replace(TARGET, target=None),
     "directpred": replace(TARGET, predictor=SetPredictor()),
-    "moco_v3": replace(TARGET, objective=Contrast(0.2)),
-    "moco": replace(TARGET, objective=Contrast(0.2), predictor=None, queue=Queue(16), directions="one"),
+    "moco_v3": replace(TARGET, objective=InfoNCE(0.2)),
+    "moco": replace(TARGET, objective=InfoNCE(0.2), predictor=None, queue=Queue(16), directions="one"),
     "autoencoder": Autoencoder(SAME[:1], channels=4),
 }
 

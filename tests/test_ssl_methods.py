@@ -10,17 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlrep.contrast import DirectPredictor, MemoryQueue, MomentumTarget, cacr, info_nce, nt_xent, suncet
-from rlrep.nn import Encoder, PixelEncoderConfig
-from rlrep.settings import UserError
-from rlrep.ssl import (
-    AdversarialContrast,
-    Autoencoder,
-    Contrast,
+from rlrep.contrast.parts import (
     HardMixing,
-    ImageBatch,
-    JointEmbedding,
-    LabelledContrast,
-    LabelledSubset,
+    InfoNCE,
     LearnedPredictor,
     Momentum,
     NTXent,
@@ -31,19 +23,29 @@ from rlrep.ssl import (
     SquaredDistance,
     Suncet,
     SupCon,
-    TargetEmbedding,
     Transport,
     Whitening,
+    spread,
+)
+from rlrep.nn import Encoder, PixelEncoderConfig
+from rlrep.settings import UserError
+from rlrep.ssl import (
+    AdversarialContrast,
+    Autoencoder,
+    ImageBatch,
+    JointEmbedding,
+    LabelledContrast,
+    LabelledSubset,
+    TargetEmbedding,
 )
 from rlrep.ssl.adversarial import AdversarialContrastMethod
-from rlrep.ssl.base import spread
 from rlrep.ssl.labelled import LabelledContrastMethod
 from rlrep.ssl.target import TargetEmbeddingMethod
 
 from .ssl_rig import METHODS, SAME, SHAPE, conv_encoder, equal, gradients, images, learner, resnet, statistics, views
 
 HEAD = Projection(hidden_dim=8, out_dim=5)
-MOCO = TargetEmbedding(SAME, HEAD, Contrast(0.2), target=Momentum(0.1), queue=Queue(20), directions="one")
+MOCO = TargetEmbedding(SAME, HEAD, InfoNCE(0.2), target=Momentum(0.1), queue=Queue(20), directions="one")
 BYOL = TargetEmbedding(SAME, HEAD, Regression(), target=Momentum(0.1), predictor=LearnedPredictor(7))
 
 
@@ -193,7 +195,7 @@ def test_keys_share_no_part_of_a_split_batch_norm_with_their_queries_and_come_ba
     """Images are their number, so that the order in which the networks see them can be read."""
     numbers = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SHAPE)
     batch, seen = ImageBatch((numbers, numbers)), list[Tensor]()
-    for config in (MOCO, replace(MOCO, directions="both"), replace(BYOL, target=None, objective=Contrast())):
+    for config in (MOCO, replace(MOCO, directions="both"), replace(BYOL, target=None, objective=InfoNCE())):
         method = replace(config, splits=8).make(resnet(), SHAPE).train()
         assert isinstance(method, TargetEmbeddingMethod)
         for network in [method.online, *([method.target.module] if method.target else [])]:

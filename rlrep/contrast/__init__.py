@@ -5,7 +5,6 @@ from .batchnorm import SplitBatchNorm
 from .directpred import DirectPredictor
 from .distributed import gather_with_grad
 from .family import diagonal_cross_entropy, weighted_mean
-from .heads import Bilinear, Predictor, Projector
 from .meters import align, effective_rank, feature_correlation, feature_std, uniform
 from .objectives import (
     bilinear_info_nce,
@@ -24,6 +23,7 @@ from .posteriors import (
     wasserstein_info_nce,
     wasserstein_logits,
 )
+from .projectors import Bilinear, Predictor, Projector
 from .queue import MemoryQueue, mix_hard_negatives
 from .targets import MomentumTarget
 from .transport import cacr

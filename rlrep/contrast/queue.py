@@ -114,18 +114,42 @@ def mix_hard_negatives(
     if hardest < 1 or mixed < 0 or query_mixed < 0:
         counts = f"hardest {hardest}, mixed {mixed}, query_mixed {query_mixed}"
         raise ValueError(f"hardest must be above 0, mixed and query_mixed not below, got {counts}.")
-    query, negatives = wide(query, negatives)
-    query, negatives = unit(query), unit(negatives)
-    with torch.autocast(query.device.type, enabled=False):
-        top = (query @ negatives.T).topk(min(hardest, len(negatives)), sorted=False).indices
+    dtype = wide(query, negatives)[0].dtype
 
     def rand(count: int) -> Tensor:
-        return torch.rand((len(query), count), generator=generator, device=query.device, dtype=query.dtype)
+        return torch.rand((len(query), count), generator=generator, device=query.device, dtype=dtype)
 
-    def drawn(count: int) -> Tensor:
-        pick = (rand(count) * top.shape[1]).long().clamp_max(top.shape[1] - 1)
-        return negatives[top.gather(1, pick)]
+    first, share = rand(mixed), torch.cat([rand(mixed), rand(query_mixed)], 1)
+    return mixtures(query, negatives, first, share, rand(mixed + query_mixed), hardest=hardest)
 
-    first = torch.cat([drawn(mixed), query[:, None].expand(-1, query_mixed, -1)], 1)
-    share = torch.cat([rand(mixed), 0.5 * rand(query_mixed)], 1)[..., None]
-    return unit(share * first + (1.0 - share) * drawn(mixed + query_mixed))
+
+@torch.no_grad()
+def mixtures(
+    query: Tensor,
+    negatives: Tensor,
+    first: Tensor,
+    share: Tensor,
+    other: Tensor,
+    *,
+    hardest: int,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Mix as `mix_hard_negatives` does, from given numbers in U[0, 1), and from valid negatives only.
+
+    first `(N, mixed)` and other `(N, mixed + query_mixed)` pick the negatives, share `(N, mixed + query_mixed)` says
+    how much of the first (or half as much of the query) enters. valid: `(N, K)` bool; None = all.
+    """
+    mixed, hardest = first.shape[1], min(hardest, len(negatives))
+    query, negatives = (unit(z) for z in wide(query, negatives))
+    with torch.autocast(query.device.type, enabled=False):
+        similarity = query @ negatives.T
+    if valid is not None:
+        similarity = similarity.masked_fill(~valid, -2.0)
+    top = similarity.topk(hardest, sorted=False).indices
+
+    def picked(numbers: Tensor) -> Tensor:
+        return negatives[top.gather(1, (numbers * hardest).long().clamp_max(hardest - 1))]
+
+    one = torch.cat([picked(first), query[:, None].expand(-1, share.shape[1] - mixed, -1)], 1)
+    weight = torch.cat([share[:, :mixed], 0.5 * share[:, mixed:]], 1)[..., None]
+    return unit(weight * one + (1.0 - weight) * picked(other))

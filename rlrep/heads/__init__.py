@@ -1,7 +1,9 @@
 """Auxiliary tasks for RL: each names what it needs in a batch and returns a loss on the agent's latents."""
 
+from rlrep.contrast.parts import Metrics
+
 from .autoencoder import Autoencoder
-from .base import AuxConfig, Encoded, Encoders, Head, HeadConfig, Metrics, Pull, fitted
+from .base import AuxConfig, Encoded, Encoders, Head, HeadConfig, Pull, fitted
 from .instance_contrast import InstanceContrast
 from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast

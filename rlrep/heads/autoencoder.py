@@ -9,9 +9,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, Needs, Pairs
 
-from .base import Encoded, Encoders, HeadConfig, Metrics
+from .base import Encoded, Encoders, HeadConfig
 from .branches import make_projector
 
 KERNEL = 3

@@ -7,13 +7,10 @@ from typing import Any, Literal, Protocol, TypeVar
 from gymnasium import spaces
 from torch import Tensor
 
+from rlrep.contrast.parts import Metrics
 from rlrep.nn.gaussians import Gaussians
 from rlrep.replay import Batch, Needs, Pairs, Transitions
 from rlrep.settings import ranges
-
-Metrics = dict[str, Tensor]
-"""Detached scalar tensors by name; read back only when logged."""
-
 
 Pull = Literal["balanced", "own", "sum"]
 """How a head's gradient meets the RL loss's in the encoder.
@@ -83,7 +80,11 @@ class Head(Protocol):
 
 
 class AuxConfig(Protocol):
-    """What an agent needs from one `aux.NAME` node."""
+    """What an agent needs from one `aux.NAME` node, a `HeadConfig` or not.
+
+    An agent that encodes transitions asks for `make_context(name, latent_dim, horizon)` instead of `make`: a head on
+    Gaussians of width `latent_dim`, from episodes of at most `horizon` agent steps.
+    """
 
     @property
     def weight(self) -> float:
@@ -95,20 +96,6 @@ class AuxConfig(Protocol):
 
         Draws its weights from torch's global generator.
         """
-        ...
-
-
-class ContextAuxConfig(Protocol):
-    """What an agent that encodes transitions needs from one `aux.NAME` node."""
-
-    @property
-    def weight(self) -> float:
-        """How much this head counts beside the RL loss, see `HeadConfig`."""
-        ...
-
-    def make_context(self, name: str, latent_dim: int, horizon: int) -> Head:
-        """Build the head on Gaussians of transitions, of width `latent_dim`, from episodes of at most `horizon` agent
-        steps."""
         ...
 
 

@@ -7,10 +7,11 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders
 from .branches import Branches
 from .objective import Contrast, ContrastConfig
 
@@ -28,7 +29,7 @@ class InstanceContrast(ContrastConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.views < 2 or (self.views > 2 and self.objective != "cacr"):
+        if self.views < 2 or (self.views > 2 and not self.chosen.several):
             raise ValueError(f"views must be 2, or more with objective=cacr, not {self.views} with {self.objective}")
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "InstanceContrastHead":

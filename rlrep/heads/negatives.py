@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rlrep.replay import UNKNOWN, ReturnBin, ReturnLabels, SeenAt, Time
+from rlrep.contrast.parts import same_known
+from rlrep.replay import ReturnBin, ReturnLabels, SeenAt, Time
 
 from .base import HeadConfig
 
@@ -77,11 +78,6 @@ class NegativeMask(HeadConfig):
 def has_negative(negative: Tensor) -> Tensor:
     """Return `(A,)` bool: the anchor has one among the others. negative: `(A, A)` bool, whose diagonal is ignored."""
     return (negative & ~torch.eye(len(negative), dtype=torch.bool, device=negative.device)).any(1)
-
-
-def same_known(first: Tensor, second: Tensor) -> Tensor:
-    """Return `(A, B)` bool: return bins (or groups) `(A,)` and `(B,)` are both known and equal."""
-    return (first[:, None] == second[None, :]) & (first[:, None] != UNKNOWN)
 
 
 def close_in_time(first: Time, second: Time, within: int) -> Tensor:

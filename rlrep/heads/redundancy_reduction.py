@@ -2,31 +2,36 @@
 2103.03230; VICReg, Bardes et al. 2022, arXiv 2105.04906)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlrep.contrast import barlow_twins, feature_correlation, feature_std, vicreg
+from rlrep.contrast import feature_correlation, feature_std
+from rlrep.contrast.parts import Among, Metrics, Objective, objective
 from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
-from .base import Encoded, Encoders, HeadConfig, Metrics
+from .base import Encoded, Encoders, HeadConfig
 from .branches import Branches, Target, make_projector
+
+OPTIONS = ("off_diagonal", "invariance", "variance", "covariance")
+"""The objectives' options that the head has under these names."""
 
 
 @dataclass(frozen=True)
 class RedundancyReduction(HeadConfig):
     """Settings of `aux=barlow_twins` and `aux=vicreg`.
 
+    objective: `barlow_twins`, `vicreg`, or a `rlrep.contrast.parts.Objective` of one's own over features.
     off_diagonal: weight of the redundancy (`barlow_twins`). invariance, variance, covariance: weights (`vicreg`).
     target: `online` (both views with gradient, as in the papers) or `ema`. tau: EMA rate of the projector's copy.
     hidden_dim, embedding_dim, layers: of the projector, which has batch norm.
     view: augmentation of the other view (None = the agent's own).
     """
 
-    objective: Literal["barlow_twins", "vicreg"] = "barlow_twins"
+    objective: str | Objective = "barlow_twins"
     off_diagonal: float = 0.0051
     invariance: float = 25.0
     variance: float = 25.0
@@ -38,6 +43,16 @@ class RedundancyReduction(HeadConfig):
     layers: int = 3
     view: View | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chosen.rows:
+            raise ValueError(f"objective={self.objective} contrasts rows: take it as aux.curl.objective")
+
+    @property
+    def chosen(self) -> Objective:
+        """The objective with its settings."""
+        return objective(self.objective, {name: getattr(self, name) for name in OPTIONS})
+
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionHead":
         """Build the head; actions play no part in it."""
         return RedundancyReductionHead(self, latent_dim)
@@ -48,7 +63,7 @@ class RedundancyReductionHead(nn.Module):
 
     def __init__(self, config: RedundancyReduction, latent_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.objective = config.chosen
         self.view = SecondView()
         self.needs = Needs((self.view,), config.view)
         hidden, dim = config.hidden_dim, config.embedding_dim
@@ -57,14 +72,8 @@ class RedundancyReductionHead(nn.Module):
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the objective between the two views' embeddings."""
-        view, config = pairs[self.view], self.config
-        first, second = self.branches.project(encoded.latent), self.branches.other(view, encoders)
-        if config.objective == "barlow_twins":
-            loss = barlow_twins(first, second, off_diagonal=config.off_diagonal)
-        else:
-            v, i, c = config.variance, config.invariance, config.covariance
-            loss = vicreg(first, second, invariance=i, variance=v, covariance=c)
-        return loss, _health(first.detach(), second.detach())
+        first, second = self.branches.project(encoded.latent), self.branches.other(pairs[self.view], encoders)
+        return self.objective([first, second], Among()), _health(first.detach(), second.detach())
 
     def after_update(self) -> None:
         """Move the projector's copy, if it has one."""

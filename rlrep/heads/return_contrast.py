@@ -8,14 +8,15 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast import MomentumTarget, bilinear_info_nce, pair_regression, sup_con
+from rlrep.contrast.parts import Metrics, in_batch_health, label_health, masked_share, same_known
 from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, Partners, ReturnLabels, SameReturn, Time
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders
 from .branches import make_projector
-from .health import in_batch_health, label_health, label_quality, masked_share
-from .negatives import NegativeMask, Origin, has_negative, same_known
+from .health import label_quality
+from .negatives import NegativeMask, Origin, has_negative
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from rlrep.contrast import DirectPredictor, feature_std, negative_cosine
+from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
-from .base import Encoded, Encoders, HeadConfig, Metrics
+from .base import Encoded, Encoders, HeadConfig
 from .branches import Branches, Target, make_projector
 
 

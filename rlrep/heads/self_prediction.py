@@ -9,11 +9,12 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast import feature_std, negative_cosine, weighted_mean
+from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, LaterSteps, Needs, Pairs
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, HeadConfig, Metrics
+from .base import Encoded, Encoders, HeadConfig
 from .branches import Branches, Target, make_projector
 
 

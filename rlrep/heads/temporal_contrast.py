@@ -6,11 +6,12 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, LaterSteps, Needs, Pairs
 from rlrep.settings import ranges
 from rlrep.views.base import View
 
-from .base import Encoded, Encoders, Metrics
+from .base import Encoded, Encoders
 from .branches import Branches, make_projector
 from .objective import Contrast, ContrastConfig
 

@@ -21,12 +21,13 @@ from rlrep.contrast import (
     weighted_mean,
 )
 from rlrep.contrast.pairs import compare, wide
+from rlrep.contrast.parts import Metrics
 from rlrep.nn import Gaussians, product
 from rlrep.replay import Batch, Needs, Pairs, Transitions, Windows, WindowSpec
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, HeadConfig, Metrics
+from .base import Encoded, Encoders, HeadConfig
 from .branches import Target, make_projector
 
 CONTEXT_WINDOW, OBSERVATION_WINDOW = 64, 8

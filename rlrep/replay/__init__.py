@@ -3,19 +3,13 @@
 from rlrep.contract.meta import Trajectory
 
 from .batch import Batch, Transitions
-from .kinds import (
-    Later,
-    LaterSteps,
-    Noise,
-    Partners,
-    ReturnBin,
-    SameReturn,
-    SecondView,
-    SeenAt,
-    Time,
-    Windows,
-    WindowSpec,
-)
+from .kinds.later import Later, LaterSteps
+from .kinds.noise import Noise
+from .kinds.return_bin import ReturnBin
+from .kinds.same_return import Partners, SameReturn
+from .kinds.second_view import SecondView
+from .kinds.seen_at import SeenAt, Time
+from .kinds.windows import Windows, WindowSpec
 from .labels import UNKNOWN, ReturnLabels
 from .pairs import Anchors, Needs, Pairs, Request, Sampler, Stepped, Viewing
 from .reader import Rows, Steps, TaskRows

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rlrep.contrast.parts import Metrics, Objective, Projection, pair_health
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .base import Method, pair_health
-from .batch import ImageBatch, Metrics
-from .heads import Projection
+from .base import Method
+from .batch import ImageBatch
 from .joint import JointEmbedding, JointEmbeddingMethod
-from .objectives import JointObjective
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class AdversarialContrast:
 
     views: tuple[View, ...]
     projector: Projection
-    objective: JointObjective
+    objective: Objective
     epsilon: float = 0.015
     weight: float = 1.0
     momentum: float = 0.01

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlrep.contrast.parts import Metrics, spread
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .base import Method, spread
-from .batch import ImageBatch, Metrics, Needs
+from .base import Method
+from .batch import ImageBatch, Needs
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What a method is: an encoder with what it is trained through, a loss of a batch of views, and what follows a step."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from rlrep.contrast import gather_with_grad
+from rlrep.contrast.parts import Metrics
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .batch import ImageBatch, Metrics, Needs
+from .batch import ImageBatch, Needs
 
 
 class Method(nn.Module):
@@ -113,21 +113,3 @@ def gather_views(z: Tensor) -> Tensor:
 def gather_rows(rows: Any) -> Any:
     """Return the rows of the joint batch of all processes; None stays None."""
     return None if rows is None else gather_with_grad(rows, backward="sum")
-
-
-@torch.no_grad()
-def pair_health(first: Tensor, second: Tensor) -> Metrics:
-    """Return how alike pairs are `(N, D)`, and how far the first spread: see `spread`."""
-    first, second = first.detach().float(), second.detach().float()
-    return {"positive_similarity": torch.cosine_similarity(first, second).mean(), "spread": spread(first)}
-
-
-@torch.no_grad()
-def spread(z: Tensor) -> Tensor:
-    """Return the mean standard deviation of the features of z `(N, D)` at length sqrt(D): 1 = all over, 0 = collapsed.
-
-    Chen & He 2021 (SimSiam), figure 2, times sqrt(D).
-    """
-    unit = nn.functional.normalize(z.float(), dim=1)
-    deviation: Tensor = unit.std(0, correction=0).mean() * math.sqrt(z.shape[1])
-    return deviation

@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-Metrics = dict[str, Tensor]
-"""Detached scalar tensors by name; read back only when logged."""
-
 
 @dataclass(frozen=True)
 class LabelledSubset:

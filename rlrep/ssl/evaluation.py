@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from rlrep.contrast import align, effective_rank, feature_correlation, uniform
+from rlrep.contrast.parts import spread
 from rlrep.views import View
 from rlrep.views.compose import multi_view
 
-from .base import spread
 from .data import ImageData, Split
 from .probes import (
     Fold,

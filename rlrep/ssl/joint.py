@@ -6,13 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from rlrep.contrast.parts import Among, Metrics, Objective, Projection, Whitening, pair_health
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .base import Method, gather_rows, gather_views, out_dim, pair_health
-from .batch import ImageBatch, Metrics, Needs
-from .heads import Projection, Whitening
-from .objectives import JointObjective
+from .base import Method, gather_rows, gather_views, out_dim
+from .batch import ImageBatch, Needs
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class JointEmbedding:
 
     views: tuple[View, ...]
     projector: Projection
-    objective: JointObjective
+    objective: Objective
     whitening: Whitening | None = None
     forward: Literal["together", "apart"] = "apart"
 
@@ -42,7 +41,7 @@ class JointEmbeddingMethod(Method):
             raise ValueError(f"method.views needs two views at least, not {len(config.views)}")
         super().__init__(encoder, config.projector.make(encoder.latent_dim))
         self.config = config
-        self.needs = Needs(views=len(config.views), labels=config.objective.uses_labels)
+        self.needs = Needs(views=len(config.views), labels=config.objective.labels)
         dim = out_dim(self.online, encoder.latent_dim)
         self.whitening = config.whitening.make(dim) if config.whitening else nn.Identity()
 
@@ -61,4 +60,4 @@ class JointEmbeddingMethod(Method):
     def objective(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the loss of embeddings `(V, N, D)` of this process's images, together with all others'."""
         white = torch.stack([self.whitening(view) for view in gather_views(z)])
-        return self.config.objective(white, gather_rows(labels))
+        return self.config.objective(white, Among(labels=gather_rows(labels)))

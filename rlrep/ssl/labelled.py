@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rlrep.contrast.parts import Metrics, Objective, Projection, Suncet, pair_health
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .base import Method, gather_rows, pair_health
-from .batch import ImageBatch, LabelledSubset, Metrics, Needs
-from .heads import Projection
+from .base import Method, gather_rows
+from .batch import ImageBatch, LabelledSubset, Needs
 from .joint import JointEmbedding, JointEmbeddingMethod
-from .objectives import JointObjective, Suncet
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class LabelledContrast:
 
     views: tuple[View, ...]
     projector: Projection
-    objective: JointObjective
+    objective: Objective
     supervised: Suncet
     labelled: LabelledSubset
     weight: float = 1.0
@@ -42,7 +41,7 @@ class LabelledContrastMethod(JointEmbeddingMethod):
     def __init__(self, config: LabelledContrast, encoder: Encoder) -> None:
         super().__init__(JointEmbedding(config.views, config.projector, config.objective, forward="together"), encoder)
         self.settings = config
-        self.needs = Needs(views=2, labels=config.objective.uses_labels, labelled=config.labelled)
+        self.needs = Needs(views=2, labels=config.objective.labels, labelled=config.labelled)
 
     def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
         """Return the unsupervised loss plus the weighted supervised one."""

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from rlrep.contrast import DirectPredictor, MemoryQueue, MomentumTarget, SplitBatchNorm
+from rlrep.contrast.parts import Among, Metrics, Momentum, Objective, PredictorConfig, Projection, Queue, pair_health
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .base import Method, gather_rows, out_dim, pair_health
-from .batch import ImageBatch, Metrics, Needs
-from .heads import Momentum, PredictorConfig, Projection, Queue
-from .objectives import DirectedObjective
+from .base import Method, gather_rows, out_dim
+from .batch import ImageBatch, Needs
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class TargetEmbedding:
 
     views: tuple[View, ...]
     projector: Projection
-    objective: DirectedObjective
+    objective: Objective
     target: Momentum | None = None
     predictor: PredictorConfig | None = None
     queue: Queue | None = None
@@ -45,7 +44,7 @@ class TargetEmbeddingMethod(Method):
     """Predict the target's embedding of the other view."""
 
     def __init__(self, config: TargetEmbedding, encoder: Encoder) -> None:
-        if config.queue is not None and not config.objective.uses_negatives:
+        if config.queue is not None and not config.objective.memory:
             raise ValueError(f"method.queue has no use in {type(config.objective).__name__}: give method.queue=null")
         if len(config.views) != 2:
             raise ValueError(f"method.views needs two views, not {len(config.views)}")
@@ -100,7 +99,7 @@ class TargetEmbeddingMethod(Method):
         negatives = None
         if self.queue is not None and self.config.queue is not None:
             negatives = self.config.queue.negatives(self.queue, prediction, self.progress)
-        return self.config.objective(prediction, key, negatives)
+        return self.config.objective([prediction, key], Among(negatives=negatives))
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -1,15 +1,15 @@
-"""The settings of a method's parts behind the encoder: projector, whitening, predictor, target network, negatives."""
+"""What stands between an encoder and an objective, with settings: projector, whitening, predictor, target network."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rlrep.contrast import DirectPredictor, GroupWhitening, MemoryQueue, Predictor, Projector, mix_hard_negatives
-from rlrep.contrast.heads import Norm
-from rlrep.contrast.whitening import Method as WhiteningMethod
+from ..directpred import DirectPredictor
+from ..projectors import Norm, Predictor, Projector
+from ..whitening import GroupWhitening
+from ..whitening import Method as WhiteningMethod
 
 
 @dataclass(frozen=True)
@@ -98,39 +98,3 @@ class Momentum:
     def at(self, progress: float) -> float:
         """Return tau after this share of training, in [0, 1] (BYOL, Grill et al. 2020, section 3.2)."""
         return self.tau if self.schedule == "constant" else self.tau * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-@dataclass(frozen=True)
-class HardMixing:
-    """Synthetic negatives from the hardest ones (MoCHi), once a share `after` of training is over."""
-
-    hardest: int = 1024
-    mixed: int = 1024
-    query_mixed: int = 128
-    after: float = 0.0
-
-    def __call__(self, query: Tensor, negatives: Tensor) -> Tensor:
-        """Return negatives `(N, mixed + query_mixed, D)` for each query `(N, D)`."""
-        return mix_hard_negatives(
-            query, negatives, hardest=self.hardest, mixed=self.mixed, query_mixed=self.query_mixed
-        )
-
-
-@dataclass(frozen=True)
-class Queue:
-    """Negatives from the keys of earlier batches. size: keys. mixing: what is made of them besides."""
-
-    size: int = 65536
-    mixing: HardMixing | None = None
-
-    def make(self, dim: int) -> MemoryQueue:
-        """Build the memory for keys `(N, dim)`."""
-        return MemoryQueue(self.size, dim)
-
-    def negatives(self, queue: MemoryQueue, query: Tensor, progress: float) -> list[Tensor]:
-        """Return what the queries `(N, D)` are contrasted with: the queue and, from `mixing.after` on, its mixtures."""
-        keys = queue.keys()
-        if self.mixing is None or len(keys) == 0 or progress < self.mixing.after:
-            return [keys]
-        with torch.no_grad():
-            return [keys, self.mixing(query.detach(), keys)]
