@@ -1,12 +1,14 @@
 """Which objective pulls a query to its keys and away from whom: shared by the heads that contrast within a batch."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from rlrep.contrast import Bilinear
 from rlrep.contrast.parts import (
+    OBJECTIVES,
     Among,
     HardMixing,
     KeyQueue,
@@ -15,9 +17,9 @@ from rlrep.contrast.parts import (
     Queue,
     in_batch_health,
     masked_share,
-    objective,
 )
 from rlrep.replay import Noise, Pairs, Request
+from rlrep.settings import hint
 
 from .branches import NormedProjector, Target, make_projector
 from .negatives import NegativeMask, Origin
@@ -74,7 +76,7 @@ class ContrastConfig(NegativeMask):
     @property
     def chosen(self) -> Objective:
         """The objective with its settings."""
-        return objective(self.objective, {name: getattr(self, name) for name in OPTIONS})
+        return chosen_objective(self, self.objective, OPTIONS)
 
     @property
     def queued(self) -> bool:
@@ -138,3 +140,18 @@ class Contrast(nn.Module):
         """Move the queue on."""
         if self.queue is not None:
             self.queue.push()
+
+
+def chosen_objective(config: object, given: str | Objective, options: Sequence[str]) -> Objective:
+    """Return the objective of a head, by name with those of the head's options that are its own and not None.
+
+    One that is built already is returned as it is. Raises ValueError, with the valid names, on another name.
+    """
+    if isinstance(given, Objective):
+        return given
+    if given not in OBJECTIVES:
+        raise ValueError(f"objective={given} is not a choice{hint(given, OBJECTIVES)}")
+    kind = OBJECTIVES[given]
+    own = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # all of them are dataclasses
+    values = {name: getattr(config, name) for name in options if name in own}
+    return kind(**{name: value for name, value in values.items() if value is not None})

@@ -9,12 +9,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast import feature_correlation, feature_std
-from rlrep.contrast.parts import Among, Metrics, Objective, objective
+from rlrep.contrast.parts import Among, Metrics, Objective
 from rlrep.replay import Batch, Needs, Pairs, SecondView
 from rlrep.views.base import View
 
 from .base import Encoded, Encoders, HeadConfig
 from .branches import Branches, Target, make_projector
+from .objective import chosen_objective
 
 OPTIONS = ("off_diagonal", "invariance", "variance", "covariance")
 """The objectives' options that the head has under these names."""
@@ -51,7 +52,7 @@ class RedundancyReduction(HeadConfig):
     @property
     def chosen(self) -> Objective:
         """The objective with its settings."""
-        return objective(self.objective, {name: getattr(self, name) for name in OPTIONS})
+        return chosen_objective(self, self.objective, OPTIONS)
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionHead":
         """Build the head; actions play no part in it."""

@@ -20,7 +20,6 @@ from .objectives import (
     Transport,
     VICReg,
     Views,
-    objective,
     pair,
 )
 
@@ -54,7 +53,6 @@ __all__ = [
     "in_batch_health",
     "label_health",
     "masked_share",
-    "objective",
     "pair",
     "pair_health",
     "same_known",

@@ -1,15 +1,13 @@
 """Objectives with their settings, as heads and image methods take them: by name from `OBJECTIVES`, or by `_target_`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from rlrep.settings import hint
 
 from ..agreement import barlow_twins, negative_cosine, vicreg
 from ..objectives import bilinear_info_nce, debiased_nt_xent, hard_nt_xent, info_nce, nt_xent, suncet, sup_con
@@ -244,17 +242,3 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "barlow_twins": BarlowTwins,
     "vicreg": VICReg,
 }
-
-
-def objective(given: str | Objective, options: Mapping[str, Any]) -> Objective:
-    """Return the named objective with those of the options that are its own, where they are not None.
-
-    One that is built already is returned as it is. Raises ValueError, with the valid names, on another name.
-    """
-    if isinstance(given, Objective):
-        return given
-    if given not in OBJECTIVES:
-        raise ValueError(f"objective={given} is not a choice{hint(given, OBJECTIVES)}")
-    kind = OBJECTIVES[given]
-    own = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # all of them are dataclasses
-    return kind(**{name: value for name, value in options.items() if name in own and value is not None})
