@@ -152,6 +152,6 @@ def chosen_objective(config: object, given: str | Objective, options: Sequence[s
     if given not in OBJECTIVES:
         raise ValueError(f"objective={given} is not a choice{hint(given, OBJECTIVES)}")
     kind = OBJECTIVES[given]
-    own = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # all of them are dataclasses
+    own = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # all of them are dataclasses
     values = {name: getattr(config, name) for name in options if name in own}
     return kind(**{name: value for name, value in values.items() if value is not None})

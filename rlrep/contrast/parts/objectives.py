@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..agreement import barlow_twins, negative_cosine, vicreg
-from ..objectives import bilinear_info_nce, debiased_nt_xent, hard_nt_xent, info_nce, nt_xent, suncet, sup_con
+from ..objectives import bilinear_info_nce, hard_nt_xent, info_nce, nt_xent, suncet, sup_con
 from ..transport import cacr
 
 Views = Tensor | Sequence[Tensor]
@@ -107,18 +107,6 @@ class NTXent(Objective):
 
 
 @dataclass(frozen=True)
-class Debiased(Objective):
-    """Contrast corrected for the share tau_plus of false negatives (`debiased_nt_xent`)."""
-
-    temperature: float = 0.5
-    tau_plus: float = 0.1
-
-    def __call__(self, views: Views, among: Among) -> Tensor:
-        t, tau_plus, valid, weight = self.temperature, self.tau_plus, among.valid, among.row_weight
-        return debiased_nt_xent(*pair(views), temperature=t, tau_plus=tau_plus, valid=valid, row_weight=weight)
-
-
-@dataclass(frozen=True)
 class HardNTXent(Objective):
     """Debiased contrast whose hard negatives weigh more, by beta (`hard_nt_xent`)."""
 
@@ -135,6 +123,13 @@ class HardNTXent(Objective):
             valid=among.valid,
             row_weight=among.row_weight,
         )
+
+
+@dataclass(frozen=True)
+class Debiased(HardNTXent):
+    """The same with negatives of one weight (`debiased_nt_xent`)."""
+
+    beta: float = field(default=0.0, init=False)
 
 
 @dataclass(frozen=True)
