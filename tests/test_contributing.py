@@ -46,19 +46,22 @@ def start(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess
     [
         ("env=toy_state", "aux=reward"),
         ("env=toy_pixels", "aux=opening"),
+        ("env=toy_state", "aux=curl_margin"),
         ("env=point",),
         ("env=toy_state", "agent=td3", "aux=reward"),
     ],
-    ids=["head", "pairs", "env", "agent"],
+    ids=["head", "pairs", "objective", "env", "agent"],
 )
 def test_example_from_a_config_dir_trains(folder: Path, words: tuple[str, ...]) -> None:
     out = "run-" + "-".join(words)
     done = train(folder, "--config-dir", str(folder), *words, f"out={out}")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "final" in (folder / out / "eval.csv").read_text()
-    shown = {"aux=reward": "aux/reward/absolute_error", "aux=opening": "aux/opening/known"}.get(
-        words[-1], "wall_seconds"
-    )
+    shown = {
+        "aux=reward": "aux/reward/absolute_error",
+        "aux=opening": "aux/opening/known",
+        "aux=curl_margin": "aux/curl_margin/accuracy",
+    }.get(words[-1], "wall_seconds")
     assert f'"{shown}"' in (folder / out / "metrics.jsonl").read_text()
 
 
@@ -98,7 +101,7 @@ def test_the_agent_is_short_and_needs_few_names(folder: Path) -> None:
 
 def test_examples_pass_the_house_checks(folder: Path) -> None:
     files = sorted(map(str, folder.glob("*.py")))
-    assert len(files) == 4
+    assert len(files) == 5
     settings = str(ROOT / "pyproject.toml")
     for tool in (
         ["ruff", "check", "--config", settings],

@@ -229,7 +229,10 @@ def test_own_equals_plain_adams_beside_the_critics(pixels: bool, monkeypatch: py
         latent = nets.encoder(batch.obs)
         q_loss = (nets.q(latent, batch.action) - td_target(nets, batch, noise[0])).square().mean(1).sum()
         encoders = Encoders(nets.encoder, nets.target_encoder)
-        losses = {name: head.loss(batch, batch.pairs[name], Encoded(latent), encoders)[0] for name, head in twin.heads.tasks.items()}
+        losses = {
+            name: head.loss(batch, batch.pairs[name], Encoded(latent), encoders)[0]
+            for name, head in twin.heads.tasks.items()
+        }
         steps: list[tuple[torch.optim.Adam, Tensor]] = [(critic, q_loss)]
         steps += [(adams[name], loss) for name, loss in losses.items()]
         gradients = [
