@@ -29,15 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `rlrep.train` in `folder`, where its modules are importable."""
-    return start(folder, "rlrep.train", *words, "video=false")
+def train(folder: Path, *words: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `rlrep.train` in `folder`, where its modules are importable, and what is in `site`."""
+    return start(folder, "rlrep.train", *words, "video=false", site=site)
 
 
-def start(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run an entry point in `folder`, where its modules are importable."""
+def start(folder: Path, module: str, *words: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run an entry point in `folder`, where its modules are importable, and what is in `site`."""
     command = [sys.executable, "-m", module, *words, "preset=debug", "device=cpu"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, folder, site or folder)))}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -72,20 +72,20 @@ def test_the_example_objective_trains_an_image_method_too(folder: Path) -> None:
     assert "margin.Margin" in (folder / "images" / "config.yaml").read_text()
 
 
-def test_example_head_joins_by_entry_point(folder: Path) -> None:
+def test_example_head_joins_by_entry_point(folder: Path, tmp_path: Path) -> None:
     """An installed package is its metadata on the path: `entry_points.txt` in a .dist-info folder."""
-    metadata = folder / "reward_head-1.0.dist-info"
+    metadata = tmp_path / "reward_head-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: reward-head\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[rlrep.aux]\nreward_by_entry_point = reward_head:RewardPrediction\n")
-    done = train(
-        folder, "env=toy_state", "aux=reward_by_entry_point", "aux.reward_by_entry_point.weight=1", "out=entry"
-    )
+    words = ("env=toy_state", "aux=reward_by_entry_point", "aux.reward_by_entry_point.weight=1", "out=entry")
+    done = train(folder, *words, site=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert '"aux/reward_by_entry_point/absolute_error"' in (folder / "entry" / "metrics.jsonl").read_text()
 
 
-def test_the_agent_resumes_exactly(folder: Path, tmp_path: Path) -> None:
+def test_the_agent_resumes_exactly(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
     words = ("--config-dir", str(folder), "env=toy_state", "agent=td3", "aux=reward", "checkpoint.keep_replay=true")
     parts = assert_resumes(tmp_path, words, Online, at_step(9), at_step(31))
     assert final_state(parts)["agent"]["updates"] == 40
