@@ -325,3 +325,22 @@ def test_links_and_declarations() -> None:
 def test_every_declared_package_is_locked() -> None:
     locked = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert {name.lower() for name in DECLARED.values()} - {"wandb"} <= locked
+
+
+def test_the_drawing_of_the_house_is_of_this_house() -> None:
+    assert drawing() in (ROOT / "CONTRIBUTING.md").read_text(), f"draw it again in CONTRIBUTING.md:\n{drawing()}"
+
+
+def drawing() -> str:
+    """Return the house from its roof down: the rooms of each floor, and which rooms below each one leans on."""
+    leans: dict[str, set[str]] = {room: set() for floor in HOUSE for room in floor}
+    for source in sources():
+        leans[source.room] |= {room_of(name) for name in imports(source) if f"{name}.".startswith("rlrep.")}
+    lines = []
+    for number, floor in reversed(list(enumerate(HOUSE))):
+        for room in floor:
+            below = sorted((leans[room] - {room, "rlrep"}), key=lambda name: (-FLOORS[name], name))
+            names = " ".join(name.removeprefix("rlrep.") for name in below)
+            lines.append(f"{number:>2}  {room.removeprefix('rlrep.'):<9} {names}".rstrip())
+        lines.append("")
+    return "\n".join(["```text", *lines[:-1], "```"])
