@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rlrep.loops.online import Online
+from tests.loops.test_resume_agents import assert_resumes, at_step
 
 from .runs import final_state
-from .test_resume_agents import assert_resumes, at_step
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_BLOCK = re.compile(r"^```\w+ (?P<file>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
