@@ -118,8 +118,9 @@ def load_component(
         return named_view(auto if name == AUTO else name, at, (), holding)
 
     found = expand_names({**found, **(options or {})}, path, View, named)
-    context = {"node": found, "env": {"size": size}, "image_size": 84, "precision": "float32"}
-    return coerce(resolve(context)["node"], KINDS.get(group, object), path)
+    context = {"env": {"size": size}, "image_size": 84, "precision": "float32"}
+    resolved = resolve({**context, group: {name: found} if group == "aux" else found})[group]
+    return coerce(resolved[name] if group == "aux" else resolved, KINDS.get(group, object), path)
 
 
 def build_agent(

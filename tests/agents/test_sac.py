@@ -124,7 +124,7 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
         SimpleNamespace(online=nets.encoder, target=nets.target_encoder),
     )
     for name, head in heads.items():
-        loss = loss + agent.heads.weights[name] * head.loss(batch, encoded, encoders)[0]
+        loss = loss + agent.heads.weights[name] * head.loss(batch, batch.pairs[name], encoded, encoders)[0]
     loss.backward()
     critic_optimiser.step()
     mean, log_std = nets.actor(features)

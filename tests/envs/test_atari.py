@@ -52,7 +52,7 @@ def test_games_by_any_spelling(name: str) -> None:
     ("options", "message"),
     [
         ({"game": "Rodrunner"}, "env.game=Rodrunner is unknown: did you mean road_runner"),
-        ({"game": "???"}, "is unknown: one of adventure, air_raid, alien"),
+        ({"game": "!!"}, "is unknown: one of adventure, air_raid, alien"),
         ({"sticky": 0.25}, "env.sticky=0.25 contradicts env.protocol=atari100k, which has 0.0"),
         ({"protocol": "machado", "life_loss": True}, "env.life_loss=True contradicts env.protocol=machado"),
         ({"protocol": "machado", "full_actions": False}, "say env.protocol=custom"),
@@ -66,6 +66,11 @@ def test_what_does_not_fit_is_one_line(options: dict[str, Any], message: str) ->
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match=message):
         load_component("env", "atari_pong", options)
+
+
+def test_a_game_that_nobody_named_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"^env\.game has no value yet: give env\.game=\.\.\.$"):
+        load_component("env", "atari")
 
 
 def test_a_missing_rom_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

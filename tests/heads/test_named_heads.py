@@ -46,7 +46,7 @@ def test_options_and_configs() -> None:
     [
         ({"curl": {"queue_size": 0.5}}, "aux.curl.queue_size=0.5: expected a whole number"),
         ({"curl": {"weight": True}}, "aux.curl.weight=true: expected a number"),
-        ({"curl": {"objective": "bilinaer"}}, "aux.curl.objective=bilinaer is not a choice: did you mean bilinear?"),
+        ({"curl": {"objective": "bilinaer"}}, "aux.curl: objective=bilinaer is not a choice: did you mean bilinear?"),
         ({"return_contrast": {"mode": "bins"}}, "aux.return_contrast.mode=bins is not a choice"),
         ({"curl": {"temperature": "hot"}}, "aux.curl.temperature=hot: expected a number"),
         ({"curl": {"view": 3}}, "aux.curl.view=3: expected a group of options"),
