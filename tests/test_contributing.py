@@ -72,6 +72,14 @@ def test_the_example_objective_trains_an_image_method_too(folder: Path) -> None:
     assert "margin.Margin" in (folder / "images" / "config.yaml").read_text()
 
 
+def test_the_options_of_the_example_objective_are_options_of_its_head(folder: Path) -> None:
+    words = ("--config-dir", str(folder), "--cfg", "job", "env=toy_state", "aux=curl_margin")
+    shown = start(folder, "rlrep.train", *words).stdout
+    assert "margin: 0.3" in shown
+    done = start(folder, "rlrep.train", *words, "aux.curl_margin.objective.margin=0.7")
+    assert done.returncode == 0 and "margin: 0.7" in done.stdout, done.stderr
+
+
 def test_example_head_joins_by_entry_point(folder: Path, tmp_path: Path) -> None:
     """An installed package is its metadata on the path: `entry_points.txt` in a .dist-info folder."""
     metadata = tmp_path / "reward_head-1.0.dist-info"

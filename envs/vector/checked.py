@@ -146,7 +146,10 @@ class Checked:
         return {} if labels is None else labels()
 
     def render(self) -> Any:
-        return self.env.render()
+        try:
+            return self.env.render()
+        except Exception as error:
+            raise RuntimeError(f"{self.name}: render() failed: {raised(error)}") from error
 
     def close(self) -> None:
         self.env.close()

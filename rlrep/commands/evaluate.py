@@ -107,7 +107,7 @@ def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
 def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> "Evaluation":
     """Play episodes; of a family, adapt to every task of evaluation."""
     from rlrep.config.make import build_agent, build_meta_agent
-    from rlrep.config.simulators import build_envs, evaluation_variant
+    from rlrep.config.simulators import build_envs, evaluation_variant, scoring_of
     from rlrep.envs.vector import Patience
     from rlrep.loops.evaluation import eval_envs
     from rlrep.loops.training import make_evaluator
@@ -126,7 +126,7 @@ def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | 
             agent = make(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
             take(agent)
         evaluator = make_evaluator(config, agent, lambda: envs, Seeds(asked.seed), say=print)
-        return evaluator.evaluate(APART, episodes, references=config.env.scoring().references, video=video)
+        return evaluator.evaluate(APART, episodes, references=scoring_of(config.env).references, video=video)
 
 
 @contextmanager

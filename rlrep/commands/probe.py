@@ -12,7 +12,6 @@ from rlrep.config.config import Device
 from rlrep.config.files import compose_files
 from rlrep.config.options import apply_settings, resolve
 from rlrep.config.overrides import PROBE, CommandLine, parse
-from rlrep.config.pretrain_compose import fill
 from rlrep.nn import Encoder, EncoderConfig, EncoderFile, load_encoder, read_encoder
 from rlrep.process.cli import Arguments, read_arguments, run_main
 from rlrep.process.machine import pick_device, set_threads
@@ -20,7 +19,17 @@ from rlrep.process.seeds import Seeds
 from rlrep.record.files import csv_text, wrote
 from rlrep.record.folder import check_plain, read_config
 from rlrep.record.trust import Trust
-from rlrep.settings import TARGET, ConfigError, UserError, build, coerce, find_target, groups, one_line
+from rlrep.settings import (
+    TARGET,
+    ConfigError,
+    UserError,
+    build,
+    coerce,
+    find_target,
+    groups,
+    one_line,
+    with_all_defaults,
+)
 from rlrep.ssl.data import DataConfig, describe
 from rlrep.ssl.evaluation import (
     ProbeConfig,
@@ -95,7 +104,7 @@ def compose_probe(words: Sequence[str], trust: Trust) -> ProbeRun:
     node = compose_files("probe", line.choices, folders).node
     stored = stored_config(str(encoder), trust).get("data")
     own = "data" not in line.choices and isinstance(stored, Mapping)
-    node["data"] = fill(stored if own and stored else node["data"], "data")
+    node["data"] = with_all_defaults(stored if own and stored else node["data"], "data")
     apply_settings(node, line, lambda component, _: dict(component))
     if own:
         _check_path(node["data"], line, str(encoder))

@@ -8,7 +8,16 @@ from typing import Any, get_type_hints
 
 from rlrep.contract.agent import AgentConfig
 from rlrep.contract.env import EnvConfig
-from rlrep.settings import TARGET, ConfigError, build, coerce, expand_names, find_target, with_defaults
+from rlrep.settings import (
+    TARGET,
+    ConfigError,
+    build,
+    coerce,
+    expand_names,
+    find_target,
+    with_all_defaults,
+    with_defaults,
+)
 from rlrep.settings.groups import Tree
 from rlrep.views.base import View
 
@@ -104,4 +113,4 @@ def _fill(node: Tree, chosen: Sequence[str]) -> None:
     for name, head in heads.items():
         if not isinstance(head, dict) or TARGET not in head:
             raise ConfigError(f"aux.{name} has no {TARGET}: is it active? Add {name} to aux=")
-    node["aux"] = {name: with_defaults(head, f"aux.{name}") for name, head in sorted(heads.items())}
+    node["aux"] = {name: with_all_defaults(head, f"aux.{name}") for name, head in sorted(heads.items())}

@@ -1,12 +1,12 @@
 """From a command line to a pretraining run's typed config."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlrep.settings import TARGET, ConfigError, build, expand_names, find_target, with_defaults
+from rlrep.settings import TARGET, ConfigError, build, expand_names, find_target, with_all_defaults
 from rlrep.settings.groups import PRETRAIN_GROUPS, Tree, check
 from rlrep.views.base import View
 
@@ -33,7 +33,7 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
     node = {key: value for key, value in made.node.items() if key != "scale"}
     node["choices"] = {g: str(made.choices.get(g, line.choices.get(g, AUTO))) for g in PRETRAIN_GROUPS}
     for group in ("method", "data", "encoder"):
-        node[group] = fill(node[group], group)
+        node[group] = with_all_defaults(node[group], group)
     if (view := node["choices"]["augment"]) != AUTO:
         check("augment", view, folders)
     named = partial(named_view, folders=folders, cases=made.cases)
@@ -48,12 +48,6 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
     tree["out"] = tree["out"] or default_pretrain_out(tree, line)
     config: PretrainConfig = build(PretrainConfig, tree, "")
     return ComposedPretraining(config, tree)
-
-
-def fill(node: Mapping[str, Any], path: str) -> Tree:
-    """Return a component with its dataclasses' defaults filled in at every depth, so that every option has a name."""
-    filled = with_defaults(node, path) if TARGET in node else dict(node)
-    return {k: fill(v, f"{path}.{k}") if isinstance(v, Mapping) else v for k, v in filled.items()}
 
 
 def _views(node: Tree, asked: str) -> list[Any]:

@@ -1,6 +1,6 @@
 """The environments of a run: built, and waited for. Whatever they do wrong is one line."""
 
-from rlrep.contract.env import EnvConfig, Step, VectorEnv
+from rlrep.contract.env import EnvConfig, Scoring, Step, VectorEnv
 from rlrep.envs.vector import FOR_EVER, Patience, make_vector, raised
 from rlrep.settings import UserError, completed, one_line
 
@@ -20,6 +20,17 @@ def build_envs(config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVE
         return config.vector(seeds) or make_vector(config, seeds, workers=workers, patience=patience)
     except Exception as error:  # a simulator's own code, which may raise anything
         raise UserError(f"cannot make the environment: {raised(error)}") from error
+
+
+def scoring_of(config: EnvConfig) -> Scoring:
+    """Return how an environment is scored. Raises UserError if it does not say so."""
+    try:
+        scoring = config.scoring()
+    except Exception as error:  # a user's own code, which may raise anything
+        raise UserError(f"the environment's scoring() failed: {raised(error)}") from error
+    if not isinstance(scoring, Scoring):
+        raise UserError(f"the environment's scoring() returned a {type(scoring).__name__}, expected a Scoring")
+    return scoring
 
 
 def evaluation_variant(config: EnvConfig) -> EnvConfig:

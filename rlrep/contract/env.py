@@ -123,6 +123,10 @@ class Scoring:
     table: str | None = None
     remark: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.zero is not None and self.zero == self.one:
+            raise ValueError(f"the returns that score 0 and 1 are both {self.zero}: they must differ")
+
 
 class EnvConfig:
     """An `env=` choice: the dataclass behind its `_target_`, with what it need not say for itself.

@@ -1,4 +1,4 @@
-"""The auxiliary-task contract (DESIGN 4.4)."""
+"""The auxiliary-task contract."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -269,8 +269,8 @@ def summarise(episodes: Sequence[Episode], references: Mapping[str, float]) -> d
         "eval/return_std": float(returns.std()),
         "eval/length": float(np.mean([episode.length for episode in episodes])),
     }
-    if {"random", "human"} <= references.keys():
-        low, high = references["random"], references["human"]
+    low, high = references.get("random"), references.get("human")
+    if low is not None and high is not None and low != high:
         metrics["eval/human_normalised"] = (metrics["eval/return_mean"] - low) / (high - low)
     successes = [episode.success for episode in episodes if episode.success is not None]
     return {**metrics, "eval/success": float(np.mean(successes))} if successes else metrics

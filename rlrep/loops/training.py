@@ -10,7 +10,7 @@ import torch
 
 from rlrep.config.config import Compile, RunConfig
 from rlrep.config.make import build_agent, build_meta_agent
-from rlrep.config.simulators import INEXACT, build_envs, evaluation_variant
+from rlrep.config.simulators import INEXACT, build_envs, evaluation_variant, scoring_of
 from rlrep.contract.agent import Rows, Trainee
 from rlrep.contract.env import TaskSet, VectorEnv
 from rlrep.envs.vector import Patience
@@ -65,6 +65,7 @@ class Training(Job):
         self._patience = Patience(config.train.env_timeout or None, lambda: site.stop.signal_number is not None)
         self._envs = build_envs(config.env, self._seeds.envs(config.env.num_envs), self._patience)
         site.stack.callback(self._envs.close)
+        self._scoring = scoring_of(config.env)
         self._plan = make_plan(config, site.opened, site.device, self._envs)
         self._seeds.set_globals()
 
@@ -107,7 +108,7 @@ class Training(Job):
 
     def work(self, outlets: Outlets) -> Playing[Any]:
         """Return what the loop drives."""
-        config, say, scoring = self._config, outlets.reporter.say, self._config.env.scoring()
+        config, say, scoring = self._config, outlets.reporter.say, self._scoring
         remark = config.agent.remark(config.encoder, self._envs.single_observation_space.shape)
         Guard("scoring.json", say).run(lambda: write_scoring(outlets.folder, replace(scoring, remark=remark)))
         evaluator = make_evaluator(

@@ -37,7 +37,7 @@ def render(
         .get_template("report.html")
         .render(
             title=title,
-            summary=f"{runs:,} runs, {len(canvas.names):,} arms, {tasks:,} tasks",
+            summary=", ".join(_count(*each) for each in ((runs, "run"), (len(canvas.names), "arm"), (tasks, "task"))),
             remarks=remarks,
             faults=[(clean(str(path)), line) for path, line in faults[:_MOST_FAULTS]],
             fault_count=len(faults),
@@ -67,3 +67,7 @@ def _text(name: str) -> str:
 def _digest(text: str) -> str:
     """Return the hash by which a content security policy allows one script or style sheet and no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

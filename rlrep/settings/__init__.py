@@ -1,6 +1,18 @@
 """From plain values to frozen dataclasses, and the errors of users who gave others."""
 
-from .coerce import TARGET, accepts, build, coerce, complete, completed, expand_names, find_target, plain, with_defaults
+from .coerce import (
+    TARGET,
+    accepts,
+    build,
+    coerce,
+    complete,
+    completed,
+    expand_names,
+    find_target,
+    plain,
+    with_all_defaults,
+    with_defaults,
+)
 from .errors import Busy, ConfigError, Stopped, UserError, hint, one_line
 
 __all__ = [
@@ -19,5 +31,6 @@ __all__ = [
     "hint",
     "one_line",
     "plain",
+    "with_all_defaults",
     "with_defaults",
 ]

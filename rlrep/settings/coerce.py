@@ -112,6 +112,12 @@ def with_defaults(node: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {TARGET: node[TARGET], **filled, **node}
 
 
+def with_all_defaults(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return a node with the defaults of its dataclasses filled in at every depth."""
+    filled = with_defaults(node, path) if TARGET in node else dict(node)
+    return {k: with_all_defaults(v, f"{path}.{k}") if isinstance(v, Mapping) else v for k, v in filled.items()}
+
+
 def accepts(cls: type[Any], name: str, kind: type[Any]) -> bool:
     """Whether dataclass field `cls.name` may hold a `kind`."""
     annotation = get_type_hints(cls).get(name)

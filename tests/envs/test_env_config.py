@@ -10,9 +10,10 @@ import pytest
 
 from rlrep.config.compose import compose_run
 from rlrep.config.make import load_component
-from rlrep.config.simulators import build_envs, evaluation_variant
+from rlrep.config.simulators import build_envs, evaluation_variant, scoring_of
 from rlrep.contract.env import EnvConfig, Scoring
 from rlrep.envs.toy import ToyEnv
+from rlrep.envs.vector.checked import Checked
 from rlrep.settings import TARGET, UserError, coerce, complete, plain
 
 
@@ -86,3 +87,40 @@ def test_the_command_line_and_python_complete_alike(tmp_path: Path) -> None:
     env: Mapping[str, Any] = found.tree["env"]
     assert env == {TARGET: f"{__name__}.Bare", "random_return": 0.5, "steps": 20}
     assert isinstance(load_component("env", "toy_state"), EnvConfig)
+
+
+@dataclass(frozen=True)
+class Unscored(Bare):
+    """Says how it is scored, wrongly. what: kind of mistake."""
+
+    what: str = ""
+    human_return: float = 1.0
+
+    def scoring(self) -> Any:
+        if self.what == "raises":
+            raise KeyError("walker")
+        return EnvConfig.scoring(self) if self.what == "equal" else {"zero": 0.0}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("raises", r"^the environment's scoring\(\) failed: KeyError: 'walker'"),
+        ("dict", r"^the environment's scoring\(\) returned a dict, expected a Scoring$"),
+        ("equal", r"scoring\(\) failed: .*the returns that score 0 and 1 are both 1.0: they must differ"),
+    ],
+)
+def test_a_wrong_scoring_is_one_line(what: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        scoring_of(read(Unscored, random_return=1.0, what=what))
+
+
+def test_a_failing_render_is_called_so() -> None:
+    class Blind(ToyEnv):
+        def render(self) -> Any:
+            raise NotImplementedError
+
+    env = Checked(Blind(0, terminates=False, size=None, frame_stack=1))
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError, match=r"^Blind: render\(\) failed: NotImplementedError"):
+        env.render()
