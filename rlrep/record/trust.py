@@ -76,6 +76,11 @@ def _is_registered(target: str, known: frozenset[str]) -> bool:
 
 def _refusal(place: str, path: str, target: str, kind: str) -> str:
     shown = ascii(target)[1:-1][:120]
+    if target.startswith(_HOUSE) and target not in groups.targets("*"):
+        return (
+            f"{place}: {path}.{TARGET} is {shown}, which this version of rlrep does not have: the folder is of another "
+            f"version (its versions.json names it): use that one, or train again"
+        )
     module = shown.rpartition(".")[0]
     way = (
         f": if you trust it, add --config-dir DIR with the file that names it, or, where {module} can be imported, "

@@ -249,3 +249,8 @@ def test_an_options_own_dataclass_comes_with_its_component(tmp_path: Path, group
             trust.check(group, node, "run")
     with pytest.raises(UserError, match="no registered env"):
         Trust().check(group, node, "run")
+
+
+def test_a_run_of_another_version_is_called_so() -> None:
+    with pytest.raises(UserError, match=r"rlrep\.aux\.Old, which this version of rlrep does not have.*versions\.json"):
+        Trust().check("aux", {"x": {TARGET: "rlrep.aux.Old"}}, "run")
