@@ -5,7 +5,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation test slow check format bench clean
+.PHONY: help setup train ablation test slow check format docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -41,11 +41,14 @@ format: setup ## rewrite to the house format
 	@$(RUN) -m ruff check --quiet --fix-only .
 	@$(RUN) -m ruff format .
 
+docs: setup ## the documentation site, in site/ (docs ARGS="serve" shows it while you write)
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs $(or $(ARGS),build --strict --quiet)
+
 bench: setup ## the learning benchmarks (hours; --dry-run lists the runs)
 	@$(RUN) -m benchmarks.learn_state $(ARGS)
 	@$(RUN) -m benchmarks.learn_pixels $(ARGS)
 	@$(RUN) -m benchmarks.tables
 
 clean: ## remove caches and build products (not .venv, not runs/)
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path "./$(VENV)" -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

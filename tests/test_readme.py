@@ -1,4 +1,4 @@
-"""What the README tells people to type is valid, and its tables are those of the result files."""
+"""What README and docs tell people to type is valid, and their tables are those of the result files."""
 
 import os
 import re
@@ -15,25 +15,27 @@ from rlrep.config.overrides import expand
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.process.cli import read_arguments
 from rlrep.scores.statistics import FEWEST_RUNS
-from rlrep.settings import groups
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^python -m rlrep\.train ([^#\n]*)", TEXT, re.MULTILINE)
+TEXT = "\n".join(page.read_text() for page in tables.PAGES)
+
+
+def commands(name: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(rf"^ *python -m rlrep\.{name} ([^#\n]*)", TEXT, re.MULTILINE)))
 
 
 def test_commands_are_found() -> None:
-    assert len(COMMANDS) >= 7
+    assert len(commands("train")) >= 12 and len(commands("pretrain")) >= 20
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands("train"))
 def test_command_composes(command: str) -> None:
     arguments = read_arguments(shlex.split(command))
     for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
         assert compose_run(words).config.train
 
 
-@pytest.mark.parametrize("command", re.findall(r"^python -m rlrep\.pretrain ([^#\n]*)", TEXT, re.MULTILINE))
+@pytest.mark.parametrize("command", commands("pretrain"))
 def test_pretraining_command_composes(command: str) -> None:
     arguments = read_arguments(shlex.split(command))
     for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
@@ -48,14 +50,6 @@ def test_arms_compose() -> None:
         ("random_crop", "none"),
         ("random_crop", "return_contrast"),
     ]
-
-
-def test_choices_are_those_of_the_configs() -> None:
-    for group, row in re.findall(
-        r"^\| `(agent|aux|augment|encoder|preset|logger|method|data)` \| (.*) \|$", TEXT, re.MULTILINE
-    ):
-        named = set(re.findall(r"`(\w+)`", row))
-        assert named == set(groups.names(group)), group
 
 
 def python_blocks() -> list[str]:
