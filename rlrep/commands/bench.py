@@ -99,9 +99,10 @@ def headline(board: "Board") -> list[str]:
         (len(plan.arms), "arm"),
         (len(request.seeds), "seed"),
     )
-    size = " x ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in sizes)
+    size = " x ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in sizes if count)
     lines = [f"{request.suite} (preset={request.preset}): {size} = {len(plan.runs)} runs in {request.root}"]
-    lines.append(f"with the augmentation-only arm: augment={','.join(plan.augmentations)} aux=none")
+    if plan.augmentations:
+        lines.append(f"with the augmentation-only arm: augment={','.join(plan.augmentations)} aux=none")
     return [*lines, f"before: {board.counts()}"]
 
 

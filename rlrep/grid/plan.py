@@ -1,13 +1,14 @@
 """The grid of a benchmark: which runs there are, and how each of them stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from rlrep.config.compose import Composed, compose_run
 from rlrep.config.config import RunConfig
-from rlrep.config.overrides import expand
+from rlrep.config.overrides import expand, expand_word, key_of
 from rlrep.record.folder import check_plain, check_same_run, has_final_row, is_locked, read_config
 from rlrep.settings import ConfigError, UserError
 
@@ -19,7 +20,10 @@ Kind = Literal["new", "goes on", "finished", "elsewhere", "refused"]
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the grid. arm: what its column is called; words: its command line for `rlrep.train`."""
+    """One run of the grid. agent: "" where the suite names its arms. arm: what its column is called.
+
+    words: its command line for `rlrep.train`.
+    """
 
     task: str
     agent: str
@@ -32,7 +36,7 @@ class Run:
     @property
     def name(self) -> str:
         """What lines call it."""
-        return f"{self.task} {self.agent} {self.arm}, seed {self.seed}"
+        return f"{' '.join(filter(None, (self.task, self.agent, self.arm)))}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,13 @@ class Plan:
 def make_plan(request: Request, folders: Sequence[Path]) -> Plan:
     """Compose every task, agent and arm. Raises ConfigError if one of them is not valid."""
     _check_head_settings(request)
+    compose = cache(lambda words: compose_run(words, folders))  # sweeps share the arms that they do not touch
     cells = [
         cell
         for name, task in name_tasks(request.tasks).items()
-        for agent in request.agents
-        for more in expand(request.words)
-        for cell in _arms(request, name, task, agent, more, folders)
+        for agent in request.agents or ("",)
+        for words in expand(request.words)
+        for cell in _arms(_Row(request, name, task, agent, words, compose))
     ]
     runs = {run.out: run for seed in request.seeds for cell in cells for run in [cell.at(seed)]}
     augmentations = dict.fromkeys(view for cell in cells for view in cell.augmentation)
@@ -83,19 +88,46 @@ class _Cell:
         return Run(self.task, self.agent, self.arm, seed, (*self.words, f"seed={seed}"), out, tree)
 
 
-def _arms(
-    request: Request, name: str, task: Sequence[str], agent: str, more: Sequence[str], folders: Sequence[Path]
-) -> Iterator[_Cell]:
-    """Yield the arms of a task and agent: base, augmentation only, heads."""
-    extra = " ".join(word for word in more if word not in request.words)  # what a sweep chose
+@dataclass(frozen=True)
+class _Row:
+    """A task and agent under one choice of what is swept. words: of every run.
 
-    def cell(arm: str, augment: str | None, heads: str, augmentation: tuple[str, ...] = ()) -> _Cell:
-        own = [word for word in more if not word.startswith("aux.") or word.split(".")[1] in _listed(heads)]
-        words = [*task, f"agent={agent}", *([] if augment is None else [f"augment={augment}"]), f"aux={heads}", *own]
-        words += [] if request.preset == "paper" else [f"preset={request.preset}"]
-        words += request.place
-        composed = compose_run([*words, *launcher_words(request)], folders)
-        return _Cell(name, agent, f"{arm} {extra}".strip(), tuple(words), composed, augmentation)
+    compose: makes a run's config of all its words.
+    """
+
+    request: Request
+    task: str
+    task_words: Sequence[str]
+    agent: str
+    words: Sequence[str]
+    compose: Callable[[tuple[str, ...]], Composed]
+
+    def cell(self, arm: str, *, before: Sequence[str] = (), after: Sequence[str] = (), view: str = "") -> _Cell:
+        """Compose an arm, whose own words stand before and after those of every run. view: see `_Cell.augmentation`."""
+        heads = _heads(before) | _heads(after)
+        every = [word for word in self.words if not word.startswith("aux.") or word.split(".")[1] in heads]
+        preset = [] if self.request.preset == "paper" else [f"preset={self.request.preset}"]
+        words = (*self.task_words, *before, *every, *after, *preset, *self.request.place)
+        composed = self.compose((*words, *launcher_words(self.request)))
+        name = " ".join([arm, *(word for word in every if word not in self.request.words)])  # what a sweep chose
+        return _Cell(self.task, self.agent, name, words, composed, (view,) if view else ())
+
+
+def _arms(row: _Row) -> Iterator[_Cell]:
+    """Yield the arms of a row: those that the suite names, or else base, augmentation only, heads."""
+    if row.agent:
+        yield from _crossed(row)
+    for arm, words in row.request.arms.items():
+        for own in expand(words):
+            yield row.cell(" ".join([arm, *(word for word in own if word not in words)]), after=own)
+
+
+def _crossed(row: _Row) -> Iterator[_Cell]:
+    request = row.request
+
+    def cell(arm: str, augment: str | None, heads: str, view: str = "") -> _Cell:
+        chosen = [] if augment is None else [f"augment={augment}"]
+        return row.cell(arm, before=[f"agent={row.agent}", *chosen, f"aux={heads}"], view=view)
 
     heads = [cell(each.strip("[]").replace(",", "+"), request.augment, each) for each in request.aux if each != "none"]
     bare = [] if heads else [cell(BASE, request.augment, "none")]
@@ -103,8 +135,7 @@ def _arms(
     if "none" in request.aux:
         yield cell(BASE, "none", "none")
     for view in sorted(views) or [(heads or bare)[0].composed.usual_view]:
-        arm = AUGMENTATION if len(views) < 2 else f"{AUGMENTATION} ({view})"
-        yield cell(arm, view, "none", (view,))
+        yield cell(AUGMENTATION if len(views) < 2 else f"{AUGMENTATION} ({view})", view, "none", view)
     yield from heads
 
 
@@ -113,16 +144,22 @@ def launcher_words(request: Request) -> tuple[str, ...]:
     return ("launcher.jobs=auto", *request.launcher)
 
 
-def _listed(heads: str) -> list[str]:
-    return heads.strip("[]").replace(" ", "").split(",")
+def _heads(words: Sequence[str]) -> set[str]:
+    """Return the heads that an arm's words choose."""
+    return {head for word in words if key_of(word) == "aux" for each in expand_word(word) for head in _listed(each)}
+
+
+def _listed(word: str) -> list[str]:
+    return word.partition("=")[2].strip("[]").replace(" ", "").split(",")
 
 
 def _check_head_settings(request: Request) -> None:
     """Raise ConfigError for an option of a head that no arm has."""
-    known = {head for each in request.aux for head in _listed(each)}
+    arms = [*((f"aux={each}",) for each in request.aux), *request.arms.values()]
+    known = {head for words in arms for head in _heads(words)}
     for word in request.words:
         if word.startswith("aux.") and word.split(".")[1] not in known:
-            raise ConfigError(f"{word}: no arm has that head, the grid has aux={','.join(request.aux)}")
+            raise ConfigError(f"{word}: no arm has that head, the grid has aux={','.join(sorted(known))}")
 
 
 def standing(run: Run) -> tuple[Kind, str]:

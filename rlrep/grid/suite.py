@@ -1,7 +1,7 @@
 """What a benchmark command asks for: a suite's file and the words that were typed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlrep.config.overrides import TRAIN, expand_word, key_of, parse
@@ -9,7 +9,7 @@ from rlrep.settings import ConfigError, build, coerce, hint
 from rlrep.settings.groups import check, names, read, values
 
 _MOST_SEEDS = 1_000
-_OWN = ("suite", "tasks", "agents", "aux", "seeds", "out")
+_OWN = ("suite", "tasks", "agents", "aux", "arms", "seeds", "out")
 _INSTEAD = {
     "env": "the suite names the tasks; tasks=A,B picks some of them, and --config-dir DIR finds DIR/suite/NAME.yaml",
     "agent": "a grid compares agents, say agents=",
@@ -20,20 +20,31 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Suite:
-    """A protocol. tasks: words of each task, a line each; words: of every run; agents, aux: choices to compare."""
+    """A protocol. tasks: words of each task, a line each; words: of every run.
+
+    agents, aux: choices to compare, each of the one with each of the other.
+    arms: in their place, by name, the words of each arm; sweeps in them are further arms.
+    """
 
     tasks: tuple[str, ...]
-    agents: tuple[str, ...]
-    aux: tuple[str, ...]
+    agents: tuple[str, ...] = ()
+    aux: tuple[str, ...] = ()
+    arms: Mapping[str, str] = field(default_factory=dict)
     seeds: int = 5
     preset: str = "paper"
     words: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        crossed = bool(self.agents) and bool(self.aux)
+        if crossed == bool(self.arms) or bool(self.agents) != bool(self.aux):
+            raise ValueError("give agents and aux, or arms in their place")
+
 
 @dataclass(frozen=True)
 class Request:
-    """A whole command. tasks, agents, aux: words of each choice. augment: as typed, or None. words: the others.
+    """A whole command. tasks, agents, aux: words of each choice. arms: words of each, where the suite names them.
 
+    augment: of the heads' arms, None where nothing says. words: the others, of every run.
     root: the runs' folder. place: the word that says so to `rlrep.train`, none for its default.
     """
 
@@ -42,6 +53,7 @@ class Request:
     tasks: tuple[tuple[str, ...], ...]
     agents: tuple[str, ...]
     aux: tuple[str, ...]
+    arms: Mapping[str, tuple[str, ...]]
     seeds: tuple[int, ...]
     root: str
     place: tuple[str, ...]
@@ -62,21 +74,24 @@ def read_request(words: Sequence[str], folders: Sequence[Path]) -> Request:
     name = value_of(own["suite"])
     preset = value_of(given.pop("preset")) if "preset" in given else None
     suite, preset = load_suite(name, preset, folders)
+    _check_arms(suite, own)
     launcher = tuple(given.pop(key) for key in list(given) if key.split(".")[0] == "launcher")
     for word in launcher:
         value_of(word)
-    augment = given.pop("augment", None)
+    every = {key_of(word): word for word in (*_not_replaced(suite.words, given), *given.values())}
+    augment = None if suite.arms else every.pop("augment", None)
     return Request(
         suite=name,
         preset=preset,
-        tasks=_tasks(suite, own.get("tasks")),
+        tasks=tuple(tuple(_not_replaced(words, given)) for words in _tasks(suite, own.get("tasks"))),
         agents=tuple(_choices(own["agents"])) if "agents" in own else suite.agents,
         aux=tuple(_choices(own["aux"])) if "aux" in own else suite.aux,
+        arms={arm: tuple(_not_replaced(words, given)) for arm, words in _named_arms(suite, own.get("arms")).items()},
         seeds=_seeds(own["seeds"]) if "seeds" in own else tuple(range(suite.seeds)),
         root=_folder(own["out"]) if "out" in own else "runs",
         place=(f"root={own['out'].partition('=')[2]}",) if "out" in own else (),
         augment=None if augment is None else value_of(augment),
-        words=(*_not_replaced(suite.words, given), *given.values()),
+        words=tuple(every.values()),
         launcher=launcher,
     )
 
@@ -160,7 +175,25 @@ def _tasks(suite: Suite, word: str | None) -> tuple[tuple[str, ...], ...]:
     return tuple(every[name] for name in dict.fromkeys(asked))
 
 
-def _not_replaced(words: Sequence[str], given: dict[str, str]) -> list[str]:
+def _check_arms(suite: Suite, own: Mapping[str, str]) -> None:
+    """Raise ConfigError where arms are typed in the other way than the suite's."""
+    instead = "this suite crosses agents= and aux=, name those"
+    if suite.arms:
+        instead = f"this suite names its arms, pick some by arms={','.join(suite.arms)}"
+    for key in ("agents", "aux") if suite.arms else ("arms",):
+        if key in own:
+            raise ConfigError(f"{own[key]}: {instead}")
+
+
+def _named_arms(suite: Suite, word: str | None) -> dict[str, tuple[str, ...]]:
+    asked = list(suite.arms) if word is None else _choices(word)
+    for name in asked:
+        if name not in suite.arms:
+            raise ConfigError(f"arms={name} is not in this suite{hint(name, suite.arms)}")
+    return {name: tuple(suite.arms[name].split()) for name in asked}
+
+
+def _not_replaced(words: Sequence[str], given: Mapping[str, str]) -> list[str]:
     """Return the suite's words that the command line does not replace; a length replaces one in the other unit."""
     keys = {*given, *(TRAIN.lengths if set(TRAIN.lengths) & given.keys() else ())}
     return [word for word in words if key_of(word) not in keys]

@@ -21,7 +21,7 @@ from rlrep.envs.metaworld.tasks import HIDDEN_GOALS
 from rlrep.grid.plan import Plan, Run, is_finished, make_plan, standing
 from rlrep.grid.speed import SpeedConfig, scripts
 from rlrep.grid.state import Board
-from rlrep.grid.suite import load_suite, read_request, task_name
+from rlrep.grid.suite import load_suite, name_tasks, read_request
 from rlrep.grid.table import Table, draw, make_view
 from rlrep.launch.base import Job
 from rlrep.launch.scheduler import Entry
@@ -139,11 +139,11 @@ def test_a_length_replaces_the_suites_in_either_unit() -> None:
 
 @pytest.mark.parametrize("name", groups.names("suite"))
 def test_every_suite_composes(name: str) -> None:
-    for preset in ("paper", "cpu"):
+    for preset in {load_suite(name, None)[1].replace("debug", "paper"), "cpu"}:
         suite, _ = load_suite(name, preset)
-        (*others, last) = [task_name(line.split()) for line in suite.tasks]
+        (*others, last) = name_tasks([tuple(line.split()) for line in suite.tasks])
         plan = plan_of(f"suite={name}", f"preset={preset}", f"tasks={last}", "seeds=1")
-        assert len(plan.runs) == 1 + len(suite.aux) and last not in others
+        assert len(plan.runs) == len(plan.arms) >= (len(suite.arms) or 1 + len(suite.aux)) and last not in others
         assert {line.split()[0].removeprefix("env=") for line in suite.tasks} <= set(groups.names("env"))
 
 
@@ -160,6 +160,80 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "suite" / "mine.yaml").write_text("task: [env=toy_state]\n")
     with pytest.raises(ConfigError, match=r"unknown option suite mine\.task: did you mean tasks\?"):
         read_request(("suite=mine",), (tmp_path,))
+
+
+NAMED = """\
+tasks: [env=toy_state train.agent_steps=500]
+arms:
+  plain: agent=sac aux=none
+  peer: agent=sb3_sac agent.lr=1e-2
+  head: agent.lr=1e-4 aux=curl aux.curl.weight=0.1,1
+words: [augment=none]
+seeds: 1
+preset: debug
+"""
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """Return a folder with a suite `mine` that names its arms."""
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "mine.yaml").write_text(NAMED)
+    return tmp_path
+
+
+def test_a_suite_names_arms_that_differ_in_anything(named: Path) -> None:
+    runs = make_plan(read_request(("suite=mine",), (named,)), (named,)).runs
+    found = {run.arm: (run.tree["choices"]["agent"], run.tree["agent"]["lr"], run.tree["aux"]) for run in runs}
+    assert list(found) == ["plain", "peer", "head aux.curl.weight=0.1", "head aux.curl.weight=1"]
+    assert [agent for agent, *_ in found.values()] == ["sac", "sb3_sac", "sac", "sac"]
+    assert [lr for _, lr, _ in found.values()][1:] == [1e-2, 1e-4, 1e-4] and not found["plain"][2]
+    assert found["head aux.curl.weight=0.1"][2]["curl"]["weight"] == 0.1
+    assert {(run.agent, run.tree["choices"]["augment"]) for run in runs} == {("", "none")}
+    assert runs[1].name == "toy_state peer, seed 0" and len({run.out for run in runs}) == 4
+
+
+def test_what_is_typed_replaces_a_suites_words_wherever_they_stand(named: Path) -> None:
+    typed = ("suite=mine", "arms=peer,head", "agent.lr=0.5", "train.env_steps=60", "aux.curl.temperature=2.0")
+    runs = make_plan(read_request(typed, (named,)), (named,)).runs
+    assert {run.tree["agent"]["lr"] for run in runs} == {0.5} and len(runs) == 3
+    assert not any("train.agent_steps" in word for run in runs for word in run.words)
+    assert [run.tree["aux"].get("curl", {}).get("temperature") for run in runs] == [None, 2.0, 2.0]
+
+
+def test_the_augmentation_of_a_suites_words_is_that_of_its_heads_arms(tmp_path: Path) -> None:
+    folder = suite_of(tmp_path, "env=toy_state")
+    with open(folder / "suite" / "mine.yaml", "a") as file:
+        file.write("words: [augment=amplitude_scale]\n")
+    plan = make_plan(read_request(("suite=mine", "aux=none,curl"), (folder,)), (folder,))
+    assert arms_of(plan) == [("none", "none"), ("amplitude_scale", "none"), ("amplitude_scale", "curl")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("aux=curl",), "aux=curl: this suite names its arms, pick some by arms=plain,peer,head"),
+        (("agents=sac",), "agents=sac: this suite names its arms"),
+        (("arms=haed",), "arms=haed is not in this suite: did you mean head?"),
+        (("suite=toy", "arms=head"), "arms=head: this suite crosses agents= and aux="),
+        (("aux.byol.weight=1",), "aux.byol.weight=1: no arm has that head"),
+        (("suite=both",), "suite both: give agents and aux, or arms in their place"),
+    ],
+)
+def test_arms_are_named_or_crossed(
+    named: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    (named / "suite" / "both.yaml").write_text(NAMED + "agents: [sac]\naux: [none]\n")
+    assert main(["suite=mine", "--config-dir", str(named), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_a_named_grid_says_what_it_is(named: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite=mine", "--config-dir", str(named), "arms=plain,peer", "--dry-run"]) == 0
+    head, before, *commands = capsys.readouterr().out.splitlines()
+    assert head == "mine (preset=debug): 1 task x 2 arms x 1 seed = 2 runs in runs"
+    assert before == "before: 2 waiting" and len(commands) == 2
 
 
 @pytest.mark.parametrize(
