@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rlrep.contrast import effective_rank, feature_std
-from rlrep.heads import Encoded, Encoders, Head, Metrics, Pull
+from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics, Pull
 from rlrep.replay.batch import Batch
 
 from .balance import LEAST, Balance, total_norm
@@ -64,24 +64,17 @@ class Met:
     factors: Metrics
 
 
-class Weighted(Protocol):
-    """What is read of a head's config here, beside its pull if it has one."""
-
-    @property
-    def weight(self) -> float: ...
-
-
 class Heads:
     """An agent's heads: their losses, and how each one's gradient meets the RL loss's (see `rlrep.heads.Pull`).
 
     configs: by head name. default: the pull of those that name none. balance: running norms, for `pull=balanced`.
     """
 
-    def __init__(self, tasks: Mapping[str, Head], configs: Mapping[str, Weighted], default: Pull) -> None:
+    def __init__(self, tasks: Mapping[str, Head], configs: Mapping[str, HeadConfig], default: Pull) -> None:
         self.tasks = tasks
         self.modules = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules
         self.weights = {name: config.weight for name, config in configs.items()}
-        self.pulls: dict[str, Pull] = {name: pull_of(config) or default for name, config in configs.items()}
+        self.pulls: dict[str, Pull] = {name: config.pull or default for name, config in configs.items()}
         self.balance = Balance((AT_LATENT, AT_ENCODER, *self.pulling("balanced")))
 
     def owned(self, encoder: list[Tensor], rl: list[Tensor]) -> Owned:
@@ -218,12 +211,6 @@ def spread(latent: Tensor) -> Metrics:
     """Return effective rank and spread of a batch's latents `(B, D)`."""
     latent = latent.detach()
     return {"rep/effective_rank": effective_rank(latent), "rep/feature_std": feature_std(latent)}
-
-
-def pull_of(config: Weighted) -> Pull | None:
-    """Return a head's own pull; None = the agent's, as for heads of other packages that have no such option."""
-    pull: Pull | None = getattr(config, "pull", None)
-    return pull
 
 
 def _alone(loss: HeadLoss, meeting: Meeting, others: list[Tensor]) -> Gradients:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Array, Step
-from rlrep.heads import Head, Pull, fitted
+from rlrep.heads import Head, Pull
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 
@@ -116,11 +116,8 @@ def _make_heads(spec: AgentSpec, encoder: Encoder) -> dict[str, Head]:
     if spec.aux and not trained(encoder):
         instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
         raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
-    for name, head in spec.aux.items():
-        if not hasattr(head, "make"):
-            raise ValueError(f"aux={name} tells tasks apart, so it needs a family of them: use it with agent=pearl")
     return {
-        name: fitted(head, spec.view_shape).make(name, encoder.latent_dim, spec.action_space)
+        name: head.fitted(spec.view_shape).make(name, encoder.latent_dim, spec.action_space)
         for name, head in spec.aux.items()
     }
 

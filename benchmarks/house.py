@@ -12,7 +12,7 @@ import ast
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from . import machine
@@ -20,12 +20,14 @@ from . import machine
 CODE = ("rlrep", "agents", "envs")
 REST = {"benchmarks": "*.py", "configs": "*.yaml", "examples": "*.py", "scripts": "*"}
 ABILITIES = (
-    *("augment", "auto", "compiles", "depends_on_length", "evaluation", "for_length", "gains_on_pixels", "gap"),
-    *("human_return", "in_workers", "labels", "load", "load_state", "make", "make_context", "make_meta", "obs"),
-    *("optimal_return", "positives", "prepare", "presets", "pull", "random_return", "state", "tasks", "vector"),
-    *("view", "weight"),
+    *("action_repeat", "augment", "auto", "compiles", "depends_on_length", "evaluation", "fitted", "for_length"),
+    *("frame_stack", "gains_on_pixels", "gap", "gives_score", "horizon", "human_return", "in_workers", "is_family"),
+    *("labels", "learns_families", "load", "load_state", "make", "make_context", "make_meta", "make_trunk", "num_envs"),
+    *("obs", "obs_shape", "optimal_return", "per_transition", "positives", "prepare", "presets", "pull"),
+    *("random_return", "remark", "restored", "scoring", "state", "tasks", "vector", "view", "weight"),
 )
-"""What components of ours or of a user's may have or not."""
+"""What components of ours or of a user's may have or not: all that the bases in `rlrep/` fill in, and what they were
+asked for before."""
 SHORT = 4
 """Names of environments and agents that are shorter are words of other meanings too."""
 
@@ -55,6 +57,7 @@ def figures(root: Path) -> dict[str, str]:
     own = {path: tree for path, tree in trees.items() if path.relative_to(root).parts[0] == "rlrep"}
     named = Counter(name for tree in own.values() for name in named_components(tree, components(root)))
     abilities = Counter(name for tree in trees.values() for name in abilities_asked(tree))
+    passed_on = Counter(name for tree in trees.values() for name in abilities_passed_on(tree))
     return {
         "lines that are no tests": f"{total + sum(text.count(chr(10)) for text in rest):,}",
         "lines of code": f"{total:,}",
@@ -66,9 +69,11 @@ def figures(root: Path) -> dict[str, str]:
         "function length: longest": " ".join(map(str, functions[-1])),
         "largest file": f"{count[longest_file]} {longest_file.name}",
         "abilities asked by getattr or hasattr": str(abilities.total()),
+        "abilities asked by a function that does so": str(passed_on.total()),
         "names of envs and agents in rlrep/": str(named.total()),
         **{f"  room {name}": f"{lines:,} {lines / total:.1%}" for name, lines in sorted(rooms.items())},
         **{f"  ability {name}": str(times) for name, times in sorted(abilities.items())},
+        **{f"  ability {name}, by a function": str(times) for name, times in sorted(passed_on.items())},
         **{f"  name {name}": str(times) for name, times in sorted(named.items())},
     }
 
@@ -103,12 +108,44 @@ def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def abilities_asked(tree: ast.Module) -> Iterator[str]:
-    """Yield the abilities of components that code asks for where there may be none."""
+    """Yield the abilities of components that code asks for where there may be none: `in dir()` and `in vars()` too."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
-            name = node.args[1] if len(node.args) > 1 else None
-            if isinstance(name, ast.Constant) and name.value in ABILITIES:
-                yield str(name.value)
+        if isinstance(node, ast.Call) and _called(node) in ("getattr", "hasattr"):
+            yield from _abilities(node.args[1:2])
+        elif isinstance(node, ast.Compare) and _called(node.comparators[0]) in ("dir", "vars"):
+            yield from _abilities([node.left])
+
+
+def abilities_passed_on(tree: ast.Module) -> Iterator[str]:
+    """Yield the abilities that code hands to functions of its own file that ask for what they are told."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    asking: set[str] = set()
+    for _ in functions:  # those that hand on what they are told, too
+        asking |= {
+            function.name for function in functions if any(_asks(node, function, asking) for node in ast.walk(function))
+        }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) in asking:
+            yield from _abilities(node.args)
+
+
+def _asks(node: ast.AST, function: ast.FunctionDef, asking: Set[str]) -> bool:
+    """Whether a node is a call that asks for what a parameter of the function names."""
+    if not isinstance(node, ast.Call):
+        return False
+    with_default = _called(node) == "hasattr" or (_called(node) == "getattr" and len(node.args) == 3)
+    names = {given.id for given in node.args[1:] if isinstance(given, ast.Name)}
+    return (with_default or _called(node) in asking) and not names.isdisjoint(each.arg for each in function.args.args)
+
+
+def _called(node: ast.AST) -> str | None:
+    """Return the name of the function or method that is called, if something is."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return getattr(function, "id", getattr(function, "attr", None))
+
+
+def _abilities(values: Sequence[ast.expr]) -> Iterator[str]:
+    return (value.value for value in values if isinstance(value, ast.Constant) and value.value in ABILITIES)
 
 
 def components(root: Path) -> list[str]:

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.sac import SAC, SACConfig
 from rlrep.contract.agent import AgentSpec, CompileMode
-from rlrep.heads import AuxConfig, InstanceContrast, ReturnContrast
+from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import IdentityConfig, PixelEncoderConfig
 from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange, RandomCrop
@@ -37,7 +37,7 @@ from rlrep.views import NoChange, RandomCrop
 from . import machine, peers
 
 STATES = 17
-HEADS: dict[str, AuxConfig] = {"curl": InstanceContrast(), "return_contrast": ReturnContrast()}
+HEADS: dict[str, HeadConfig] = {"curl": InstanceContrast(), "return_contrast": ReturnContrast()}
 SB3_SIZES = SACConfig(
     hidden_dim=256,
     batch_size=256,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Array, Task
 from rlrep.contract.meta import Job, Stage, Trajectory
 from rlrep.contrast import effective_rank
-from rlrep.heads import Head, Metrics
+from rlrep.heads import Head, HeadConfig, Metrics
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions, WindowSpec
 
-from ..heads import Heads, pull_of
+from ..heads import Heads
 from ..learner import Learner, seeded
 from ..meeting import trained
 from ..optimisers import Optimisers
@@ -264,10 +263,6 @@ def _make_heads(config: PEARLSettings, spec: AgentSpec) -> Heads:
         raise ValueError(f"aux={','.join(spec.aux)} tells tasks apart, and there is only one")
     heads: dict[str, Head] = {}
     for name, head in spec.aux.items():
-        if not hasattr(head, "make_context"):
-            raise ValueError(
-                f"aux={name} is for observations; agent=pearl takes heads on contexts, as aux=trajectory_contrast"
-            )
         heads[name] = head.make_context(name, config.latent_dim, spec.horizon)
         _check_windows(name, heads[name].needs, spec.horizon)
         if config.context == "recurrent":
@@ -278,16 +273,16 @@ def _make_heads(config: PEARLSettings, spec: AgentSpec) -> Heads:
 def _check_pulls(config: PEARLSettings, spec: AgentSpec) -> None:
     """Refuse to balance heads against an RL loss that never reaches the context encoder."""
     for name, head in spec.aux.items():
-        if (pull_of(head) or config.pull) == "balanced":
+        if (head.pull or config.pull) == "balanced":
             raise ValueError(
                 f"aux.{name}.pull=balanced has nothing to be balanced against with agent.critic_to_context=false and "
                 f"agent.kl_weight=0: choose own or sum"
             )
 
 
-def _check_order(name: str, head: Any, needs: Needs) -> None:
+def _check_order(name: str, head: HeadConfig, needs: Needs) -> None:
     """Refuse what a recurrent encoder, whose one Gaussian depends on the order of a window, would make senseless."""
-    if getattr(head, "positives", None) == "per_transition":
+    if head.per_transition:
         raise ValueError(
             f"aux.{name}.positives=per_transition needs a Gaussian per transition: choose agent.context=set"
         )

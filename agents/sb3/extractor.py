@@ -12,7 +12,7 @@ from rlrep.nn import Encoder, EncoderConfig, MLPEncoderConfig
 
 
 @dataclass(frozen=True)
-class OwnExtractor:
+class OwnExtractor(EncoderConfig):
     """Settings of `encoder=sb3`: whatever Stable-Baselines3's policy takes by itself."""
 
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rlrep.contrast import MomentumTarget
-from rlrep.heads import AuxConfig, Encoders, Head, Metrics, Pull, fitted
+from rlrep.heads import Encoders, Head, HeadConfig, Metrics, Pull
 from rlrep.nn.optim import norm_excess
 from rlrep.replay import Batch
 from rlrep.views import View
@@ -42,7 +42,7 @@ class AuxModules(nn.Module):
     def __init__(
         self,
         network: BaseModel,
-        configs: Mapping[str, AuxConfig],
+        configs: Mapping[str, HeadConfig],
         action_space: spaces.Space[Any],
         optimizer: Optimizer,
         *,
@@ -56,13 +56,8 @@ class AuxModules(nn.Module):
             raise ValueError(
                 f"aux={','.join(configs)} has nothing to train: {type(extractor).__name__} has no parameters"
             )
-        for name, config in configs.items():
-            if not hasattr(config, "make"):
-                raise ValueError(
-                    f"aux={name} tells tasks apart, so it needs a family of them: agent=pearl learns those"
-                )
         tasks = {
-            name: fitted(config, obs_shape).make(name, extractor.features_dim, action_space)
+            name: config.fitted(obs_shape).make(name, extractor.features_dim, action_space)
             for name, config in configs.items()
         }
         self.heads = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules

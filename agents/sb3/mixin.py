@@ -22,7 +22,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 
-from rlrep.heads import AuxConfig, Pull
+from rlrep.heads import HeadConfig, Pull
 from rlrep.heads.named import Heads, named_heads, named_view
 from rlrep.replay import Needs
 from rlrep.views import View
@@ -316,7 +316,7 @@ class AuxMixin(OffPolicyAlgorithm):
         )
 
     @property
-    def _configs(self) -> dict[str, AuxConfig]:
+    def _configs(self) -> dict[str, HeadConfig]:
         """The heads' configs, once settled."""
         return dict(self.aux) if isinstance(self.aux, Mapping) else {}
 

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
-from rlrep.contract.env import Array, Tree
-from rlrep.settings import UserError
+from rlrep.contract.env import Array, Savable, Tree
+from rlrep.settings import UserError, complete
 
 from .fitting import Misfit, NotFinite, fit_actions, fit_observations
 from .losses import raised
@@ -229,12 +229,18 @@ class _Saver:
 
 def _saver(env: Any) -> _Saver | None:
     outer: list[gymnasium.Wrapper[Any, Any, Any, Any]] = []
-    while isinstance(env, gymnasium.Wrapper) and not hasattr(env, "state"):
+    while isinstance(env, gymnasium.Wrapper) and not _saves(env):
         if not isinstance(env, STATELESS):
             return None
         outer.append(env)
         env = env.env
-    return _Saver(env, outer) if hasattr(env, "state") and hasattr(env, "load_state") else None
+    return _Saver(env, outer) if _saves(env) else None
+
+
+def _saves(env: Any) -> bool:
+    """Whether an environment has methods of its own for what `Savable` names."""
+    kind = complete(type(env), Savable)
+    return kind.state is not Savable.state and kind.load_state is not Savable.load_state
 
 
 def _known(env: Any, name: str, default: Any) -> Any:

@@ -88,7 +88,7 @@ def _check_pair(node: Tree, env: str, agent: str) -> None:
     family = find_target(node["env"][TARGET], "env", EnvConfig).is_family()
     learner = find_target(node["agent"][TARGET], "agent", AgentConfig)
     meta = learner.learns_families()
-    if "auto" in dir(learner):
+    if learner.auto:
         raise ConfigError(
             f"agent={agent}: {learner.__name__}.auto is not read any more, its file chooses: "
             f"`defaults: [override /encoder: NAME]`"

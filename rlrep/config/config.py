@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from rlrep.contract.agent import AgentConfig
 from rlrep.contract.env import EnvConfig
+from rlrep.heads import HeadConfig
 from rlrep.launch import LauncherConfig
+from rlrep.nn import EncoderConfig
 from rlrep.settings import build, ranges
 
 _MOST_AT_ONCE = 4096
@@ -104,9 +106,9 @@ class RunConfig:
 
     env: EnvConfig
     agent: AgentConfig
-    encoder: Any
+    encoder: EncoderConfig
     augment: Any
-    aux: Mapping[str, Any]
+    aux: Mapping[str, HeadConfig]
     train: TrainConfig
     checkpoint: CheckpointConfig
     logger: LoggerConfig

@@ -14,6 +14,8 @@ from gymnasium import spaces
 
 from rlrep.contract.agent import Agent, AgentConfig, AgentSpec, CompileMode, MetaAgent
 from rlrep.contract.env import EnvConfig, VectorEnv
+from rlrep.heads import HeadConfig
+from rlrep.nn import EncoderConfig
 from rlrep.process.machine import pick_device
 from rlrep.process.seeds import Seeds
 from rlrep.settings import TARGET, ConfigError, UserError, coerce, expand_names, hint, one_line
@@ -27,7 +29,7 @@ from .simulators import build_envs
 
 Options = Mapping[str, Any]
 A = TypeVar("A", Agent, MetaAgent)
-KINDS: dict[str, Any] = {"env": EnvConfig, "agent": AgentConfig}
+KINDS: dict[str, Any] = {"env": EnvConfig, "agent": AgentConfig, "encoder": EncoderConfig, "aux": HeadConfig}
 """What completes the components of a group."""
 
 
@@ -167,11 +169,10 @@ def _settled(config: RunConfig, agent_steps: int | None) -> AgentConfig:
 def _spec(
     config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: CompileMode, restored: bool
 ) -> AgentSpec:
-    loads = restored and getattr(config.encoder, "load", None) is not None
     return AgentSpec(
         envs.single_observation_space,
         envs.single_action_space,
-        replace(config.encoder, load=None) if loads else config.encoder,
+        config.encoder.restored() if restored else config.encoder,
         config.augment,
         config.aux,
         device,
@@ -191,8 +192,8 @@ def _made(make: Callable[[AgentSpec], A], spec: AgentSpec) -> A:
         raise UserError(one_line(error)) from error
 
 
-def _check_views(augment: View, aux: Mapping[str, Any], space: spaces.Box) -> None:
-    views = {"augment": augment, **{f"aux.{name}.view": getattr(head, "view", None) for name, head in aux.items()}}
+def _check_views(augment: View, aux: Mapping[str, HeadConfig], space: spaces.Box) -> None:
+    views = {"augment": augment, **{f"aux.{name}.view": head.view for name, head in aux.items()}}
     for name, view in views.items():
         if view is not None:
             _check_view(name, view, space)

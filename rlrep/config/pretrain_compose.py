@@ -8,6 +8,7 @@ from typing import Any
 
 from rlrep.settings import TARGET, ConfigError, build, expand_names, find_target, with_all_defaults
 from rlrep.settings.groups import PRETRAIN_GROUPS, Tree, check
+from rlrep.ssl.data import DataConfig
 from rlrep.views.base import View
 
 from .files import AUTO, compose_files
@@ -55,7 +56,7 @@ def _views(node: Tree, asked: str) -> list[Any]:
 
     What a method spells out rather than names stays, unless another is asked for.
     """
-    suits = getattr(find_target(node["data"][TARGET], "data"), "augment", None)
+    suits = find_target(node["data"][TARGET], "data", DataConfig).augment
     views = node["method"]["views"]
     if asked != AUTO:
         return [asked for _ in views]

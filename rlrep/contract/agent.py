@@ -90,7 +90,7 @@ class AgentSpec:
     action_space: of one environment, continuous or discrete.
     encoder: settings of the encoder (`rlrep.nn.EncoderConfig`).
     augment: augmentation of the RL batch (`rlrep.views.View`).
-    aux: settings of the heads, by name (`rlrep.heads.AuxConfig`).
+    aux: settings of the heads, by name (`rlrep.heads.HeadConfig`).
     device: where the agent learns.
     seed: of weights and of everything the agent draws.
     compile: how its update is executed.
@@ -134,10 +134,12 @@ class AgentConfig:
 
     gains_on_pixels: whether compiling pays on a CPU also on frames.
     compiles: whether an update can be compiled at all.
+    auto: not read any more; a file chooses by `defaults: [override /encoder: NAME]`.
     """
 
     gains_on_pixels: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
+    auto: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def learns_families(cls) -> bool:

@@ -90,6 +90,18 @@ class VectorEnv(Protocol):
     def close(self) -> None: ...
 
 
+class Savable:
+    """What an environment may do besides: say where its simulator is, and bring it back there."""
+
+    def state(self) -> Tree:
+        """Return everything, in the middle of an episode too."""
+        raise ValueError(f"{type(self).__name__} has no state()")
+
+    def load_state(self, state: Tree) -> Array:
+        """Go back there, and return the observation that was last."""
+        raise ValueError(f"{type(self).__name__} has no load_state()")
+
+
 class EnvMaker(Protocol):
     """Makes an environment: any of gymnasium's whose spaces `envs/vector/fitting.py` takes.
 

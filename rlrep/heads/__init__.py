@@ -3,7 +3,7 @@
 from rlrep.contrast.parts import Metrics
 
 from .autoencoder import Autoencoder
-from .base import AuxConfig, Encoded, Encoders, Head, HeadConfig, Pull, fitted
+from .base import Encoded, Encoders, Head, HeadConfig, Pull
 from .instance_contrast import InstanceContrast
 from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast
@@ -14,7 +14,6 @@ from .trajectory_contrast import TrajectoryContrast
 
 __all__ = [
     "Autoencoder",
-    "AuxConfig",
     "Encoded",
     "Encoders",
     "Head",
@@ -28,5 +27,4 @@ __all__ = [
     "SelfPrediction",
     "TemporalContrast",
     "TrajectoryContrast",
-    "fitted",
 ]

@@ -1,7 +1,7 @@
 """Autoencoder: the latent holds what it takes to draw the observation again (SAC-AE, Yarats et al. 2021, arXiv
 1910.01741)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +41,10 @@ class Autoencoder(HeadConfig):
         super().__post_init__()
         if not 1 <= self.bits <= 8 or not self.strides:
             raise ValueError(f"bits must be 1 to 8 and strides not empty, got {self.bits} and {self.strides}")
+
+    def fitted(self, obs_shape: tuple[int, ...]) -> "Autoencoder":
+        """Return the settings with the shape of what the encoder reads, where they leave it open."""
+        return replace(self, obs_shape=obs_shape) if self.obs_shape is None else self
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "AutoencoderHead":
         """Build the head. Raises ValueError without `obs_shape`, and on frames too small for the strides."""

@@ -1,8 +1,8 @@
-"""The auxiliary-task contract."""
+"""What a head is, and what its settings say of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from gymnasium import spaces
 from torch import Tensor
@@ -11,6 +11,7 @@ from rlrep.contrast.parts import Metrics
 from rlrep.nn.gaussians import Gaussians
 from rlrep.replay import Batch, Needs, Pairs, Transitions
 from rlrep.settings import ranges
+from rlrep.views.base import View
 
 Pull = Literal["balanced", "own", "sum"]
 """How a head's gradient meets the RL loss's in the encoder.
@@ -21,22 +22,6 @@ own: through an Adam of its own for encoder and head, at `weight` times the agen
     SAC-AE, TCL).
 sum: `weight` times the loss is added to the RL loss (CURL's Rainbow).
 """
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """What the settings of every head begin with.
-
-    weight: of the head beside the RL loss, in the sense of its pull.
-    pull: see `Pull`; None = the agent's default.
-    Raises ValueError on a negative weight.
-    """
-
-    weight: float = 1.0
-    pull: Pull | None = None
-
-    def __post_init__(self) -> None:
-        ranges.at_least(self, 0, ("weight",))
 
 
 @dataclass(frozen=True)
@@ -79,34 +64,47 @@ class Head(Protocol):
         ...
 
 
-class AuxConfig(Protocol):
-    """What an agent needs from one `aux.NAME` node, a `HeadConfig` or not.
+@dataclass(frozen=True)
+class HeadConfig:
+    """An `aux.NAME` node: settings of a head, with `make`, with `make_context`, or with both.
 
-    An agent that encodes transitions asks for `make_context(name, latent_dim, horizon)` instead of `make`: a head on
-    Gaussians of width `latent_dim`, from episodes of at most `horizon` agent steps.
+    A dataclass that does not inherit from this one is completed by it where it is read (`rlrep.settings.complete`).
+
+    weight: of the head beside the RL loss, in the sense of its pull.
+    pull: see `Pull`; None = the agent's default.
+    Raises ValueError on a negative weight.
     """
 
+    weight: float = 1.0
+    pull: Pull | None = None
+
+    def __post_init__(self) -> None:
+        ranges.at_least(self, 0, ("weight",))
+
     @property
-    def weight(self) -> float:
-        """How much this head counts beside the RL loss, see `HeadConfig`."""
-        ...
+    def view(self) -> View | None:
+        """Augmentation of what is drawn for the head; None = the agent's own."""
+        return None
+
+    @property
+    def per_transition(self) -> bool:
+        """Whether a head on contexts reads the Gaussian of every transition, rather than of whole windows."""
+        return False
+
+    def fitted(self, obs_shape: tuple[int, ...]) -> "HeadConfig":
+        """Return the settings for an encoder of such observations, for heads that make some."""
+        return self
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> Head:
         """Build the head `aux.NAME` for latents `(B, latent_dim)` and this action space.
 
-        Draws its weights from torch's global generator.
+        Draws its weights from torch's global generator. Raises ValueError in one line if it does not fit.
         """
-        ...
+        raise ValueError(f"aux={name} tells tasks apart: it needs a meta-RL agent and a family of tasks")
 
+    def make_context(self, name: str, latent_dim: int, horizon: int) -> Head:
+        """Build the head for an agent that encodes transitions as Gaussians of width `latent_dim`.
 
-Config = TypeVar("Config", bound=AuxConfig)
-
-
-def fitted(config: Config, obs_shape: tuple[int, ...]) -> Config:
-    """Return a head's config with the encoder's input shape in its field `obs_shape`, if it has one and leaves it open.
-
-    For heads that make observations; the others need only know the latent.
-    """
-    if getattr(config, "obs_shape", obs_shape) is not None:
-        return config
-    return replace(config, obs_shape=obs_shape)  # type: ignore[type-var]  # configs are dataclasses
+        horizon: agent steps of an episode, at most. Raises ValueError in one line if it does not fit.
+        """
+        raise ValueError(f"aux={name} is for observations; this agent takes heads on contexts, as trajectory_contrast")

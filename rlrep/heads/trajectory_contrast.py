@@ -81,7 +81,7 @@ class TrajectoryContrast(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.objective == "focal" and (self.positives == "per_transition" or self.negatives is not None):
+        if self.objective == "focal" and (self.per_transition or self.negatives is not None):
             raise ValueError("objective=focal takes all pairs of whole windows: neither per_transition nor negatives")
         if self.objective == "focal" and (self.similarity != "mahalanobis" or self.temperature is not None):
             raise ValueError("objective=focal has a distance of its own: neither similarity nor temperature")
@@ -90,6 +90,11 @@ class TrajectoryContrast(HeadConfig):
         if self.temperature is not None and not self.temperature > 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
         self.windows(CONTEXT_WINDOW, next_obs=True)
+
+    @property
+    def per_transition(self) -> bool:
+        """Whether transitions, not windows, are contrasted."""
+        return self.positives == "per_transition"
 
     def windows(self, default: int, *, next_obs: bool, single_task: bool = False) -> WindowSpec:
         """Return what the head asks for. Raises ValueError on windows that do not fit together."""
@@ -182,7 +187,7 @@ class TrajectoryContrastHead(nn.Module):
         counted = (windows.valid & repels.any(1)).float()
         pooled = product(query)
         health = _row_health(pooled, windows.valid, repels, counted)
-        if self.config.positives == "per_transition":
+        if self.config.per_transition:
             per_row = query.mean.shape[1]
             query, key, counted = _flat(query), _flat(key), counted.repeat_interleave(per_row)
             repels = _with_own_row(repels).repeat_interleave(per_row, 0).repeat_interleave(per_row, 1)

@@ -5,7 +5,7 @@ DrQ-v2).
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -33,24 +33,48 @@ class Encoder(nn.Module):
 
     def prepare(self, obs: Tensor) -> Tensor:
         """Return observations in the form that the body turns them into first, which encoders of one kind may share."""
-        prepare = getattr(self.body, "prepare", None)
-        return obs if prepare is None else prepare(obs)
+        return obs
 
 
-class EncoderConfig(Protocol):
-    """What an agent needs from an `encoder=` choice."""
+class PixelBody(nn.Module, ABC):
+    """Reads uint8 frames `(B, C, H, W)`, or floats in [0, 255]."""
+
+    @abstractmethod
+    def prepare(self, obs: Tensor) -> Tensor:
+        """Return what the first layer reads: floats in channels-last order."""
+
+
+class PixelEncoder(Encoder):
+    """An encoder of frames."""
+
+    body: PixelBody
+
+    def prepare(self, obs: Tensor) -> Tensor:
+        """Return what the body's first layer reads."""
+        return self.body.prepare(obs)
+
+
+class EncoderConfig:
+    """An `encoder=` choice: a dataclass of settings with `make` and `make_trunk`.
+
+    A dataclass that does not inherit from this one is completed by it where it is read (`rlrep.settings.complete`).
+    """
 
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
-        """Build the encoder for one (already augmented) observation's shape."""
-        ...
+        """Build the encoder for one (already augmented) observation's shape. Raises ValueError if it does not fit."""
+        raise ValueError(f"encoder: {type(self).__name__} has no make(obs_shape)")
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
         """Build a further trunk on the body's features (the actor's)."""
-        ...
+        raise ValueError(f"encoder: {type(self).__name__} has no make_trunk(feature_dim), which this agent needs")
+
+    def restored(self) -> "EncoderConfig":
+        """Return the settings of one whose weights come from a checkpoint, and whose own file may be gone."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadableEncoder(ABC):
+class LoadableEncoder(EncoderConfig, ABC):
     """What every encoder with weights offers beside its own settings.
 
     load: a folder with an encoder file, or its .safetensors (see `encoder_file`); body and trunk start from it.
@@ -69,12 +93,16 @@ class LoadableEncoder(ABC):
             encoder.body.requires_grad_(False)
         return encoder
 
+    def restored(self) -> EncoderConfig:
+        """Return the settings without `load`."""
+        return replace(self, load=None)
+
     @abstractmethod
     def build(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Return a new encoder with weights drawn from torch's global generator."""
 
 
-class ConvBody(nn.Module):
+class ConvBody(PixelBody):
     """Convolutions on uint8 frames (or floats in [0, 255]); output flattened in channels-last order (no copy).
 
     The scaling `x / 255 - offset` is folded into the first layer, which is exact because that layer has no padding.
@@ -217,7 +245,7 @@ class MLPEncoderConfig(LoadableEncoder):
 
 
 @dataclass(frozen=True)
-class IdentityConfig:
+class IdentityConfig(EncoderConfig):
     """No encoder: the networks read the state itself, as Stable-Baselines3's MlpPolicy does. Heads have nothing to
     train on it."""
 
@@ -242,10 +270,10 @@ class _HasTrunk(Protocol):
     def make_trunk(self, feature_dim: int) -> nn.Module: ...
 
 
-def encoder_of(body: nn.Module, feature_dim: int, config: _HasTrunk) -> Encoder:
+def encoder_of(body: PixelBody, feature_dim: int, config: _HasTrunk) -> Encoder:
     """Put a body and the trunk that `config` asks for together."""
     latent_dim = feature_dim if config.trunk == "none" else config.latent_dim
-    return Encoder(body, config.make_trunk(feature_dim), feature_dim, latent_dim)
+    return PixelEncoder(body, config.make_trunk(feature_dim), feature_dim, latent_dim)
 
 
 def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:

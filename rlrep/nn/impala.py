@@ -6,7 +6,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .encoders import Encoder, LoadableEncoder, Trunk, check_pixels, count_features, encoder_of, interleaved, make_trunk
+from .encoders import (
+    Encoder,
+    LoadableEncoder,
+    PixelBody,
+    Trunk,
+    check_pixels,
+    count_features,
+    encoder_of,
+    interleaved,
+    make_trunk,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -21,7 +31,7 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(self.conv1(x.relu()).relu_())  # type: ignore[no-any-return]
 
 
-class ImpalaBody(nn.Module):
+class ImpalaBody(PixelBody):
     """Sections of convolution, 3x3 max pooling of stride 2 and residual blocks; ReLU, flattened channels-last."""
 
     def __init__(self, in_channels: int, channels: tuple[int, ...], blocks: int) -> None:

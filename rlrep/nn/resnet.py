@@ -5,7 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .encoders import Encoder, LoadableEncoder, Trunk, check_pixels, count_features, encoder_of, interleaved, make_trunk
+from .encoders import (
+    Encoder,
+    LoadableEncoder,
+    PixelBody,
+    Trunk,
+    check_pixels,
+    count_features,
+    encoder_of,
+    interleaved,
+    make_trunk,
+)
 from .init import init_orthogonal
 
 
@@ -28,7 +38,7 @@ class BasicBlock(nn.Module):
         return result
 
 
-class ResNetBody(nn.Module):
+class ResNetBody(PixelBody):
     """Stem, four stages of `width` to `8 * width` channels, global average pooling to features `(B, 8 * width)`."""
 
     def __init__(self, in_channels: int, width: int, blocks: tuple[int, ...]) -> None:
@@ -44,9 +54,13 @@ class ResNetBody(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map uint8 `(B, C, H, W)`, or floats in [0, 255], to features. The scale 1/255 is folded into the stem."""
-        x = nn.functional.conv2d(interleaved(obs, self.stem.weight.dtype), self.stem.weight / 255, padding=1)
+        x = nn.functional.conv2d(self.prepare(obs), self.stem.weight / 255, padding=1)
         features: Tensor = self.stages(self.norm(x).relu_()).mean((2, 3))
         return features
+
+    def prepare(self, obs: Tensor) -> Tensor:
+        """Return what the stem reads."""
+        return interleaved(obs, self.stem.weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError, hint, one_line
 
@@ -76,7 +76,7 @@ def complete(cls: type[Any], base: type[Any]) -> type[Any]:
 
     In another process its instances are of `cls` again.
     """
-    if issubclass(cls, base):
+    if issubclass(cls, base) or issubclass(base, cls):
         return cls
     if (cls, base) not in _COMPLETED:
         _COMPLETED[cls, base] = _subclass(cls, base)
@@ -100,9 +100,8 @@ def completed(value: Any, base: type[T]) -> T:
 
 
 def _fills_in(base: Any) -> bool:
-    """Whether an annotation is an ordinary class, whose attributes and methods are what a component may do without."""
-    ordinary = isinstance(base, type) and base is not Any and not is_dataclass(base)
-    return ordinary and not getattr(base, "_is_protocol", False)
+    """Whether an annotation is a class of ours, whose attributes and methods are what a component may do without."""
+    return isinstance(base, type) and base is not Any and Protocol not in base.__bases__
 
 
 def with_defaults(node: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rlrep.agents.pearl import PEARL, PEARLConfig
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
-from rlrep.heads import Encoded, Encoders, Metrics
+from rlrep.heads import Encoded, Encoders, HeadConfig, Metrics
 from rlrep.nn import IdentityConfig, product
 from rlrep.replay import Batch, Needs, Pairs, WindowSpec
 from rlrep.views import NoChange
@@ -34,17 +34,13 @@ SMALL = PEARLConfig(
 
 
 @dataclass(frozen=True)
-class Pull:
+class Pull(HeadConfig):
     """A head that pulls the beliefs by two windows of a trajectory together."""
 
-    weight: float = 1.0
     length: int = 4
     disjoint: bool = True
     positives: Any = "same_trajectory"
     ordered: bool = True
-
-    def make(self, name: str, latent_dim: int, action_space: Any) -> "PullHead":
-        raise ValueError("for contexts only")
 
     def make_context(self, name: str, latent_dim: int, horizon: int) -> "PullHead":
         return PullHead(self, latent_dim)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
 from rlrep.contract.agent import AgentSpec
-from rlrep.heads import AuxConfig
+from rlrep.heads import HeadConfig
 from rlrep.nn import EncoderConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoAugment, RandomCrop, View
 
@@ -23,7 +23,7 @@ def make_rainbow(
     *,
     pixels: bool = True,
     config: RainbowConfig = SMALL,
-    aux: dict[str, AuxConfig] | None = None,
+    aux: dict[str, HeadConfig] | None = None,
     encoder: EncoderConfig | None = None,
     augment: View | None = None,
     compile: Any = "off",

@@ -277,7 +277,7 @@ LONG = "two disjoint windows of 11 transitions are longer than the episodes (20 
         ({"space": spaces.Discrete(3)}, "needs continuous actions in [-1, 1]"),
         ({"space": spaces.Box(-2, 2, (2,), np.float32)}, "needs continuous actions in [-1, 1]"),
         ({"encoder": MLPEncoderConfig(8, 6)}, "choose encoder=identity"),
-        ({"aux": {"curl": InstanceContrast()}}, "aux=curl is for observations; agent=pearl takes heads on contexts"),
+        ({"aux": {"curl": InstanceContrast()}}, "aux=curl is for observations; this agent takes heads on contexts"),
         ({"config": replace(SMALL, context="none"), "aux": {"pull": Pull()}}, "aux=pull has no context encoder"),
         ({"config": replace(SMALL, context="oracle"), "aux": {"pull": Pull()}}, "with context=oracle"),
         ({"tasks": 1, "aux": {"pull": Pull()}}, "aux=pull tells tasks apart, and there is only one"),

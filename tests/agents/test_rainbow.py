@@ -18,9 +18,9 @@ from rlrep.config.make import load_component, make_agent, make_env
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import (
     Autoencoder,
-    AuxConfig,
     Encoded,
     Encoders,
+    HeadConfig,
     InstanceContrast,
     RedundancyReduction,
     ReturnContrast,
@@ -35,7 +35,7 @@ from rlrep.views import CropPadCrop, NoChange, RandomShift
 from .rainbow_rig import ACTIONS, PIXELS, SMALL, STATE, make_rainbow, observations, parameters
 
 DQN = replace(SMALL, double=False, dueling=False, atoms=1, noisy=False, n_step=1, prioritised=False)
-HEADS: dict[str, AuxConfig] = {
+HEADS: dict[str, HeadConfig] = {
     "curl": InstanceContrast(view=CropPadCrop(23), embedding_dim=8, hidden_dim=8),
     "return_contrast": ReturnContrast(mode="reward_event", hidden_dim=8, embedding_dim=8),
     "temporal": TemporalContrast(offset=2, predictor_dim=8),
@@ -143,7 +143,7 @@ def test_every_parameter_has_one_owner_and_targets_none() -> None:
 
 def test_rl_loss_and_heads_both_train_the_encoder() -> None:
     def moved(weight: float, lr: float = 1e-3) -> Tensor:
-        agent = make_rainbow(aux={"curl": replace(HEADS["curl"], weight=weight)}, config=replace(SMALL, lr=lr))  # type: ignore[type-var]
+        agent = make_rainbow(aux={"curl": replace(HEADS["curl"], weight=weight)}, config=replace(SMALL, lr=lr))
         before = parameters(agent)["encoder.body.layers.0.weight"]
         agent.update()
         return parameters(agent)["encoder.body.layers.0.weight"] - before
@@ -239,7 +239,7 @@ def test_beta_rises_over_the_planned_length() -> None:
 
 @pytest.mark.parametrize("aux", [{}, BOTH, {k: HEADS[k] for k in ("byol", "self_prediction", "sup_con")}], ids=len)
 @pytest.mark.parametrize("config", [SMALL, DQN], ids=["rainbow", "dqn"])
-def test_resume_is_bit_exact(aux: dict[str, AuxConfig], config: RainbowConfig) -> None:
+def test_resume_is_bit_exact(aux: dict[str, HeadConfig], config: RainbowConfig) -> None:
     agent = make_rainbow(aux=aux, config=config)
     for _ in range(3):
         agent.update()

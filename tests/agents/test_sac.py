@@ -15,7 +15,7 @@ from rlrep.agents.sac import SAC, SACConfig
 from rlrep.agents.sac.networks import Networks
 from rlrep.agents.sac.update import TemperatureLoss
 from rlrep.contract.agent import AgentSpec
-from rlrep.heads import AuxConfig, InstanceContrast, Pull, ReturnContrast
+from rlrep.heads import HeadConfig, InstanceContrast, Pull, ReturnContrast
 from rlrep.nn import IdentityConfig, MLPEncoderConfig, PixelEncoderConfig
 from rlrep.views import AmplitudeScale, NoChange, RandomCrop
 
@@ -23,7 +23,7 @@ PIXELS = spaces.Box(0, 255, (6, 24, 24), np.uint8)
 STATE = spaces.Box(-np.inf, np.inf, (5,), np.float32)
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 SMALL = SACConfig(hidden_dim=16, batch_size=8, capacity=200)
-HEADS: dict[str, AuxConfig] = {
+HEADS: dict[str, HeadConfig] = {
     "curl": InstanceContrast(view=None),
     "return_contrast": ReturnContrast(threshold=2.0, hidden_dim=8, embedding_dim=8),
 }

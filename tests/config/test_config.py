@@ -244,7 +244,7 @@ def test_the_order_of_heads_does_not_matter() -> None:
 
 def test_a_heads_view_is_named_like_an_augmentation() -> None:
     config = compose_run(["env=toy_pixels", "aux=curl", "aux.curl.view=random_crop", "aux.curl.view.size=12"]).config
-    view = config.aux["curl"].view
+    view: Any = config.aux["curl"].view
     assert (type(view).__name__, view.size) == ("RandomCrop", 12)
     assert type(config.augment).__name__ != "RandomCrop"
 
@@ -361,25 +361,25 @@ def test_an_augmentation_for_the_other_kind_of_observation_is_refused() -> None:
 
 def test_heads_take_the_settings_of_the_environments_family() -> None:
     words = ["env=atari_pong", "aux=[temporal,curl,return_contrast]", "aux.curl.weight=0.5"]
-    config = compose_run(words).config
+    config: Any = compose_run(words).config
     curl, returns, later = (config.aux[name] for name in ("curl", "return_contrast", "temporal"))
     assert (type(curl.view).__name__, curl.tau, curl.weight) == ("CropPadCrop", 0.001, 0.5)
     assert (returns.mode, returns.tau, later.offset) == ("reward_event", 0.001, 3)
     assert config.choices["aux"] == "curl+return_contrast+temporal"
     assert compose_run(["env=atari_pong", "aux=curl_weak"]).config.aux["curl"].weight == 0.05
-    plain = compose_run(["env=toy_pixels", *words[1:]]).config.aux
+    plain: Any = compose_run(["env=toy_pixels", *words[1:]]).config.aux
     assert (plain["return_contrast"].mode, plain["temporal"].offset) == ("return_threshold", 1)
 
 
 def test_bins_are_of_windows_except_on_atari() -> None:
     """Every head with return bins, by the env's family; an option from the command line still comes first."""
     words = ["aux=[temporal,curl,return_contrast,sup_con_return]", "aux.curl.mask_same_return=true"]
-    plain = compose_run(["env=dmc_cartpole", *words]).config.aux
+    plain: Any = compose_run(["env=dmc_cartpole", *words]).config.aux
     assert {(head.discount, head.horizon) for head in plain.values()} == {(0.9, 20)}
-    games = compose_run(["env=atari_pong", *words]).config.aux
+    games: Any = compose_run(["env=atari_pong", *words]).config.aux
     assert {(head.discount, head.horizon) for head in games.values()} == {(1.0, None)}
     assert plain.keys() == games.keys() and len(games) == 4
-    weak = compose_run(["env=atari_pong", "aux=curl_weak", "aux.curl.horizon=5"]).config.aux["curl"]
+    weak: Any = compose_run(["env=atari_pong", "aux=curl_weak", "aux.curl.horizon=5"]).config.aux["curl"]
     assert (weak.discount, weak.horizon) == (1.0, 5)
     assert plain["return_contrast"].threshold is None and plain["sup_con_return"].mode == "return_bin"
     with pytest.raises(UserError, match="horizon must be at least 1, not 0"):

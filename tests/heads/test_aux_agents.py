@@ -10,7 +10,7 @@ import torch
 
 from rlrep.heads import (
     Autoencoder,
-    AuxConfig,
+    HeadConfig,
     InstanceContrast,
     RedundancyReduction,
     ReturnContrast,
@@ -21,7 +21,7 @@ from rlrep.heads import (
 )
 from tests.agents.test_sac import SMALL, learned_metrics, make_agent, parameters
 
-HEADS: dict[str, AuxConfig] = {
+HEADS: dict[str, HeadConfig] = {
     "masked": InstanceContrast(mask_same_return=True, mask_within=3, bins=3),
     "mochi": InstanceContrast(
         objective="mochi", queue_size=20, hardest=6, mixed=4, query_mixed=2, mask_same_return=True, bins=3

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from rlrep.contrast import barlow_twins, vicreg
-from rlrep.heads import Autoencoder, RedundancyReduction, SelfDistillation, SelfPrediction, fitted
+from rlrep.heads import Autoencoder, RedundancyReduction, SelfDistillation, SelfPrediction
 from rlrep.heads.autoencoder import FrameDecoder, target_of
 from rlrep.nn import PixelEncoderConfig
 from rlrep.replay import Later, LaterSteps
@@ -143,7 +143,7 @@ def test_self_prediction_without_a_future_is_zero() -> None:
 
 def test_autoencoder_is_the_error_and_the_decays() -> None:
     setting, (batch, _) = Setting(), view_batch()
-    config = fitted(Autoencoder(latent_decay=0.3, decoder_decay=0.2, hidden_dim=6), (WIDTH,))
+    config = Autoencoder(latent_decay=0.3, decoder_decay=0.2, hidden_dim=6).fitted((WIDTH,))
     head = config.make("head", WIDTH, BOX)
     loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     latent = setting.online(batch.obs)
@@ -182,4 +182,4 @@ def test_misfits_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match="Box or Discrete"):
         SelfPrediction().make("head", WIDTH, spaces.MultiBinary(3))
     given = Autoencoder(obs_shape=(4,))
-    assert fitted(given, (7,)).obs_shape == (4,) and fitted(Autoencoder(), (7,)).obs_shape == (7,)
+    assert given.fitted((7,)).obs_shape == (4,) and Autoencoder().fitted((7,)).obs_shape == (7,)

@@ -1,7 +1,7 @@
 """How heads' gradients meet the RL loss's: against slow twins on a small encoder, and inside agents."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +17,10 @@ from rlrep.agents.meeting import trained
 from rlrep.agents.sac.update import td_target
 from rlrep.config.compose import compose_run
 from rlrep.contrast import MomentumTarget
-from rlrep.heads import AuxConfig, Encoded, Encoders, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
+from rlrep.heads import Encoded, Encoders, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
 from rlrep.nn import PixelEncoderConfig
 from rlrep.replay import Batch, Needs, Pairs
-from rlrep.settings import ConfigError
+from rlrep.settings import ConfigError, completed
 from tests.agents import test_sac as sac
 from tests.agents.rainbow_rig import make_rainbow
 from tests.agents.rainbow_rig import parameters as rainbow_parameters
@@ -191,10 +191,14 @@ def test_flat_losses_stay_finite(kind: str, flat: str) -> None:
         assert 0 < float(total_norm(head)) < 10 * float(total_norm(rl))
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Settings of a head that inherits from nothing."""
+
+
 def test_a_head_without_the_option_takes_the_agents_pull() -> None:
-    plain: Any = SimpleNamespace(weight=1.0)
-    heads = Heads({}, {"theirs": plain, "ours": HeadConfig(pull="own")}, "balanced")
-    assert heads.pulls == {"theirs": "balanced", "ours": "own"}
+    heads = Heads({}, {"theirs": completed(Plain(), HeadConfig), "ours": HeadConfig(pull="own")}, "balanced")
+    assert heads.pulls == {"theirs": "balanced", "ours": "own"} and heads.weights == {"theirs": 1.0, "ours": 1.0}
     with pytest.raises(ValueError, match="weight must be at least 0"):
         HeadConfig(weight=-1.0)
 
@@ -202,7 +206,7 @@ def test_a_head_without_the_option_takes_the_agents_pull() -> None:
 # Inside agents
 
 
-def heads_of(pull: Pull) -> dict[str, AuxConfig]:
+def heads_of(pull: Pull) -> dict[str, HeadConfig]:
     return {
         "curl": InstanceContrast(view=None, pull=pull, weight=0.5),
         "return_contrast": ReturnContrast(
@@ -304,7 +308,7 @@ def test_an_encoder_that_nothing_trains_serves_without_heads() -> None:
 
 @pytest.mark.parametrize("pull", ["balanced", "own", "sum"])
 def test_rainbow_resumes_bit_for_bit_under_every_pull(pull: Pull) -> None:
-    aux: dict[str, AuxConfig] = {"curl": InstanceContrast(view=None, pull=pull)}
+    aux: dict[str, HeadConfig] = {"curl": InstanceContrast(view=None, pull=pull)}
     agent, other = make_rainbow(aux=aux), make_rainbow(aux=aux, seed=7)
     for _ in range(3):
         agent.update()
@@ -335,7 +339,7 @@ def test_the_papers_preset_takes_the_pull_of_the_papers_code(
 ) -> None:
     (head,) = compose_run(words).config.aux.values()
     pull, weight = expected
-    assert getattr(head, "pull") == pull and (weight is None or head.weight == weight)  # noqa: B009
+    assert head.pull == pull and (weight is None or head.weight == weight)
 
 
 def test_a_pull_that_is_none_is_refused_in_one_line() -> None:

@@ -68,7 +68,7 @@ def test_arms_that_infer_nothing(agent: str, tmp_path: Path) -> None:
             (*POINT, "aux=trajectory_contrast", "aux.trajectory_contrast.window=6"),
             "two disjoint windows of 6 transitions are longer than the episodes (10 steps)",
         ),
-        ((*POINT, "aux=curl"), "aux=curl is for observations; agent=pearl takes heads on contexts"),
+        ((*POINT, "aux=curl"), "aux=curl is for observations; this agent takes heads on contexts"),
         ((*POINT, "agent=pearl_oracle", "aux=trajectory_contrast"), "has no context encoder to train"),
         ((*POINT, "encoder=mlp"), "choose encoder=identity"),
         ((*POINT, "train.overlap=true"), "collecting and learning take turns"),

@@ -160,9 +160,9 @@ def test_layers_of_unequal_number_are_named() -> None:
 
 
 def test_a_preset_shrinks_the_default_encoder_and_no_other() -> None:
-    default = compose_run(["env=toy_pixels", "preset=cpu"]).config.encoder
+    default: Any = compose_run(["env=toy_pixels", "preset=cpu"]).config.encoder
     assert (default.strides, default.channels, default.latent_dim) == ((2, 2, 1), 16, 50)
-    nature = compose_run(["env=toy_pixels", "preset=cpu", "encoder=nature"]).config.encoder
+    nature: Any = compose_run(["env=toy_pixels", "preset=cpu", "encoder=nature"]).config.encoder
     assert (nature.strides, nature.channels, nature.kernels) == ((4, 2, 1), (32, 64, 64), (8, 4, 3))
     assert isinstance(compose_run(["env=toy_state", "preset=cpu"]).config.encoder, MLPEncoderConfig)
 

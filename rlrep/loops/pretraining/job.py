@@ -90,7 +90,7 @@ def build(config: PretrainConfig, device: torch.device) -> tuple[Split, Encoder,
             length=plan(len(split.train), batch_size=train.batch_size, epochs=train.epochs, updates=train.updates),
             label=train.label,
             seed=seeds.agent,
-            gap=getattr(config.data, "gap", 0),
+            gap=config.data.gap,
             precision=config.precision,
         )
     except ValueError as error:

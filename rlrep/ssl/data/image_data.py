@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -77,8 +77,25 @@ class Split:
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict, kw_only=True)
 
 
+class DataConfig:
+    """A `data=` choice: a dataclass of settings with `make`.
+
+    A dataclass that does not inherit from this one is completed by it where it is read (`rlrep.settings.complete`).
+
+    augment: name of the view that suits these images better than a method's own.
+    gap: agent steps that the frames of a positive pair may be apart, see `FrameSettings`.
+    """
+
+    augment: ClassVar[str | None] = None
+    gap: int = 0
+
+    def make(self, device: torch.device) -> Split:
+        """Read the data. Raises ValueError, in one line, if something is missing or damaged."""
+        raise ValueError(f"data: {type(self).__name__} has no make(device)")
+
+
 @dataclass(frozen=True, kw_only=True)
-class SplitSettings:
+class SplitSettings(DataConfig):
     """test_fraction: share of the images, or of the episodes, that is held out. split_seed: which ones; kept apart from
     the run's seed, so that all seeds of an experiment share their test set."""
 
@@ -111,18 +128,6 @@ class SplitSettings:
         tested = torch.isin(units, order[:held_out])
         train, test = data.rows((~tested).nonzero()[:, 0]), data.rows(tested.nonzero()[:, 0])
         return Split(train.to(device), test.to(device), notes=notes, class_names=class_names or {})
-
-
-class DataConfig(Protocol):
-    """A `data=` choice: the dataclass behind its `_target_`.
-
-    Optional: `augment`, the name of the view that suits these images better than a method's own; `gap`, how many steps
-    the frames of a positive pair may be apart (see `Frames`).
-    """
-
-    def make(self, device: torch.device) -> Split:
-        """Read the data. Raises ValueError, in one line, if something is missing or damaged."""
-        ...
 
 
 def existing(option: str, path: str, wanted: str, *, kind: Literal["file", "folder", "any"] = "any") -> Path:
