@@ -1,8 +1,9 @@
 """Times a step of an environment as agents take it, held against its space, beside the same step taken bare.
 
-    python -m benchmarks.env_checks [--rounds 2000]
+    python -m benchmarks.env_checks [--rounds 1000] [--blocks 5]
 
-The two step twins in turn, so that a disturbance of the machine meets both alike. Writes results/env_checks.json.
+A second bare one says how large the noise is. All three step in turn, so that a disturbance of the machine meets all
+alike. Writes results/env_checks.json.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlrep.envs.atari.env import Atari
 from rlrep.envs.dmc.env import DMC
@@ -32,43 +34,59 @@ CASES: dict[str, Any] = {
 }
 
 
-def timed(config: Any, rounds: int) -> tuple[float, float]:
-    """Return microseconds: the median of a bare step, and by how much that of a checked one is longer."""
-    bare, checked = config.make(0), Checked(config.make(0))
-    bare.reset(seed=0)
-    checked.reset(seed=0)
-    space = bare.action_space
+def timed(config: Any, rounds: int) -> NDArray[np.float64]:
+    """Return microseconds: medians of a bare step, of another bare one, and of a checked one."""
+    twins = [config.make(0), config.make(0), Checked(config.make(0))]
+    space = twins[0].action_space
     action = np.zeros(space.shape, space.dtype)
-    times = np.empty((rounds, 2))
-    twins = [bare, checked]
+    times = np.empty((rounds, len(twins)))
+    ended = True
     for number, row in enumerate(times):
-        ended = False
-        for which in (number % 2, 1 - number % 2):  # whoever comes second finds warm caches
+        if ended:
+            for twin in twins:
+                twin.reset(seed=number)
+        for turn in range(len(twins)):
+            which = (number + turn) % len(twins)  # whoever comes later finds warmer caches
             start = time.perf_counter()
             answer = twins[which].step(action)
             row[which] = time.perf_counter() - start
-            ended = answer[2] or answer[3]
-        if ended:
-            bare.reset()
-            checked.reset()
-    bare.close()
-    checked.close()
-    plain, more = np.median(times[:, 0]), np.median(times[:, 1]) - np.median(times[:, 0])
-    return float(plain) * 1e6, float(more) * 1e6
+        ended = answer[2] or answer[3]
+    for twin in twins:
+        twin.close()
+    return np.asarray(np.median(times, 0) * 1e6)
+
+
+def row(name: str, blocks: list[NDArray[np.float64]]) -> list[str]:
+    """Return a row of the table: medians over blocks, and their range."""
+    bare, again, checked = np.array(blocks).T
+    more, noise = checked - (bare + again) / 2, again - bare
+    base = float(np.median(bare))
+    return [
+        name,
+        f"{base:,.1f}",
+        f"{np.median(more):+.1f} ({more.min():+.1f} to {more.max():+.1f})",
+        f"{np.median(more) / base:+.1%}",
+        f"{noise.min():+.1f} to {noise.max():+.1f}",
+    ]
 
 
 def main() -> None:
     """Time every case and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2000)
-    rounds = parser.parse_args().rounds
-    found = {name: timed(config, rounds) for name, config in CASES.items()}
-    rows = [[name, f"{bare:,.1f}", f"{more:+.1f}", f"{more / bare:+.1%}"] for name, (bare, more) in found.items()]
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--blocks", type=int, default=5)
+    asked = parser.parse_args()
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in CASES}
+    for _ in range(asked.blocks):
+        for name, config in CASES.items():
+            found[name].append(timed(config, asked.rounds))
+    rows = [row(name, blocks) for name, blocks in found.items()]
+    columns = ["environment", "bare step, us", "checks, us (blocks)", "share", "two bare ones differ by, us (blocks)"]
     report = {
         "question": "What does it cost to hold what an environment hands over against its space?",
-        "limits": f"medians of {rounds} steps.",
+        "limits": f"medians of {asked.blocks} blocks of {asked.rounds} steps; what two bare twins differ by is noise.",
         "machine": machine.describe(),
-        "table": {"columns": ["environment", "bare step, us", "checks, us", "share"], "rows": rows},
+        "table": {"columns": columns, "rows": rows},
     }
     path = machine.ROOT / "benchmarks" / "results" / "env_checks.json"
     path.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """One environment as agents take it: its spaces fitted, and everything it hands over compared with them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -12,7 +12,7 @@ from gymnasium import spaces, wrappers
 from rlrep.contract.env import Array, Savable, Tree
 from rlrep.settings import UserError, complete
 
-from .fitting import Misfit, NotFinite, fit_actions, fit_observations
+from .fitting import Misfit, NotFinite, Reader, fit_actions, fit_observations
 from .losses import raised
 
 Answer = tuple[Array, float, bool, bool, Mapping[str, Any]]
@@ -76,6 +76,11 @@ class Checked:
             )
         self._steps, self._unproved = 0, self._stack > 1
         self._last: Array | None = None
+        self._shape: tuple[int, ...] = ()
+        self._dtype: np.dtype[Any] | None = None  # until known, nothing is exactly as promised
+        self._zero: Callable[[Array], float] = float
+        if not self._unproved:
+            self._expect()
 
     def reset(self, *, seed: int | None = None) -> Array:
         """Start an episode and return its observation. Raises BadEnvironment, NotFinite, or the environment's own."""
@@ -89,26 +94,21 @@ class Checked:
         return obs
 
     def step(self, action: Array) -> Answer:
-        """Take an action of `action_space`. Raises BadEnvironment, NotFinite, or the environment's own."""
+        """Take an action of `action_space`. Raises BadEnvironment, NotFinite, or the environment's own.
+
+        What is as promised to the letter is seen to be so at once: a microsecond counts here.
+        """
         self._steps += 1
         answer = self.env.step(action if self._act is None else self._act(action))
-        if type(answer) is not tuple or len(answer) != 5:
-            raise BadEnvironment(
-                f"{self.where} returned {_kind(answer)}, expected (observation, reward, terminated, truncated, info)"
-            )
-        given, reward, terminated, truncated, info = answer
-        if type(reward) is not float:
-            reward = self._number(reward)
-        if not isfinite(reward):
-            raise NotFinite(f"{self.where} returned the reward {reward}")
-        if type(terminated) is not bool or type(truncated) is not bool:
-            terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        if type(info) is not dict and not isinstance(info, Mapping):
-            raise BadEnvironment(f"{self.where} returned info of type {type(info).__name__}, expected a dict")
-        obs = self._observe(given)
-        if self._unproved:
-            self._prove_stack(obs, begins=False)
-        return obs, reward, terminated, truncated, info
+        if type(answer) is tuple and len(answer) == 5:
+            obs, reward, terminated, truncated, info = answer
+            if (
+                (type(obs) is np.ndarray and obs.dtype is self._dtype and obs.shape == self._shape)
+                and (type(reward) is float and type(terminated) is type(truncated) is bool and type(info) is dict)
+                and (isfinite(reward) and isfinite(self._zero(obs)))
+            ):
+                return answer
+        return self._read_answer(answer)
 
     def state(self) -> Tree:
         """Return everything `load_state` needs, None where the environment cannot say it. Raises BadEnvironment."""
@@ -159,6 +159,24 @@ class Checked:
         """What is under way, in words."""
         return f"{self.name}: " + (f"step {self._steps} of an episode" if self._steps else "reset()")
 
+    def _read_answer(self, answer: Any) -> Answer:
+        """Return a step's answer as agents take it. Raises BadEnvironment or NotFinite, which name what is wrong."""
+        if type(answer) is not tuple or len(answer) != 5:
+            raise BadEnvironment(
+                f"{self.where} returned {_kind(answer)}, expected (observation, reward, terminated, truncated, info)"
+            )
+        given, reward, terminated, truncated, info = answer
+        reward = self._number(reward)
+        if not isfinite(reward):
+            raise NotFinite(f"{self.where} returned the reward {reward}")
+        if not isinstance(info, Mapping):
+            raise BadEnvironment(f"{self.where} returned info of type {type(info).__name__}, expected a dict")
+        ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
+        obs = self._observe(given)
+        if self._unproved:
+            self._prove_stack(obs, begins=False)
+        return obs, reward, *ends, info
+
     def _observe(self, given: Any) -> Array:
         assert self._read is not None
         try:
@@ -200,6 +218,13 @@ class Checked:
                 f"{self.where} returned older frames that are not {rule}: is frame_stack={self._stack} right?"
             )
         self._last, self._unproved = obs.copy(), begins
+        if not begins:
+            self._expect()
+
+    def _expect(self) -> None:
+        """Say what a step's observation looks like that needs no converting."""
+        if isinstance(self._read, Reader):
+            self._shape, self._dtype, self._zero = self._read.shape, self._read.dtype, self._read.zero
 
 
 class _Saver:

