@@ -15,6 +15,7 @@ from rlrep.config.overrides import expand
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.process.cli import read_arguments
 from rlrep.scores.statistics import FEWEST_RUNS
+from rlrep.settings import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "\n".join(page.read_text() for page in tables.PAGES)
@@ -114,3 +115,9 @@ def test_no_text_has_an_interval_of_few_runs() -> None:
         words = "\n".join(line for line in page.read_text().splitlines() if not line.startswith(("|", "    ")))
         assert not re.search(r"± ?\d|P\([^)]*>[^)]*\) is|\bbeats?\b|standard errors?", words), page
         assert page.parent.name == "methods" or not re.search(r"\d \[-?[\d.]+, -?[\d.]+\]", words), page
+
+
+@pytest.mark.parametrize("group, folder", [("aux", "heads"), ("agent", "agents"), ("method", "methods")])
+def test_every_choice_has_a_page(group: str, folder: str) -> None:
+    pages = "".join(f"`{page.stem}`{page.read_text()}" for page in (ROOT / "docs" / folder).glob("*.md"))
+    assert [name for name in groups.names(group) if not re.search(rf"\b{name}\b", pages)] == []
