@@ -25,8 +25,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import rlrep.pretrain
-import rlrep.train
+from rlrep.pretrain import main as pretrain
+from rlrep.train import main as train
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = ("paper", "cpu", "debug")
@@ -82,16 +82,16 @@ def config_cases() -> Iterator[tuple[Callable[[], int], list[str]]]:
     agents, heads = [name for name in names("agent") if not name.endswith("_state")], names("aux")
     for env in names("env"):
         for preset in PRESETS:
-            yield rlrep.train.main, [f"env={env}", f"preset={preset}"]
+            yield train, [f"env={env}", f"preset={preset}"]
             for agent in agents:
-                yield rlrep.train.main, [f"env={env}", f"preset={preset}", f"agent={agent}"]
+                yield train, [f"env={env}", f"preset={preset}", f"agent={agent}"]
     for env in ("toy_state", "toy_pixels", "atari_pong", "dmc_cheetah", "point_robot"):
         for preset in PRESETS:
-            yield from ((rlrep.train.main, [f"env={env}", f"preset={preset}", f"aux={head}"]) for head in heads)
+            yield from ((train, [f"env={env}", f"preset={preset}", f"aux={head}"]) for head in heads)
     for method in names("method"):
         for preset in PRESETS:
             for data in names("data"):
-                yield rlrep.pretrain.main, [f"method={method}", f"data={data}", f"preset={preset}"]
+                yield pretrain, [f"method={method}", f"data={data}", f"preset={preset}"]
 
 
 def composed(entry: Callable[[], int], words: list[str]) -> Any:
@@ -110,16 +110,16 @@ def short(node: Any) -> Any:
 def run_cases() -> Iterator[tuple[str, Callable[[], int], list[str]]]:
     """Yield name, entry point and words of every short run."""
     for name, words in AGENTS.items():
-        yield name, rlrep.train.main, [*SHORT, *words]
+        yield name, train, [*SHORT, *words]
     for head in names("aux"):
         where = (*SHORT_META, "env=point_robot") if head in FAMILY_HEADS else (*SHORT, "env=toy_pixels")
-        yield f"head {head}", rlrep.train.main, [*where, f"aux={head}"]
+        yield f"head {head}", train, [*where, f"aux={head}"]
     for agent in META_AGENTS:
         heads = ["aux=trajectory_contrast"] if agent == "pearl" else []
-        yield agent, rlrep.train.main, [*SHORT_META, "env=point_robot", f"agent={agent}", *heads]
+        yield agent, train, [*SHORT_META, "env=point_robot", f"agent={agent}", *heads]
     for method in names("method"):
         data = "data=digits" if method in LABELLED else "data=toy_frames"
-        yield f"method {method}", rlrep.pretrain.main, [*QUICK, data, f"method={method}"]
+        yield f"method {method}", pretrain, [*QUICK, data, f"method={method}"]
 
 
 def played(entry: Callable[[], int], words: list[str]) -> Any:

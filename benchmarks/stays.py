@@ -46,7 +46,7 @@ def main() -> None:
 
 def follow(words: list[str], value: object) -> list[str]:
     """Return the files that are handed `value` between the command line and the first dataclass made of it."""
-    import rlrep.train
+    from rlrep.train import main
 
     stays: list[str] = []
 
@@ -63,9 +63,9 @@ def follow(words: list[str], value: object) -> list[str]:
     before, sys.argv = sys.argv, ["rlrep.train", *words, "--cfg"]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            rlrep.train.main()  # what is imported only once is imported now
+            main()  # what is imported only once is imported now
             sys.setprofile(watch)
-            rlrep.train.main()
+            main()
     finally:
         sys.setprofile(None)
         sys.argv = before

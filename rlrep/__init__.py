@@ -1,19 +1,23 @@
 """rlrep: contrastive representation learning in reinforcement learning."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
 if TYPE_CHECKING:
+    from rlrep.commands.python import Run, load, report, train
     from rlrep.config.make import make_agent, make_aux, make_env
 
-__all__ = ["__version__", "make_agent", "make_aux", "make_env"]
+__all__ = ["Run", "__version__", "load", "make_agent", "make_aux", "make_env", "report", "train"]
+
+_PLACES = dict.fromkeys(("make_agent", "make_aux", "make_env"), "rlrep.config.make") | dict.fromkeys(
+    ("Run", "load", "report", "train"), "rlrep.commands.python"
+)
 
 
 def __getattr__(name: str) -> Any:
-    """Load the builders on first use, so that `import rlrep` stays free of torch and simulators."""
-    if name not in ("make_agent", "make_aux", "make_env"):
+    """Load what is asked for on first use, so that `import rlrep` stays free of torch and simulators."""
+    if name not in _PLACES:
         raise AttributeError(f"module 'rlrep' has no attribute {name!r}")
-    from rlrep.config import make
-
-    return getattr(make, name)
+    return getattr(import_module(_PLACES[name]), name)

@@ -29,20 +29,27 @@ def _run(arguments: Arguments) -> int:
 def _run_one(arguments: Arguments) -> int:
     from rlrep.config.compose import compose_run
 
-    composed = compose_run(arguments.words, arguments.folders)
     if arguments.show:
         import yaml
 
-        print(yaml.safe_dump(composed.tree, sort_keys=False, width=120), end="")
-        return 0
+        print(yaml.safe_dump(compose_run(arguments.words, arguments.folders).tree, sort_keys=False, width=120), end="")
+    else:
+        train(arguments)
+    return 0
+
+
+def train(arguments: Arguments) -> str:
+    """Train a run, or go on with it, and return its folder."""
+    from rlrep.config.compose import compose_run
     from rlrep.loops.session import run
     from rlrep.loops.training import Training
 
+    composed = compose_run(arguments.words, arguments.folders)
     small = composed.config.choices["preset"] != "paper"
     afterwards = f"full-size job: {arguments.again(ENTRY, _full_size(arguments.words))}" if small else ""
     again = arguments.again(ENTRY, arguments.words)
     run(Training(composed.config), composed.tree, again=again, afterwards=afterwards)
-    return 0
+    return composed.config.out
 
 
 def _full_size(words: Sequence[str]) -> list[str]:
