@@ -27,6 +27,7 @@ HOUSE = (  # ground first; a room imports rooms of lower floors only
     ("rlrep.record",),
     ("rlrep.loops",),
     ("rlrep.grid", "rlrep.scores"),
+    ("rlrep.studies",),
     ("rlrep.commands",),
     ("rlrep",),  # entry points, and what `import rlrep` offers
 )

@@ -24,6 +24,11 @@ def pretrain_help(folders: Sequence[Path]) -> str:
     return help_text("pretrain").format(groups=groups, options=_options("pretrain"))
 
 
+def study_help(folders: Sequence[Path]) -> str:
+    """Return usage and studies of `rlrep.study`."""
+    return help_text("study").format(studies=f"  {_wrap(names('study', folders))}")
+
+
 def help_text(command: str) -> str:
     """Return what `configs/help/COMMAND.txt` says: usage with examples, which name environments and agents."""
     return (ROOT / "help" / f"{command}.txt").read_text().removesuffix("\n")

@@ -24,7 +24,7 @@ Looks = Mapping[Arm, dict[str, str]]
 COLOURS = ("#5b6470", "#d98e04", "#0072b2", "#d55e00", "#009e73", "#b5578f", "#3d9bd6", "#86861f")
 """After Okabe and Ito (2008): told apart by colour-blind readers; `web/report.css` has the same."""
 _STYLES = ("-", "--", ":", "-.")
-_SETTINGS: Any = {
+SETTINGS: Any = {
     "text.parse_math": False,  # names are not formulas
     "font.size": 9,
     "axes.spines.top": False,
@@ -47,7 +47,7 @@ def write_figures(folder: Path, results: Sequence[Results]) -> None:
 
     clear(folder, rf"\d\d+-({'|'.join(_NAMES)})\.(png|pdf)")
     names = arm_names(results)
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         for number, found in enumerate(results, start=1):
             for name, figure in draw(found, names):
                 for kind in ("png", "pdf"):
@@ -56,7 +56,7 @@ def write_figures(folder: Path, results: Sequence[Results]) -> None:
 
 def draw(found: Results, names: Sequence[str]) -> Iterator[tuple[str, "Figure"]]:
     """Yield the figures of a comparison by name, as far as it has what they show. names: of all arms, by colour."""
-    look = {arm: _look(names.index(name)) for arm, name in found.made.names.items()}
+    look = {arm: look_of(names.index(name)) for arm, name in found.made.names.items()}
     made, unit = found.made, found.made.scale
     if found.curves:
         title = f"{len(made.common)} tasks" + (", as far as the shortest goes" if shortest(made) else "")
@@ -81,19 +81,19 @@ def _curves(
     """Draw IQM with its interval or single seeds, one panel each."""
     from matplotlib.ticker import EngFormatter
 
-    figure, axes = _panels(len(panels))
+    figure, axes = make_panels(len(panels))
     for panel, (title, (unit, lines)) in zip(axes, panels.items(), strict=False):
         for arm, named in lines.items():
-            _band(panel, named["IQM"].steps, named["IQM"].band, look[arm], found.made.names[arm])
+            draw_band(panel, named["IQM"].steps, named["IQM"].band, look[arm], found.made.names[arm])
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set(title=plain(title), xlabel="env steps", ylabel=f"IQM of the {unit}", xlim=(0, None))
-    _legend(figure, axes[0])
+    draw_legend(figure, axes)
     return figure
 
 
 def _aggregates(found: Results, look: Looks) -> "Figure":
     statistics = found.aggregates["final"]
-    figure, axes = _panels(len(statistics), columns=len(statistics), height=0.9 + 0.35 * len(found.made.aggregated))
+    figure, axes = make_panels(len(statistics), columns=len(statistics), height=0.9 + 0.35 * len(found.made.aggregated))
     for panel, (name, values) in zip(axes, statistics.items(), strict=False):
         _dots(panel, [(plain(found.made.names[arm]), value, look[arm]) for arm, value in values.items()])
         panel.set(title=name, xlabel=found.made.scale)
@@ -103,17 +103,17 @@ def _aggregates(found: Results, look: Looks) -> "Figure":
 
 
 def _profiles(found: Results, look: Looks, unit: str) -> "Figure":
-    figure, axes = _panels(1, height=3.2)
+    figure, axes = make_panels(1, height=3.2)
     for arm, band in found.profiles.items():
-        _band(axes[0], found.thresholds, band, look[arm], found.made.names[arm])
+        draw_band(axes[0], found.thresholds, band, look[arm], found.made.names[arm])
     axes[0].set(xlabel=f"{unit} τ", ylabel="share of runs above τ", ylim=(0, 1.02))
-    _legend(figure, axes[0])
+    draw_legend(figure, axes)
     return figure
 
 
 def _improvement(found: Results, look: Looks) -> "Figure":
     names = found.made.names
-    figure, axes = _panels(1, height=0.9 + 0.35 * len(found.pairs))
+    figure, axes = make_panels(1, height=0.9 + 0.35 * len(found.pairs))
     rows = [(f"{plain(names[p.first])} > {plain(names[p.second])}", p.probability, look[p.first]) for p in found.pairs]
     figure.set_figwidth(3.3 + 0.08 * max(len(name) for name, *_ in rows))
     _dots(axes[0], rows)
@@ -123,17 +123,18 @@ def _improvement(found: Results, look: Looks) -> "Figure":
 
 
 def _adaptation(found: Results, look: Looks) -> "Figure":
-    figure, axes = _panels(len(found.adaptation))
+    figure, axes = make_panels(len(found.adaptation))
     for panel, (task, bands) in zip(axes, found.adaptation.items(), strict=False):
         for arm, band in bands.items():
-            _band(panel, np.arange(len(band.value), dtype=np.float64), band, look[arm], found.made.names[arm])
+            draw_band(panel, np.arange(len(band.value), dtype=np.float64), band, look[arm], found.made.names[arm])
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set(title=plain(task.name), xlabel="episodes of the task before", ylabel="return")
-    _legend(figure, axes[0])
+    draw_legend(figure, axes)
     return figure
 
 
-def _panels(count: int, *, columns: int = _COLUMNS, height: float = 2.6) -> "tuple[Figure, list[Any]]":
+def make_panels(count: int, *, columns: int = _COLUMNS, height: float = 2.6) -> "tuple[Figure, list[Any]]":
+    """Return a figure of `count` panels, `columns` of them side by side, each `height` inches high."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -147,7 +148,8 @@ def _panels(count: int, *, columns: int = _COLUMNS, height: float = 2.6) -> "tup
     return figure, axes
 
 
-def _band(panel: Any, x: Array, band: Band, look: dict[str, str], name: str) -> None:
+def draw_band(panel: Any, x: Array, band: Band, look: dict[str, str], name: str) -> None:
+    """Draw a curve over x `(P,)` into a panel, with its interval or the curves of single runs."""
     if not np.isnan(band.low).all():
         panel.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
     if band.runs is not None:
@@ -172,18 +174,19 @@ def _dots(panel: Any, rows: Sequence[tuple[str, Estimate, dict[str, str]]]) -> N
     panel.set_ylim(len(rows) - 0.5, -0.5)
 
 
-def _legend(figure: "Figure", panel: Any) -> None:
+def draw_legend(figure: "Figure", panels: Sequence[Any]) -> None:
     """Put the legend below all panels, in as many columns as fit, and make room for its rows."""
-    handles, names = panel.get_legend_handles_labels()
-    if handles:
+    named = {name: line for panel in panels for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    if named:
         width, height = figure.get_size_inches()
-        fit = int(width / (0.6 + 0.07 * max(map(len, names))))
-        columns = min(4, len(names), max(1, fit))
-        figure.set_figheight(height + 0.17 * (math.ceil(len(names) / columns) - 1))
-        figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=8)
+        fit = int(width / (0.6 + 0.07 * max(map(len, named))))
+        columns = min(4, len(named), max(1, fit))
+        figure.set_figheight(height + 0.17 * (math.ceil(len(named) / columns) - 1))
+        figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns, fontsize=8)
 
 
-def _look(number: int) -> dict[str, str]:
+def look_of(number: int) -> dict[str, str]:
+    """Return colour and style of the curve of this place among all names."""
     style = _STYLES[number // len(COLOURS) % len(_STYLES)]
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": style}
 

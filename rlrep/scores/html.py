@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -31,33 +32,31 @@ def render(
     shown = [views.comparison(canvas, found, films.get(number, ())) for number, found in enumerate(results)]
     runs = sum(len(found.made.runs) for found in results)
     tasks = sum(len(found.made.tasks) for found in results)
-    style, script = _text("report.css"), _text("report.js")
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            title=title,
-            summary=", ".join(_count(*each) for each in ((runs, "run"), (len(canvas.names), "arm"), (tasks, "task"))),
-            remarks=remarks,
-            faults=[(clean(str(path)), line) for path, line in faults[:_MOST_FAULTS]],
-            fault_count=len(faults),
-            comparisons=shown,
-            names=canvas.names,
-            data=charts.to_json(canvas.names, canvas.charts),
-            footer=footer,
-            fewest=FEWEST_RUNS,
-            style=style,
-            script=script,
-            style_digest=_digest(style),
-            script_digest=_digest(script),
-        )
-    )
+    script = _text("report.js")
+    content = {
+        "summary": ", ".join(_count(*each) for each in ((runs, "run"), (len(canvas.names), "arm"), (tasks, "task"))),
+        "remarks": remarks,
+        "faults": [(clean(str(path)), line) for path, line in faults[:_MOST_FAULTS]],
+        "fault_count": len(faults),
+        "comparisons": shown,
+        "names": canvas.names,
+        "data": charts.to_json(canvas.names, canvas.charts),
+        "footer": footer,
+        "fewest": FEWEST_RUNS,
+        "script": script,
+        "script_digest": _digest(script),
+    }
+    return fill("report.html", title, content)
 
 
-def _environment() -> Environment:
-    return Environment(
+def fill(template: str, title: str, content: Mapping[str, Any]) -> str:
+    """Return a page: a template of `web/`, in the report's style, with everything in `content` escaped."""
+    style = _text("report.css")
+    environment = Environment(
         loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    page = {**content, "title": title, "style": style, "style_digest": _digest(style)}
+    return environment.get_template(template).render(page)
 
 
 def _text(name: str) -> str:

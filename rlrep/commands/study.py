@@ -1,0 +1,164 @@
+"""`python -m rlrep.study`: what its words do. Heavy imports wait until there is something to measure."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rlrep.process.cli import Arguments, read_arguments, run_main
+from rlrep.settings import TARGET, ConfigError, build, find_target, groups, hint
+
+if TYPE_CHECKING:
+    from rlrep.launch.base import Job
+    from rlrep.studies.study import Study
+
+ENTRY = "rlrep.study"
+ALL = "all"
+_OWN = ("out", "seeds", "preset", "jobs")
+_MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """See `--help`."""
+
+    out: str = "studies"
+    seeds: int | tuple[int, ...] | None = None
+    preset: Literal["cpu", "debug"] = "cpu"
+    jobs: int | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        count = self.seeds if isinstance(self.seeds, int) else 1 if self.seeds is None else len(self.seeds)
+        listed = self.seeds if isinstance(self.seeds, tuple) else ()
+        if not 0 < count <= _MOST_SEEDS or min(listed, default=0) < 0 or len(set(listed)) < len(listed):
+            raise ValueError("seeds: give how many, as in seeds=5, or different ones by number, as in seeds=[0,1]")
+        if self.jobs != "auto" and self.jobs < 1:
+            raise ValueError(f"jobs must be auto or at least 1, not {self.jobs}")
+
+    @property
+    def listed(self) -> tuple[int, ...] | None:
+        """The seeds, None = as many as a study needs."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    return run_main(lambda: _run(read_arguments(argv)))
+
+
+def _run(arguments: Arguments) -> int:
+    if arguments.help:
+        from rlrep.config.help import study_help
+
+        print(study_help(arguments.folders))
+        return 0
+    if arguments.multirun:
+        raise ConfigError("-m is rlrep.train's: name one study, or all")
+    name, words = _name(arguments)
+    config = _settings(words)
+    if name == ALL:
+        return _run_all(config, words, arguments)
+    study = compose(name, words, config.preset, arguments.folders)
+    if arguments.show:
+        import yaml
+
+        from rlrep.settings import plain
+
+        print(yaml.safe_dump({name: plain(study)}, sort_keys=False, width=120), end="")
+        return 0
+    return _run_one(name, study, config, arguments.again(ENTRY, [name, *_kept(words)]))
+
+
+def _name(arguments: Arguments) -> tuple[str, list[str]]:
+    """Return the study asked for and the other words. Raises ConfigError unless just one is named, and known."""
+    named = [word for word in arguments.words if "=" not in word or word.startswith("study=")]
+    valid = [ALL, *groups.names("study", arguments.folders)]
+    if len(named) != 1:
+        raise ConfigError(f"name one study, as in python -m rlrep.study simplex: valid: {', '.join(valid)}")
+    name = named[0].removeprefix("study=")
+    if name not in valid:
+        raise ConfigError(f"there is no study {name}{hint(name, valid)}")
+    return name, [word for word in arguments.words if word != named[0]]
+
+
+def _settings(words: Sequence[str]) -> StudyConfig:
+    from rlrep.config.overrides import STUDY, parse
+
+    asked = {setting.path: setting.value for setting in parse(words, STUDY).settings if "." not in setting.path}
+    config: StudyConfig = build(StudyConfig, asked, "")
+    return config
+
+
+def compose(name: str, words: Sequence[str], preset: str, folders: Sequence[Path] = ()) -> "Study":
+    """Return a study with the options that words set, `NAME.OPTION=VALUE`. Raises ConfigError in one line."""
+    from rlrep.config.options import apply_settings
+    from rlrep.config.overrides import STUDY, parse
+
+    tree: dict[str, Any] = {name: groups.node("study", name, name, folders=folders, cases={preset})}
+    line = parse([word for word in words if "." in word.partition("=")[0]], STUDY)
+    apply_settings(tree, line, lambda component, _: dict(component))
+    settings = dict(tree[name])
+    study: Study = build(find_target(str(settings.pop(TARGET)), name), settings, name)
+    return study
+
+
+def _kept(words: Sequence[str]) -> list[str]:
+    """Return the words that make a result what it is."""
+    return [word for word in words if word.partition("=")[0] not in ("out", "jobs")]
+
+
+def _run_one(name: str, study: "Study", config: StudyConfig, command: str) -> int:
+    import torch
+
+    from rlrep.record.versions import collect
+    from rlrep.studies.outcome import Outcome, measure
+    from rlrep.studies.page import write, write_index
+
+    torch.set_num_threads(1)  # a result depends on the order of sums, and so on the number of threads
+    seeds = config.listed or tuple(range(study.seeds))
+    versions = collect(torch.device("cpu"))
+    measured, seconds = measure(study, seeds, lambda line: print(f"{name}: {line}", flush=True))
+    outcome = Outcome(name, study, config.preset, command, versions, seeds, measured, seconds)
+    page = write(Path(config.out), outcome)
+    write_index(Path(config.out), groups.names("study"))
+    for verdict in outcome.verdicts:
+        print(verdict.line)
+    print(f"{name}: {outcome.data['verdict']}: {page}")
+    return 0
+
+
+def _run_all(config: StudyConfig, words: Sequence[str], arguments: Arguments) -> int:
+    """Measure every study in a process of its own, then put them on one page."""
+    from contextlib import closing
+
+    from rlrep.launch.lines import Lines, complain
+    from rlrep.launch.local import Local
+    from rlrep.launch.scheduler import Entry, Scheduler
+    from rlrep.process.signals import catch_signals
+    from rlrep.studies.page import found, write_overview
+
+    out, names = Path(config.out), groups.names("study", arguments.folders)
+    entries = [Entry(_job(name, words, names, config, arguments)) for name in names]
+    with (
+        closing(Local(config.jobs).make(jobs=len(names), device="cpu", folder=out)) as launcher,
+        catch_signals("stopping") as stop,
+    ):
+        code = Scheduler(launcher, stop, Lines(entries)).run(entries)
+    complain(entries)
+    for name, data in found(out, names).items():
+        print(f"{name}: {data['verdict']}")
+    print(write_overview(out, names))
+    return code
+
+
+def _job(name: str, words: Sequence[str], names: Sequence[str], config: StudyConfig, arguments: Arguments) -> "Job":
+    """Return the command of one study of all; the options of others are not its own."""
+    own = words_of(name, words, names)
+    command = [word for folder in arguments.folders for word in ("--config-dir", str(folder.absolute()))]
+    return Job(name, (sys.executable, "-m", ENTRY, *command, name, *own), Path(config.out) / f"{name}.log")
+
+
+def words_of(name: str, words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the words that one study of all gets; the options of the others are not its own."""
+    return [word for word in words if word.partition("=")[0].partition(".")[0] not in {*names} - {name}]

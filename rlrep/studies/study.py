@@ -1,0 +1,85 @@
+"""What a study is: claims of a paper as inequalities, and an experiment that measures the numbers in them."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""A curve: x and y, of equal length. Every seed has the same x."""
+
+Numbers = dict[str, float]
+"""What was measured, by name."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says: that a measured number lies between two bounds.
+
+    text: the inequality in words.
+    number: name of the measured number.
+    low, high: the bounds, both included.
+    """
+
+    text: str
+    number: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def bound(self) -> str:
+        """The inequality in figures."""
+        if self.low == -math.inf:
+            return f"≤ {self.high:g}"
+        return f"≥ {self.low:g}" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of the figure: its title, and what its axes show."""
+
+    title: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What a page says of a study before its results.
+
+    title: of the page.
+    source: authors, year, arXiv number.
+    claim: what the paper says.
+    setup: what is measured here, and how it differs from the paper.
+    """
+
+    title: str
+    source: str
+    claim: str
+    setup: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one seed gave. numbers: by name. curves: by title of the panel, then by name of the line."""
+
+    numbers: Mapping[str, float]
+    curves: Mapping[str, Mapping[str, Line]] = field(default_factory=dict)
+
+
+class Study(ABC):
+    """An experiment. Subclasses are frozen dataclasses of its settings.
+
+    about, claims, panels: what is measured, what decides, what is drawn.
+    seeds: how many the claims need, unless the command line says otherwise.
+    """
+
+    about: ClassVar[About]
+    claims: ClassVar[tuple[Claim, ...]]
+    panels: ClassVar[tuple[Panel, ...]]
+    seeds: ClassVar[int] = 3
+
+    @abstractmethod
+    def measure(self) -> Measured:
+        """Run it once; every random number comes from torch's global generator, which the caller has seeded."""
