@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
-	@echo "  variables: PYTHON=python3.11 (3.10 to 3.12)  VENV=.venv  ARGS=\"seed=1\" (train, ablation)  TORCH_INDEX=URL (pip index for torch)"
+	@echo "  variables: PYTHON=python3.11 (3.10 to 3.12)  VENV=.venv  ARGS=\"seed=1\" (train, ablation, bench)  TORCH_INDEX=URL (pip index for torch)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@scripts/setup "$(VENV)" $(PYTHON)
@@ -44,10 +44,8 @@ format: setup ## rewrite to the house format
 docs: setup ## the documentation site, in site/ (docs ARGS="serve" shows it while you write)
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs $(or $(ARGS),build --strict --quiet)
 
-bench: setup ## the learning benchmarks (hours; --dry-run lists the runs)
-	@$(RUN) -m benchmarks.learn_state $(ARGS)
-	@$(RUN) -m benchmarks.learn_pixels $(ARGS)
-	@$(RUN) -m benchmarks.tables
+bench: setup ## rlrep.bench: a grid of runs, a small one by default (bench ARGS="suite=dmc100k preset=cpu")
+	@$(RUN) -m rlrep.bench suite=toy $(ARGS)
 
 clean: ## remove caches and build products (not .venv, not runs/)
 	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

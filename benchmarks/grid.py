@@ -1,34 +1,31 @@
-"""A grid of training runs: what it consists of, running what is not finished yet, and reading what came out."""
+"""Grids of pretraining runs in which every arm has words of its own, on the launcher of `rlrep.bench`."""
 
+import argparse
 import csv
 import shlex
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from rlrep.grid.multirun import STOPPING
-from rlrep.launch import Local
+from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.grid.multirun import conduct
 from rlrep.launch.base import Job
 from rlrep.launch.lines import Lines, complain
-from rlrep.launch.scheduler import Entry, Scheduler
-from rlrep.process.signals import catch_signals
+from rlrep.launch.scheduler import Entry
 
-from .machine import ROOT
+from . import result
+from .machine import ROOT, cores
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. words: its command line without `seed` and `out`; module: what is run with them."""
+    """One pretraining run. task: the data. words: its command line without `seed` and `out`."""
 
     task: str
     arm: str
     seed: int
     words: tuple[str, ...]
-    module: str = "rlrep.train"
 
     def folder(self, work: Path) -> Path:
         """Return the run folder under `work`."""
@@ -36,42 +33,19 @@ class Run:
 
     def command(self, work: Path) -> list[str]:
         """Return the arguments after `python`."""
-        return ["-m", self.module, *self.words, f"seed={self.seed}", f"out={self.folder(work)}"]
+        return ["-m", "rlrep.pretrain", *self.words, f"seed={self.seed}", f"out={self.folder(work)}"]
 
     def finished(self, work: Path) -> bool:
-        """Whether the run's final evaluation is there."""
-        return any(row.kind == "final" for row in read_evaluations(self.folder(work) / "eval.csv"))
+        """Whether the last probes are there."""
+        return any(row["kind"] == "final" for row in read_rows(self.folder(work) / "eval.csv"))
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation of one run: the mean return of its episodes. seconds: training time until then."""
-
-    agent_steps: int
-    env_steps: int
-    seconds: float
-    kind: str
-    episodes: int
-    mean_return: float
-
-
-def read_evaluations(path: Path) -> list[Evaluation]:
-    """Read an eval.csv, one entry per evaluation in order; none if the file is not there.
-
-    Of episodes of adaptation to a task, the last ones count.
-    """
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read an eval.csv; none if it is not there."""
     if not path.exists():
         return []
-    groups = defaultdict[tuple[int, int, float, str], list[float]](list)
     with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-        known = max((int(row.get("adaptation") or 0) for row in rows), default=0)
-        for row in rows:
-            if int(row.get("adaptation") or 0) < known:
-                continue
-            key = int(float(row["agent_steps"])), int(float(row["env_steps"])), float(row["wall_seconds"]), row["kind"]
-            groups[key].append(float(row["return"]))
-    return [Evaluation(*key, len(returns), float(np.mean(returns))) for key, returns in groups.items()]
+        return list(csv.DictReader(file))
 
 
 def run_all(runs: Sequence[Run], work: Path, *, jobs: int) -> list[Run]:
@@ -81,16 +55,16 @@ def run_all(runs: Sequence[Run], work: Path, *, jobs: int) -> list[Run]:
     """
     waiting = [run for run in runs if not run.finished(work)]
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished", flush=True)
+    if not waiting:
+        return []
     by_job = {job_of(run, work): run for run in waiting}
     entries = [Entry(job) for job in by_job]
-    launcher = Local(jobs).make(jobs=len(entries), device="auto", folder=work)
-    with catch_signals(STOPPING) as stop:
-        scheduler = Scheduler(
-            launcher, stop, Lines(entries), lambda job: ("done" if by_job[job].finished(work) else "waiting", "")
-        )
-        code = scheduler.run(entries)
-    complain(entries)
-    if stop.signal_number is not None:
+    settings = compose_pretraining([*waiting[0].words, f"root={work}", f"launcher.jobs={jobs}"]).config
+    code = conduct(
+        entries, settings, Lines(entries), lambda job: ("done" if by_job[job].finished(work) else "waiting", "")
+    )
+    complain(entries, code)
+    if code >= 128:
         raise SystemExit(code)
     return [by_job[entry.job] for entry in entries if entry.state != "done"]
 
@@ -105,3 +79,15 @@ def show(runs: Sequence[Run], work: Path) -> None:
     """Print every run's command."""
     for run in runs:
         print(shlex.join(["python", *run.command(work)]) + ("  # finished" if run.finished(work) else ""))
+
+
+def command_line(doc: str | None, name: str) -> argparse.ArgumentParser:
+    """Return the options of a grid, whose runs go to runs/benchmarks/NAME."""
+    made = result.command_line(doc)
+    made.add_argument("--work", type=Path, default=Path("runs") / "benchmarks" / name, help="folder of the runs")
+    made.add_argument("--jobs", type=int, default=cores(), help="runs at a time, the cores shared out among them")
+    made.add_argument("--dry-run", action="store_true", help="list the commands and stop")
+    made.add_argument("--collect", action="store_true", help="write the results of the finished runs, run nothing")
+    made.add_argument("--only", default="", help="run only what has this in TASK/ARM/seedN; write nothing for a part")
+    made.add_argument("words", nargs="*", metavar="KEY=VALUE", help="more options for every run (named in the JSON)")
+    return made

@@ -1,13 +1,11 @@
-"""How good the labels of return contrast are: while an agent learns, from the metrics of finished runs, and before.
+"""Are the labels of return contrast a matter of the state, or of the clock? Random play of two tasks, a minute.
 
-python -m benchmarks.label_quality    # is a return a matter of the state, or of the clock? Random play, a minute
+    python -m benchmarks.label_quality [--episodes 40]
+
+How good labels are while an agent learns, its metrics tell, and the report draws. Writes results/label_clock.json.
 """
 
-import argparse
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +14,8 @@ from numpy.typing import NDArray
 from rlrep.envs.dmc.env import DMC
 from rlrep.replay.returns import discounted_returns
 
-from . import machine
-from .grid import Run
-from .learning import COLOURS
+from . import result
 
-QUALITY = {
-    "same_return_rate": "positives that share the return",
-    "false_negative_rate": "negatives that share the return",
-    "segment_length": "agent steps in a segment",
-}
-HEAD = "aux/return_contrast"
 TASKS = {
     "cartpole_swingup": DMC("cartpole", "swingup", obs="state", action_repeat=8),
     "cheetah_run": DMC("cheetah", "run", obs="state", action_repeat=4),
@@ -38,40 +28,6 @@ RETURNS: dict[str, tuple[float, int | None]] = {
 }
 NEIGHBOURS = 10
 Array = NDArray[np.float64]
-
-
-def read_quality(run: Run, work: Path) -> dict[str, list[float]]:
-    """Return agent steps and the label quality there, empty lists if the run has no such head."""
-    path = run.folder(work) / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = [row for row in rows if f"{HEAD}/same_return_rate" in row]
-    found = {key: [round(float(row[f"{HEAD}/{key}"]), 4) for row in rows] for key in (*QUALITY, "accuracy")}
-    return {"agent_steps": [row["agent_steps"] for row in rows], **found}
-
-
-def label_quality(runs: Sequence[Run], work: Path, path: Path) -> Mapping[str, object]:
-    """Return the label quality of every run with return contrast, finished or not, by task, and draw it to `path`."""
-    found = {f"{run.task} seed {run.seed}": read_quality(run, work) for run in runs}
-    found = {name: quality for name, quality in found.items() if quality["agent_steps"]}
-    if found:
-        draw(found, path)
-    return {"label_quality": found}
-
-
-def draw(found: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Draw one panel per measure, one line per run."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * len(QUALITY), 3.8), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (key, label) in zip(figure.subplots(1, len(QUALITY)), QUALITY.items(), strict=True):
-        for colour, (name, quality) in zip(COLOURS, found.items(), strict=False):
-            axes.plot(quality["agent_steps"], quality[key], color=colour, label=name)
-        axes.set(xlabel="agent steps", ylabel=label, ylim=(0, None))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path)
 
 
 class Play(NamedTuple):
@@ -141,31 +97,23 @@ def clock(played: Play) -> dict[str, dict[str, float]]:
     return found
 
 
-def report(episodes: int) -> dict[str, Any]:
-    """Measure every task."""
-    tasks = {name: clock(play(task, episodes)) for name, task in TASKS.items()}
+def main() -> None:
+    """Measure every task and write the result."""
+    parser = result.command_line(__doc__)
+    parser.add_argument("--episodes", type=int, default=40)
+    options = parser.parse_args()
+    tasks = {name: clock(play(task, options.episodes)) for name, task in TASKS.items()}
     rows = [
         [task, name, f"{max(0.0, share['step']):.1%}", f"{max(0.0, share['state']):.1%}"]
         for task, kinds in tasks.items()
         for name, share in kinds.items()
     ]
-    return {
-        "machine": machine.describe(),
-        "table": {"columns": ["task", "return", "variance explained by the step number", "by the state"], "rows": rows},
-        "tasks": tasks,
-        "limits": f"Random play, {episodes} episodes; predicted from the other episodes, by the mean at the same step "
-        f"and of the {NEIGHBOURS} nearest states. A trained policy's returns may differ.",
-    }
-
-
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=40)
-    parser.add_argument("--json", type=Path, default=machine.ROOT / "benchmarks" / "results" / "label_clock.json")
-    options = parser.parse_args()
-    options.json.write_text(json.dumps(report(options.episodes), indent=1) + "\n")
-    print(f"wrote {options.json}")
+    limits = (
+        f"Random play, {options.episodes} episodes; predicted from the other episodes, by the mean at the same step "
+        f"and of the {NEIGHBOURS} nearest states. A trained policy's returns may differ."
+    )
+    columns = ["task", "return", "variance explained by the step number", "by the state"]
+    result.save(options.results / "label_clock.json", columns, rows, limits=limits, more={"tasks": tasks})
 
 
 if __name__ == "__main__":

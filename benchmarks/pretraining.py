@@ -10,7 +10,6 @@ Without `--suite`, all three. Writes results/pretraining_SUITE.json.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import sys
@@ -20,8 +19,9 @@ from pathlib import Path
 
 from rlrep.settings import groups
 
-from . import learning, machine
-from .grid import Run, run_all, show
+from . import result
+from .grid import Run, command_line, read_rows, run_all, show
+from .tables import spread, spread_head
 
 METHODS = groups.names("method")
 ON_FRAMES = {
@@ -91,17 +91,6 @@ Probe = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Pretraining(Run):
-    """One pretraining run: `task` is the data, `arm` the method."""
-
-    module: str = "rlrep.pretrain"
-
-    def finished(self, work: Path) -> bool:
-        """Whether its last probes are there."""
-        return any(row["kind"] == "final" for row in read_rows(self.folder(work) / "eval.csv"))
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a finished run left: probes by kind of features, the final meters, and both over the updates.
 
@@ -114,14 +103,6 @@ class Outcome:
     curve: Sequence[Mapping[str, float]]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read an eval.csv; none if it is not there."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def read_outcome(folder: Path) -> Outcome:
     """Read a finished run."""
     rows = read_rows(folder / "eval.csv")
@@ -130,34 +111,26 @@ def read_outcome(folder: Path) -> Outcome:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     evaluated = [line for line in lines if "rep/embedding/effective_rank" in line]
     curve = [
-        {"updates": line["updates"], **{k: round(v, 4) for k, v in line.items() if k.startswith(("rep/", "probe/enc"))}}
+        {"updates": line["updates"], **rounded({k: v for k, v in line.items() if k.startswith(("rep/", "probe/enc"))})}
         for line in evaluated
     ]
-    probes = {name: mean_probes(found) for name, found in last.items()}
-    draws = {name: drawn(found) for name, found in last.items()}
+    values = {name: gathered(found) for name, found in last.items()}
+    probes = {name: {probe: statistics.fmean(each) for probe, each in found.items()} for name, found in values.items()}
+    draws = {name: {probe: found[probe] for probe in FEW if probe in found} for name, found in values.items()}
     return Outcome(probes, draws, {k: v for k, v in evaluated[-1].items() if k.startswith("rep/")}, curve)
 
 
-def drawn(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
-    """Return the accuracy of every draw of few labels, by probe."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if row.get("draw"):
-            found.setdefault(f"{row['probe']}_{row['metric']}", []).append(float(row["value"]))
-    return found
-
-
-def mean_probes(rows: Sequence[Mapping[str, str]]) -> Probe:
-    """Return the mean over variables and draws of each probe."""
+def gathered(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
+    """Return every value of each probe: of all variables, of all draws of few labels."""
     found: dict[str, list[float]] = {}
     for row in rows:
         found.setdefault(f"{row['probe']}_{row['metric']}", []).append(float(row["value"]))
-    return {name: statistics.fmean(values) for name, values in found.items()}
+    return found
 
 
-def plan(suite: str, seeds: int, words: Words) -> list[Pretraining]:
+def plan(suite: str, seeds: int, words: Words) -> list[Run]:
     """Return a suite's runs; seeds vary slowest."""
-    runs: list[Pretraining] = []
+    runs: list[Run] = []
     for seed in range(seeds):
         if suite == "digits":
             for name in METHODS:
@@ -171,16 +144,16 @@ def plan(suite: str, seeds: int, words: Words) -> list[Pretraining]:
         if suite == "frames":
             for env, data in FRAMES.items():
                 runs += [
-                    Pretraining(env, arm, seed, (*chosen, *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words))
+                    Run(env, arm, seed, (*chosen, *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words))
                     for arm, chosen in ON_FRAMES.items()
                 ]
     return runs
 
 
-def digits(arm: str, method: str, seed: int, words: Words) -> Pretraining:
+def digits(arm: str, method: str, seed: int, words: Words) -> Run:
     """Return a run on digits; `words` may name another method."""
     chosen = () if any(word.startswith("method=") for word in words) else (f"method={method}",)
-    return Pretraining("digits", arm, seed, (*chosen, "data=digits", "preset=cpu", *QUIET, *words))
+    return Run("digits", arm, seed, (*chosen, "data=digits", "preset=cpu", *QUIET, *words))
 
 
 def control(method: str) -> str:
@@ -188,8 +161,8 @@ def control(method: str) -> str:
     return f"{method} without {CONTROLS[method][0]}"
 
 
-def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> dict[str, object]:
-    """Return the result file's content."""
+def report(suite: str, runs: Sequence[Run], work: Path, jobs: int) -> dict[str, object]:
+    """Return what the result file says."""
     found: dict[str, dict[str, dict[int, Outcome]]] = {}
     for run in runs:
         if run.finished(work):
@@ -200,7 +173,6 @@ def report(suite: str, runs: Sequence[Pretraining], work: Path, jobs: int) -> di
     return {
         "question": "What do linear and nearest-neighbour probes read from the features that each method learns?",
         "limits": LIMITS[suite],
-        "machine": machine.describe(),
         "jobs_at_a_time": jobs,
         "runs": {"asked": len(runs), "finished": sum(len(s) for arms in found.values() for s in arms.values())},
         "table": {
@@ -265,30 +237,37 @@ LIMITS = {
 
 def describe(run: Run, seeds: Mapping[int, Outcome], *, curve: bool) -> dict[str, object]:
     """Return an arm's command and, by seed, its probes, draws of few labels, meters and, if asked for, the curve."""
-    return {
-        "command": " ".join(["python", *run.command(Path("runs"))]),
-        "seeds": {
-            str(seed): {
-                "probes": {
-                    name: {probe: round(value, 4) for probe, value in values.items()}
-                    for name, values in outcome.probes.items()
-                },
-                "draws": {
-                    probe: [round(value, 4) for value in values] for probe, values in outcome.draws["encoder"].items()
-                },
-                "meters": {name: round(value, 4) for name, value in outcome.meters.items()},
-                **({"curve": list(outcome.curve)} if curve else {}),
-            }
-            for seed, outcome in seeds.items()
-        },
+    told = {
+        str(seed): {
+            "probes": {
+                name: {probe: round(value, 4) for probe, value in each.items()} for name, each in o.probes.items()
+            },
+            "draws": {probe: [round(value, 4) for value in each] for probe, each in o.draws["encoder"].items()},
+            "meters": {name: round(value, 4) for name, value in o.meters.items()},
+            **({"curve": list(o.curve)} if curve else {}),
+        }
+        for seed, o in seeds.items()
     }
+    return {"command": " ".join(["python", *run.command(Path("runs"))]), "seeds": told}
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Return values as the file has them."""
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def columns(suite: str, seeds: Sequence[int]) -> list[str]:
     """Return the table's head. seeds: of its rows, how many."""
     if suite == "frames":
-        mean = learning.spread_head("mean", seeds)
-        return ["frames", "features", "seeds", "probe", mean, "minus untrained", "spread of embeddings"]
+        return [
+            "frames",
+            "features",
+            "seeds",
+            "probe",
+            spread_head("mean", seeds),
+            "minus untrained",
+            "spread of embeddings",
+        ]
     few = [f"{name} (sd)" for name in ("1 label per class", "10 labels")]
     control = ["1 label minus control (sd)", "10 labels"] if suite == "digits" else []
     return ["features", "kNN", "linear", *few, *control, *(name.replace("_", " ") for name in METERS)]
@@ -337,23 +316,23 @@ def frames_table(data: str, arms: Mapping[str, Mapping[int, Outcome]]) -> list[l
     rows = []
     for name, label in REFERENCES.items():
         values = [outcome.probes[name][probe] for outcome in next(iter(arms.values())).values()]
-        rows.append([data, label, str(len(values)), probe, spread(values), "", ""])
+        rows.append([data, label, str(len(values)), probe, mean(values), "", ""])
     for arm, seeds in arms.items():
         values = [outcome.probes["encoder"][probe] for outcome in seeds.values()]
         gains = [outcome.probes["encoder"][probe] - outcome.probes["random"][probe] for outcome in seeds.values()]
         spreads = ", ".join(f"{outcome.meters['rep/embedding/spread']:.2f}" for outcome in seeds.values())
-        rows.append([data, arm, str(len(values)), probe, spread(values), spread(gains), spreads])
+        rows.append([data, arm, str(len(values)), probe, mean(values), mean(gains), spreads])
     return rows
 
 
-def spread(values: Sequence[float]) -> str:
+def mean(values: Sequence[float]) -> str:
     """Return the mean of seeds and what stands behind it."""
-    return f"{statistics.fmean(values):.3f}{learning.spread(values, 3)}"
+    return f"{statistics.fmean(values):.3f}{spread(values, 3)}"
 
 
 def main() -> int:
     """Run what is missing and write the results. Returns the exit status."""
-    parser = learning.parser(__doc__, "pretraining")
+    parser = command_line(__doc__, "pretraining")
     parser.add_argument("--suite", choices=tuple(LIMITS), action="append")
     parser.add_argument("--seeds", type=int, help="default 1, of frames 3")
     options = parser.parse_intermixed_args()
@@ -370,9 +349,7 @@ def conduct(suite: str, options: argparse.Namespace) -> int:
         return 0
     failed = [] if options.collect else run_all(runs, work, jobs=options.jobs)
     if not options.only and any(run.finished(work) for run in runs):
-        path = options.results / f"pretraining_{suite}.json"
-        path.write_text(json.dumps(report(suite, runs, work, options.jobs), indent=1) + "\n")
-        print(f"wrote {path}")
+        result.write(options.results / f"pretraining_{suite}.json", report(suite, runs, work, options.jobs))
     return 1 if failed else 0
 
 

@@ -28,7 +28,7 @@ from rlrep.ssl.learner import plan
 from rlrep.views import View
 
 from . import machine
-from .learning import RESULTS
+from .result import RESULTS
 
 CASES = {
     "32x32 RGB, ResNet-18": ((3, 32, 32), ("encoder=resnet18", "augment=simclr_cifar")),

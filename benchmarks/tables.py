@@ -2,24 +2,28 @@
 
     python -m benchmarks.tables            # between <!-- table NAME --> and <!-- end NAME -->, from NAME.json
     python -m benchmarks.tables --check    # exit 1 if README or docs are not what the results say
+    python -m benchmarks.tables --quote REPORT NAME    # first write NAME.json from a report of rlrep.report
 
 A result file takes part by its key `table`: {"columns": [...], "rows": [[...], ...]}; `machine` and `limits` make the
 caption. `<!-- line NAME KEY -->` ... `<!-- end NAME -->` takes the sentence KEY of the file's `lines`.
 """
 
-import argparse
+import csv
 import json
 import os
 import re
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlrep.scores.statistics import FEWEST_RUNS
+
 from .machine import ROOT
+from .result import RESULTS, command_line, write
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(
     r"<!-- (?P<kind>table|line) (?P<name>\w+)(?: (?P<key>\w+))? -->\n.*?<!-- end (?P=name) -->", re.DOTALL
 )
@@ -80,23 +84,57 @@ def caption(name: str, report: Mapping[str, Any], link: str) -> str:
     return f"<sub>[{name}.json]({link}/{name}.json): {', '.join(where)}.{limits}</sub>"
 
 
+def quoted(report: Path) -> dict[str, object]:
+    """Return the finished runs of a report by task and arm, as `rlrep.report` wrote them to its tables."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    with open(report / "tables" / "runs.csv", newline="") as file:
+        for run in csv.DictReader(file):
+            if run["finished"] == "True":
+                found.setdefault((run["task"], run["arm"]), []).append(run)
+    rows = []
+    for names, runs in found.items():
+        final, best = ([float(run[kind]) for run in runs] for kind in ("final", "best"))
+        steps = " / ".join(f"{int(runs[0][unit]):,}" for unit in ("env_steps", "agent_steps"))
+        mean = f"{statistics.fmean(final):.4g}{spread(final, 1)}"
+        rows.append([*names, str(len(runs)), steps, mean, f"{statistics.fmean(best):.4g}"])
+    final_head = spread_head("final", list(map(len, found.values())))
+    columns = ["task", "arm", "seeds", "env / agent steps", final_head, "best of training"]
+    return {"limits": "Means over runs.", "table": {"columns": columns, "rows": rows}}
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Return what stands behind a mean of runs: its standard error from `FEWEST_RUNS` on, below the runs themselves."""
+    if len(values) >= FEWEST_RUNS:
+        return f" ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
+    return f" ({', '.join(f'{value:.{digits}f}' for value in values)})" if len(values) > 1 else ""
+
+
+def spread_head(name: str, counts: Sequence[int]) -> str:
+    """Return the head of a column of means, each with its `spread`. counts: the runs of its cells."""
+    shown = {"± SE": max(counts) >= FEWEST_RUNS, "(runs)": any(1 < count < FEWEST_RUNS for count in counts)}
+    return f"{name} {' or '.join(key for key, told in shown.items() if told)}".rstrip()
+
+
 def main() -> int:
     """Write or check README and docs. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
+    parser.add_argument("--quote", nargs=2, metavar=("REPORT", "NAME"))
+    options = parser.parse_args()
+    if options.quote:
+        write(options.results / f"{options.quote[1]}.json", quoted(Path(options.quote[0])))
     for name in unplaced("".join(page.read_text() for page in PAGES), RESULTS):
         print(f"no page has <!-- table {name} --> ... <!-- end {name} -->", file=sys.stderr)
     stale = [(page, text) for page in PAGES if (text := filled(page)) != page.read_text()]
     for page, text in stale:
-        if check:
+        if options.check:
             print(
                 f"{page.relative_to(ROOT)} differs from benchmarks/results: run python -m benchmarks.tables",
                 file=sys.stderr,
             )
         else:
             page.write_text(text)
-    return 1 if check and stale else 0
+    return 1 if options.check and stale else 0
 
 
 if __name__ == "__main__":

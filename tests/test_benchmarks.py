@@ -1,44 +1,22 @@
 """The code behind the numbers: aggregates, result files, the tables."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import learn_pixels, learn_state, pretraining, tables
-from benchmarks.grid import Run, read_evaluations, run_all
-from benchmarks.learning import Study, parser, spread, spread_head, summarise, write
-from rlrep.agents.sac import SACConfig
-from rlrep.agents.sb3 import SB3SACConfig
-from rlrep.config.compose import compose_run
+from benchmarks import pretraining, tables
+from benchmarks.grid import Run, run_all
+from benchmarks.synthetic_runs import Shape, write_run
+from benchmarks.tables import spread, spread_head
+from rlrep.commands.report import main as report
 from rlrep.config.pretrain_compose import compose_pretraining
-from rlrep.scores.published import Published
+from rlrep.grid.suite import read_request
 
-HEADER = "agent_steps,env_steps,updates,wall_seconds,episode,return,length,success,kind\n"
-
-
-def fake_run(work: Path, run: Run, *, level: float, finished: bool = True) -> None:
-    """Write an eval.csv of three evaluations of two episodes each: `level` times 1, 3, 2, plus and minus one."""
-    lines = []
-    for number, factor in enumerate((1, 3, 2), start=1):
-        kind = "final" if number == 3 and finished else "periodic"
-        for episode, offset in enumerate((-1, 1)):
-            steps = f"{100 * number},{800 * number},{90 * number},{5.0 * number}"
-            lines.append(f"{steps},{episode},{level * factor + offset},125,,{kind}\n")
-    run.folder(work).mkdir(parents=True)
-    (run.folder(work) / "eval.csv").write_text(HEADER + "".join(lines))
-
-
-def test_summary_of_seeds() -> None:
-    found = summarise([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert found["mean"] == found["iqm"] == 3.0
-    assert found["standard_error"] == pytest.approx(np.sqrt(2.5 / 5), abs=0.05)
-    bounds: Any = found["iqm_95"]
-    assert 1.0 <= bounds[0] < 3.0 < bounds[1] <= 5.0
-    few = summarise([1.0, 2.0, 3.0, 4.0])
-    assert (few["standard_error"], few["iqm_95"], few["per_seed"]) == (None, None, [1.0, 2.0, 3.0, 4.0])
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_a_mean_has_an_error_or_the_runs_behind_it() -> None:
@@ -49,59 +27,27 @@ def test_a_mean_has_an_error_or_the_runs_behind_it() -> None:
     assert heads == ["gain ± SE", "gain (runs)", "gain", "gain ± SE or (runs)"]
 
 
-def test_evaluations_are_read_by_step(tmp_path: Path) -> None:
-    run = Run("task", "arm", 0, ())
-    fake_run(tmp_path, run, level=10)
-    found = read_evaluations(run.folder(tmp_path) / "eval.csv")
-    assert [(e.env_steps, e.mean_return, e.kind) for e in found] == [
-        (800, 10.0, "periodic"),
-        (1600, 30.0, "periodic"),
-        (2400, 20.0, "final"),
-    ]
-    assert run.finished(tmp_path)
+def test_a_report_is_quoted_with_its_runs_or_their_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arm, seeds in ((("none", "none"), 5), (("random_shift", "curl"), 2)):
+        for seed in range(seeds):
+            write_run(tmp_path / "runs" / arm[1] / str(seed), "cheetah-run", arm, seed)
+    write_run(tmp_path / "runs" / "going", "cheetah-run", ("none", "none"), 9, Shape(finished=False))
+    monkeypatch.chdir(tmp_path)
+    assert report(["runs", "figures=false"]) == 0
+    found: Any = tables.quoted(tmp_path / "report")
+    assert found["table"]["columns"][2:] == ["seeds", "env / agent steps", "final ± SE or (runs)", "best of training"]
+    base, curl = found["table"]["rows"]
+    assert base[:4] == ["cheetah-run", "base", "5", "100,000 / 25,000"] and " ± " in base[4]
+    single = [float(value) for value in curl[4].partition(" (")[2].strip(")").split(", ")]
+    assert float(curl[4].split()[0]) == pytest.approx(np.mean(single), rel=1e-3) and len(single) == 2
 
 
-def test_result_holds_finished_runs_only(tmp_path: Path) -> None:
-    runs = tuple(Run("task", arm, seed, ("env=x",)) for arm in ("a", "b") for seed in range(2))
-    for run, level in zip(runs[:3], (10, 20, 30), strict=True):
-        fake_run(tmp_path, run, level=level)
-    fake_run(tmp_path, runs[3], level=1000, finished=False)
-    published = (Published("task", "Paper", 2400, 50.0, 5.0, None, "final", "Table 1"),)
-    write(Study("study", "?", runs, published), tmp_path, tmp_path, jobs=1)
-    report = json.loads((tmp_path / "study.json").read_text())
-    arm = report["tasks"]["task"]["a"]
-    assert arm["final"]["per_seed"] == [20.0, 40.0]
-    assert arm["best"]["mean"] == 45.0
-    assert arm["curve"]["returns"]["1"] == [20.0, 60.0, 40.0]
-    assert report["tasks"]["task"]["b"]["seeds"] == [0]
-    assert report["runs"] == {"asked": 4, "finished": 3}
-    assert [row[:3] for row in report["table"]["rows"]][-1] == ["task", "published: Paper, Table 1", ""]
-    assert [row[4] for row in report["table"]["rows"]] == ["30 (20, 40)", "60", "50"], "of how many runs no one says"
-    assert report["table"]["columns"][4:] == ["final return (runs)", "IQM", "best of training"]
-    assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_two_sacs_share_environment_length_and_rates() -> None:
-    made = parser("", "learn_state")
-    learn_state.add_options(made)
-    study = learn_state.plan(made.parse_args(["agent.lr=1e-3"]))
-    both = [compose_run(list(run.words)).config for run in study.runs[:2]]
-    assert (both[0].env, both[0].train) == (both[1].env, both[1].train)
-    ours: Any = both[0].agent
-    theirs: Any = both[1].agent
-    assert (type(ours), type(theirs)) == (SACConfig, SB3SACConfig)
-    shared = ("batch_size", "capacity", "discount", "hidden_dim", "initial_temperature", "lr", "n_step")
-    assert all(getattr(ours, name) == getattr(theirs, name) for name in shared)
-    assert ours.lr == 1e-3 and ours.critic_tau == theirs.tau
-    assert {entry.task for entry in study.published} == set(learn_state.TASKS)
-
-
-def test_pixel_grid_has_every_arm() -> None:
-    made = parser("", "learn_pixels")
-    learn_pixels.add_options(made)
-    runs = learn_pixels.plan(made.parse_args(["train.env_steps=9"])).runs
-    assert len({(run.arm, run.seed) for run in runs}) == len(runs) == 4 * 2 + 6
-    assert all("train.env_steps=9" in run.words for run in runs)
+def test_the_docs_commands_are_there() -> None:
+    text = "\n".join(page.read_text() for page in tables.PAGES)
+    scripts = set(re.findall(r"`python -m benchmarks\.(\w+)", text))
+    assert len(scripts) > 10 and all((ROOT / "benchmarks" / f"{name}.py").exists() for name in scripts)
+    suites = [words for words in re.findall(r"`python -m rlrep\.bench (suite=[^`]*)`", text) if "NAME" not in words]
+    assert len(suites) >= 9 and all(read_request(words.split(), ()).seeds for words in suites)
 
 
 def test_table_is_filled_from_the_result(tmp_path: Path) -> None:
@@ -116,24 +62,15 @@ def test_table_is_filled_from_the_result(tmp_path: Path) -> None:
     assert tables.fill(filled, tmp_path) == filled
 
 
-TOY = ("env=toy_state", "preset=debug", "device=cpu", "video=false", "train.agent_steps=150")
-
-
-def test_both_arms_run_and_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = (*TOY, "train.eval_every=100")
-    runs = [Run("toy", "ours", 0, (*words, "encoder=identity")), Run("toy", "SB3 SAC", 0, (*words, "agent=sb3_sac"))]
-    assert run_all(runs, tmp_path, jobs=2) == []
-    ours, theirs = (read_evaluations(run.folder(tmp_path) / "eval.csv") for run in runs)
-    assert [(e.env_steps, e.kind, e.episodes) for e in ours] == [(e.env_steps, e.kind, e.episodes) for e in theirs]
-    capsys.readouterr()
-    assert run_all(runs, tmp_path, jobs=2) == []
-    assert capsys.readouterr().out == "2 of 2 runs are finished\n"
-
-
-def test_a_failed_run_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    runs = [Run("toy", "broken", 0, (*TOY, "aux=ccm")), Run("toy", "whole", 0, (*TOY, "encoder=identity"))]
+def test_a_failed_run_is_named_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("method=simclr", "preset=debug", "device=cpu", "logger=none")
+    data = {"broken": ("data=npz", "data.path=none.npz"), "whole": ("data=digits",)}
+    runs = [Run("toy", arm, 0, (*words, *more)) for arm, more in data.items()]
     assert run_all(runs, tmp_path, jobs=1) == runs[:1]
-    assert "tells tasks apart" in runs[0].folder(tmp_path).with_suffix(".log").read_text()
+    assert "none.npz" in runs[0].folder(tmp_path).with_suffix(".log").read_text()
+    capsys.readouterr()
+    assert run_all(runs[1:], tmp_path, jobs=1) == []
+    assert capsys.readouterr().out == "1 of 1 runs are finished\n"
 
 
 def fake_pretraining(work: Path, run: Run, *, gain: float) -> None:
