@@ -1,5 +1,6 @@
 """Rainbow with auxiliary heads on its encoder; every part of it can be switched off."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from rlrep.contract.agent import AgentConfig, AgentSpec
 from rlrep.contract.env import Array, Step
@@ -127,6 +130,17 @@ class Rainbow(OnlineAgent[Networks]):
             logits = self.nets.head(latent, self.nets.head.perturbed(noise))
             action = expected(logits, self.nets.support).argmax(1).cpu().numpy()
         return self._some_random(action) if explore and not self.config.noisy else action
+
+    def divergence(self, obs: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the cross entropy `(N,)` of the greedy action at these observations with the softmax of the values at
+        others `(N, ...)` (Huang et al. 2017, arXiv 1702.02284)."""
+        with torch.no_grad():
+            greedy = self._values(obs).argmax(1)
+        return lambda other: cross_entropy(self._values(other), greedy, reduction="none")
+
+    def _values(self, obs: Tensor) -> Tensor:
+        head = self.nets.head
+        return expected(head(self.nets.encoder(self.augment.fixed(obs)), head.perturbed(None)), self.nets.support)
 
     @property
     def epsilon(self) -> float:

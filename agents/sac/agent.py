@@ -1,5 +1,6 @@
 """Soft actor-critic with auxiliary heads on the critic's encoder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -123,6 +124,23 @@ class SAC(OnlineAgent[Networks]):
             else:
                 action = mean.tanh()
         return action.cpu().numpy()
+
+    def divergence(self, obs: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the divergence `(N,)` of the policy at other observations `(N, ...)` from the one at these, nats.
+
+        It is KL(these || others) of the Gaussians, which the squashing leaves as it is.
+        """
+        with torch.no_grad():
+            mean, log_std = self.nets.actor(self.nets.encoder.body(self.augment.fixed(obs)))
+
+        def moved(other: Tensor) -> Tensor:
+            other_mean, other_log_std = self.nets.actor(self.nets.encoder.body(self.augment.fixed(other)))
+            ratio = (2 * (log_std - other_log_std)).exp()
+            distance = ((mean - other_mean) / other_log_std.exp()).square()
+            gap: Tensor = 0.5 * (ratio + distance - 1 - ratio.log()).sum(1)
+            return gap
+
+        return moved
 
 
 def _make_networks(config: SACConfig, spec: AgentSpec, action_dim: int, encoder: Encoder) -> Networks:

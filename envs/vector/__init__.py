@@ -3,11 +3,12 @@
 from rlrep.contract.env import EnvMaker
 
 from .checked import Checked
+from .flicker import Flicker
 from .inline import InlineVector
 from .losses import FOR_EVER, Patience, raised
 from .workers import WorkerVector
 
-__all__ = ["FOR_EVER", "Checked", "InlineVector", "Patience", "WorkerVector", "make_vector", "raised"]
+__all__ = ["FOR_EVER", "Checked", "Flicker", "InlineVector", "Patience", "WorkerVector", "make_vector", "raised"]
 
 
 def make_vector(

@@ -1,6 +1,7 @@
 """Contrast core: objectives, queues, targets, heads and meters. It knows nothing of RL."""
 
 from .agreement import barlow_twins, negative_cosine, pair_regression, vicreg
+from .attack import pgd
 from .batchnorm import SplitBatchNorm
 from .directpred import DirectPredictor
 from .distributed import gather_with_grad
@@ -58,6 +59,7 @@ __all__ = [
     "negative_cosine",
     "nt_xent",
     "pair_regression",
+    "pgd",
     "suncet",
     "sup_con",
     "uniform",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rlrep.contrast import pgd
 from rlrep.contrast.parts import Metrics, Objective, Projection, pair_health
 from rlrep.nn import Encoder
 from rlrep.views import View
@@ -66,11 +67,12 @@ class AdversarialContrastMethod(JointEmbeddingMethod):
         """
         with torch.no_grad():
             anchor = self.embed(view)
-        with torch.enable_grad():
-            pixels = view.float().requires_grad_()
-            loss = self.objective(torch.stack([anchor, self.embed(pixels)]), labels)
-            (gradient,) = torch.autograd.grad(loss, pixels)
-        return (pixels + 255.0 * self.settings.epsilon * gradient.sign()).detach()
+        length = 255.0 * self.settings.epsilon
+
+        def loss(pixels: Tensor) -> Tensor:
+            return self.objective(torch.stack([anchor, self.embed(pixels)]), labels)
+
+        return pgd(loss, view.float(), epsilon=length, step=length, steps=1, start="clean")
 
     @contextmanager
     def adversarial(self) -> Iterator[None]:
