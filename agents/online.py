@@ -117,7 +117,7 @@ def _make_heads(spec: AgentSpec, encoder: Encoder) -> dict[str, Head]:
         instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
         raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
     return {
-        name: head.fitted(spec.view_shape).make(name, encoder.latent_dim, spec.action_space)
+        name: head.fitted(spec.view_shape, spec.frame_stack).make(name, encoder.latent_dim, spec.action_space)
         for name, head in spec.aux.items()
     }
 

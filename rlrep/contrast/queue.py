@@ -68,6 +68,10 @@ class MemoryQueue(nn.Module):
         """Return how many pushes ago each key came, `(K,)` int64: 1 for the last push (VideoMoCo, Pan et al. 2021)."""
         return self._counted()[1] + 1 - self._in_order(self.born)
 
+    def stored_ages(self) -> Tensor:
+        """Return the ages as `bank` stores the keys, `(size,)`, of no meaning where no key is. Waits for no device."""
+        return self.pushes[1] + 1 - self.born
+
     def labels(self) -> Tensor:
         """Return the labels `(K,)` int64, -1 where none was given."""
         return self._in_order(self.tags)

@@ -4,6 +4,7 @@ from rlrep.contrast.parts import Metrics
 
 from .autoencoder import Autoencoder
 from .base import Encoded, Encoders, Head, HeadConfig, Pull
+from .frame_drop import FrameDropContrast
 from .instance_contrast import InstanceContrast
 from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast
@@ -16,6 +17,7 @@ __all__ = [
     "Autoencoder",
     "Encoded",
     "Encoders",
+    "FrameDropContrast",
     "Head",
     "HeadConfig",
     "InstanceContrast",

@@ -42,7 +42,7 @@ class Autoencoder(HeadConfig):
         if not 1 <= self.bits <= 8 or not self.strides:
             raise ValueError(f"bits must be 1 to 8 and strides not empty, got {self.bits} and {self.strides}")
 
-    def fitted(self, obs_shape: tuple[int, ...]) -> "Autoencoder":
+    def fitted(self, obs_shape: tuple[int, ...], frame_stack: int = 1) -> "Autoencoder":
         """Return the settings with the shape of what the encoder reads, where they leave it open."""
         return replace(self, obs_shape=obs_shape) if self.obs_shape is None else self
 

@@ -91,8 +91,8 @@ class HeadConfig:
         """Whether a head on contexts reads the Gaussian of every transition, rather than of whole windows."""
         return False
 
-    def fitted(self, obs_shape: tuple[int, ...]) -> "HeadConfig":
-        """Return the settings for an encoder of such observations, for heads that make some."""
+    def fitted(self, obs_shape: tuple[int, ...], frame_stack: int = 1) -> "HeadConfig":
+        """Return the settings for an encoder of such observations, for heads that make some or take them apart."""
         return self
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> Head:

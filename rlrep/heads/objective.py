@@ -39,7 +39,8 @@ class ContrastConfig(NegativeMask):
     temperature: None = the one of the objective's paper.
     tau_plus: assumed share of false negatives (`debiased`, `hard_negative`). beta: how hard (`hard_negative`).
     t_pos, t_neg: sharpness of the transport weights (`cacr`).
-    queue_size: keys. hardest, mixed, query_mixed: see `mix_hard_negatives`; mixing waits for `hardest` keys (`mochi`).
+    queue_size: keys. queue_decay: see `Queue`.
+    hardest, mixed, query_mixed: see `mix_hard_negatives`; mixing waits for `hardest` keys (`mochi`).
     target: who encodes the other view. hidden_dim, embedding_dim: of the projector. tau: EMA rate of its copy.
     """
 
@@ -51,6 +52,7 @@ class ContrastConfig(NegativeMask):
     t_pos: float = 1.0
     t_neg: float = 1.0
     queue_size: int = 4096
+    queue_decay: float = 1.0
     hardest: int = 256
     mixed: int = 64
     query_mixed: int = 16
@@ -67,11 +69,14 @@ class ContrastConfig(NegativeMask):
             raise ValueError(f"negatives=queue goes with objective=info_nce or mochi, not {self.objective}")
         if self.queued and self.mask_within is not None:
             raise ValueError("mask_within is for negatives in the batch: a queue does not know when its keys were seen")
+        if self.queue_decay != 1.0 and not self.queued:
+            raise ValueError(f"queue_decay={self.queue_decay} is of a queue: give negatives=queue")
         if min(self.queue_size, self.hardest) < 1 or min(self.mixed, self.query_mixed) < 0:
             raise ValueError(
                 f"queue_size and hardest must be at least 1, mixed and query_mixed not negative, got "
                 f"{self.queue_size}, {self.hardest}, {self.mixed} and {self.query_mixed}"
             )
+        Queue(self.queue_size, self.mixing, self.queue_decay)  # refuses a decay out of range, or with mixtures
 
     @property
     def chosen(self) -> Objective:
@@ -107,7 +112,7 @@ class Contrast(nn.Module):
         super().__init__()
         self.config, self.objective, mixing = config, config.chosen, config.mixing
         self.bilinear = Bilinear(dim, init=init) if self.objective.learned_form else None
-        self.queue = KeyQueue(Queue(config.queue_size, mixing), dim) if config.queued else None
+        self.queue = KeyQueue(Queue(config.queue_size, mixing, config.queue_decay), dim) if config.queued else None
         self.bins, self.time = config.bin_request, config.time_request
         self.noise = Noise(mixing.numbers) if mixing is not None and mixing.numbers else None
         asked: tuple[Request[Any] | None, ...] = (self.bins, self.time, self.noise)
@@ -121,12 +126,13 @@ class Contrast(nn.Module):
         origin = Origin(
             None if self.bins is None else pairs[self.bins], None if self.time is None else pairs[self.time]
         )
-        negatives, masked, valid = None, None, None
+        negatives, masked, valid, faded = None, None, None, False
         if self.queue is None:
             masked = valid = self.config.valid(origin, origin)
         else:
             noise = None if self.noise is None else pairs[self.noise]
             negatives, valid = self.queue.negatives(query, origin.bin, noise)
+            faded = self.queue.config.fades
         health = in_batch_health(query, keys[0], form, valid=masked, row_weight=row_weight)
         if self.queue is not None:
             health |= {"queue_filled": self.queue.filled.float().mean()}
@@ -134,7 +140,7 @@ class Contrast(nn.Module):
                 self.queue.stage(keys[0], origin.bin)
         if masked is not None:
             health |= {"masked": masked_share(masked)}
-        return self.objective([query, *keys], Among(None, negatives, valid, row_weight, form)), health
+        return self.objective([query, *keys], Among(None, negatives, valid, row_weight, form, faded)), health
 
     def after_update(self) -> None:
         """Move the queue on."""

@@ -9,6 +9,7 @@ from .labelled import LabelledContrast
 from .learner import Learner, Length
 from .optimiser import OptimiserConfig
 from .target import TargetEmbedding
+from .video import VideoContrast
 
 __all__ = [
     "AdversarialContrast",
@@ -24,4 +25,5 @@ __all__ = [
     "Needs",
     "OptimiserConfig",
     "TargetEmbedding",
+    "VideoContrast",
 ]

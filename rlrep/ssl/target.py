@@ -96,10 +96,10 @@ class TargetEmbeddingMethod(Method):
 
     def _direction(self, prediction: Tensor, key: Tensor) -> Tensor:
         prediction, key = gather_rows(prediction), gather_rows(key)
-        negatives = None
-        if self.queue is not None and self.config.queue is not None:
-            negatives = self.config.queue.negatives(self.queue, prediction, self.progress)
-        return self.config.objective([prediction, key], Among(negatives=negatives))
+        if self.queue is None or self.config.queue is None:
+            return self.config.objective([prediction, key], Among())
+        negatives = self.config.queue.negatives(self.queue, prediction, self.progress)
+        return self.config.objective([prediction, key], Among(negatives=negatives, faded=self.config.queue.fades))
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -78,6 +78,7 @@ def data_words(name: str, place: Path) -> list[str]:
     files = {"npz": "x.npz", "folder": "images", "cifar10": "c.tar.gz", "frames": "f.safetensors"}
     small = {
         "digits": ["data.size=20"],
+        "moving_digits": ["data.clips=1"],
         "atari_frames": ["data.env=atari_boxing", "data.steps=1900", "data.test_fraction=0.5", "data.size=36"],
         "dmc_frames": ["data.env=dmc_cartpole", "data.steps=150", "data.test_fraction=0.5", "data.size=20"],
         "toy_frames": ["data.steps=60"],

@@ -1,5 +1,6 @@
 """Objectives, negatives, networks and health as small configured parts, from which heads and image methods are made."""
 
+from .dropper import Dropped, Dropper, Estimator, FrameDropper, embedding_change
 from .health import Metrics, in_batch_health, label_health, masked_share, pair_health, spread
 from .negatives import HardMixing, KeyQueue, Queue, same_known
 from .networks import LearnedPredictor, Momentum, PredictorConfig, Projection, SetPredictor, Whitening
@@ -29,6 +30,10 @@ __all__ = [
     "BarlowTwins",
     "BilinearInfoNCE",
     "Debiased",
+    "Dropped",
+    "Dropper",
+    "Estimator",
+    "FrameDropper",
     "HardMixing",
     "HardNTXent",
     "InfoNCE",
@@ -50,6 +55,7 @@ __all__ = [
     "VICReg",
     "Views",
     "Whitening",
+    "embedding_change",
     "in_batch_health",
     "label_health",
     "masked_share",

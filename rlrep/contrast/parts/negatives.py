@@ -43,10 +43,26 @@ class HardMixing:
 
 @dataclass(frozen=True)
 class Queue:
-    """Negatives from the keys of earlier batches. size: keys. mixing: what is made of them besides."""
+    """Negatives from the keys of earlier batches. size: keys. mixing: what is made of them besides.
+
+    decay: what a key's length, and so its similarity, is multiplied by at every push after its own (VideoMoCo, Pan et
+    al. 2021, arXiv 2103.05905, equation 4). Raises ValueError on a decay outside (0, 1], or with mixing.
+    """
 
     size: int = 65536
     mixing: HardMixing | None = None
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.decay <= 1.0:
+            raise ValueError(f"decay must be in (0, 1], not {self.decay}")
+        if self.fades and self.mixing is not None:
+            raise ValueError(f"decay={self.decay} is of keys as they are: give mixing=null, or decay=1")
+
+    @property
+    def fades(self) -> bool:
+        """Whether keys have lengths that count, see `Among`."""
+        return self.decay < 1.0
 
     def make(self, dim: int) -> MemoryQueue:
         """Build the memory for keys `(N, dim)`."""
@@ -54,7 +70,7 @@ class Queue:
 
     def negatives(self, queue: MemoryQueue, query: Tensor, progress: float) -> list[Tensor]:
         """Return what the queries `(N, D)` are contrasted with: the queue and, from `mixing.after` on, its mixtures."""
-        keys = queue.keys()
+        keys = queue.keys() * self.decay ** queue.ages()[:, None] if self.fades else queue.keys()
         if self.mixing is None or len(keys) == 0 or progress < self.mixing.after:
             return [keys]
         with torch.no_grad():
@@ -91,6 +107,8 @@ class KeyQueue(nn.Module):
         keys, valid = self.memory.bank, self.filled.expand(len(query), -1)
         if labels is not None:
             valid = valid & ~same_known(labels, self.memory.tags)
+        if self.config.fades:
+            keys = keys * self.config.decay ** self.memory.stored_ages()[:, None]
         if self.config.mixing is None or noise is None:
             return [keys], valid
         mixed, counts = self.config.mixing.given(query, keys, valid, noise)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..agreement import barlow_twins, negative_cosine, vicreg
 from ..objectives import bilinear_info_nce, hard_nt_xent, info_nce, nt_xent, suncet, sup_con
+from ..pairs import unit
 from ..transport import cacr
 
 Views = Tensor | Sequence[Tensor]
@@ -23,7 +24,7 @@ class Among:
 
     labels: `(N,)`. negatives: `(K, D)` or `(N, K, D)` each, in place of the batch's other samples.
     valid: bool, `(N, N)` or with given negatives `(N, K)`, False = no negative. row_weight: `(N,)`.
-    form: `(D, D)` of a learned bilinear similarity.
+    form: `(D, D)` of a learned bilinear similarity. faded: the negatives' lengths, at most 1, count in the similarity.
     """
 
     labels: Tensor | None = None
@@ -31,6 +32,7 @@ class Among:
     valid: Tensor | None = None
     row_weight: Tensor | None = None
     form: Tensor | None = None
+    faded: bool = False
 
 
 class Objective(ABC):
@@ -86,10 +88,13 @@ class InfoNCE(Objective):
     memory = True
 
     def __call__(self, views: Views, among: Among) -> Tensor:
+        query, key = pair(views)
         loss = info_nce(
-            *pair(views),
+            unit(query) if among.faded else query,
+            unit(key) if among.faded else key,
             temperature=self.temperature,
             negatives=among.negatives,
+            similarity="dot" if among.faded else "cosine",
             valid=among.valid,
             row_weight=among.row_weight,
         )

@@ -42,6 +42,11 @@ class CollectedFrames(FrameSettings):
         named = f"frames/{self.env}-{self.size}-{self.steps}-seed{self.seed}.safetensors"
         path = collect_frames(config, Path(self.path or named), steps=self.steps, seed=self.seed)
         frames = Frames(
-            str(path), stack=self.stack, gap=self.gap, test_fraction=self.test_fraction, split_seed=self.split_seed
+            str(path),
+            stack=self.stack,
+            stride=self.stride,
+            gap=self.gap,
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
         )
         return frames.make(device)

@@ -6,6 +6,7 @@ from .digits import Digits
 from .files import ImageArrays, ImageFolder
 from .frames import FrameFile, Frames, FrameSettings, read_frames, save_frames
 from .image_data import DataConfig, ImageData, Split, SplitSettings
+from .moving_digits import MovingDigits
 
 __all__ = [
     "Cifar10",
@@ -17,6 +18,7 @@ __all__ = [
     "ImageArrays",
     "ImageData",
     "ImageFolder",
+    "MovingDigits",
     "Split",
     "SplitSettings",
     "describe",

@@ -37,18 +37,22 @@ class FrameSettings(SplitSettings):
     """What frames of episodes have beside a split.
 
     stack: frames in one image, oldest first; before an episode's start its first frame is repeated, as environments do.
+    stride: steps between them, 1 as in environments; more for clips of a longer time.
     gap: agent steps between positives: every view of an image after the first is of a frame 0 to `gap` steps later in
     its episode; 0 = all views are of one frame.
     """
 
     augment: ClassVar[str] = "random_shift"
     stack: int = 3
+    stride: int = 1
     gap: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.stack <= MOST_STACKED:
             raise ValueError(f"stack must be from 1 to {MOST_STACKED} frames, not {self.stack}")
+        if self.stride < 1:
+            raise ValueError(f"stride must be 1 or more steps, not {self.stride}")
         if self.gap < 0:
             raise ValueError(f"gap must be 0 (off) or a number of agent steps, not {self.gap}")
 
@@ -68,16 +72,19 @@ class Frames(FrameSettings):
         data = read_frames(Path(self.path).expanduser()).data
         assert data.time is not None
         return self.split(
-            ImageData(stack_frames(data.images, data.time, self.stack), data.labels, data.episode, data.time), device
+            ImageData(
+                stack_frames(data.images, data.time, self.stack, self.stride), data.labels, data.episode, data.time
+            ),
+            device,
         )
 
 
-def stack_frames(images: Tensor, time: Tensor, stack: int) -> Tensor:
-    """Stack each frame `(N, C, H, W)` with those before it in its episode to `(N, stack*C, H, W)`.
+def stack_frames(images: Tensor, time: Tensor, stack: int, stride: int = 1) -> Tensor:
+    """Stack each frame `(N, C, H, W)` with those before it in its episode, `stride` apart, to `(N, stack*C, H, W)`.
 
     time: steps since the episode's first frame `(N,)`.
     """
-    back = torch.arange(stack - 1, -1, -1)
+    back = stride * torch.arange(stack - 1, -1, -1)
     rows = torch.arange(len(images))[:, None] - torch.minimum(back, time[:, None])
     return images[rows].flatten(1, 2)
 
