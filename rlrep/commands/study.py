@@ -154,6 +154,8 @@ def _run_all(config: StudyConfig, words: Sequence[str], arguments: Arguments) ->
 
 def _job(name: str, words: Sequence[str], names: Sequence[str], config: StudyConfig, arguments: Arguments) -> "Job":
     """Return the command of one study of all; the options of others are not its own."""
+    from rlrep.launch.base import Job
+
     own = words_of(name, words, names)
     command = [word for folder in arguments.folders for word in ("--config-dir", str(folder.absolute()))]
     return Job(name, (sys.executable, "-m", ENTRY, *command, name, *own), Path(config.out) / f"{name}.log")

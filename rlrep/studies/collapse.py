@@ -7,22 +7,20 @@ from torch import Tensor
 
 from rlrep.contrast.parts import Projection, SquaredDistance, Whitening
 from rlrep.contrast.projectors import Norm
-from rlrep.nn import PixelEncoderConfig
 from rlrep.settings.ranges import at_least, positive
 from rlrep.ssl import JointEmbedding
 from rlrep.ssl.data import ImageData
 from rlrep.ssl.evaluation import collapse_meters, encode
-from rlrep.ssl.learner import Learner, plan
 from rlrep.ssl.optimiser import OptimiserConfig
 
 from .study import About, Claim, Line, Measured, Panel, Study
-from .training import DIGIT_VIEW, balanced_digits, moments
+from .training import DIGIT_VIEW, balanced_digits, digit_learner, moments
 
 NONE, NORM, PLAIN, SHUFFLED = "no normalisation", "batch norm", "decorrelated", "shuffled"
 METERS = ("spread", "correlation", "effective_rank")
 _PANELS = {
-    "spread": "sd of a feature on the sphere, 1 = all over",
-    "correlation": "mean |correlation| of two features",
+    "spread": "sd of features (1: all over)",
+    "correlation": "mean |correlation|",
     "effective_rank": "effective rank",
 }
 
@@ -33,7 +31,7 @@ class Collapse(Study):
 
     per_class: images of each of the ten digits.
     size: side of the images in pixels.
-    updates, batch_size, lr: of SGD with momentum 0.9, after a cosine.
+    updates, batch_size, lr: of Adam, whose rate falls by half a cosine.
     hidden_dim, out_dim: of the projector.
     groups: of features that are whitened together.
     """
@@ -108,16 +106,10 @@ class Collapse(Study):
         self, data: ImageData, projector: Projection, whitening: Whitening | None, seed: int
     ) -> tuple[list[int], list[dict[str, float]]]:
         """Return the updates after which the projections were metered, and the meters."""
-        encoder = PixelEncoderConfig((2, 2, 1), (32, 64, 64), latent_dim=128, trunk="relu", init="torch")
-        views = (DIGIT_VIEW, DIGIT_VIEW)
-        learner = Learner(
-            JointEmbedding(views, projector, SquaredDistance(), whitening),
-            encoder.make(data.shape),
-            data,
-            optimiser=OptimiserConfig("adamw", self.lr, lr_scale="none"),
-            length=plan(len(data), batch_size=self.batch_size, epochs=None, updates=self.updates),
-            label=None,
-            seed=seed,
+        method = JointEmbedding((DIGIT_VIEW, DIGIT_VIEW), projector, SquaredDistance(), whitening)
+        adam = OptimiserConfig("adamw", self.lr, lr_scale="none")
+        learner = digit_learner(
+            method, data, updates=self.updates, batch_size=self.batch_size, optimiser=adam, seed=seed
         )
         steps, history = sorted(moments(self.updates)), list[dict[str, float]]()
         for update in range(1, self.updates + 1):

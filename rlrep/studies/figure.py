@@ -12,7 +12,7 @@ from rlrep.record.files import replace_picture
 from rlrep.scores.figures import SETTINGS, draw_band, draw_legend, look_of, make_panels
 from rlrep.scores.statistics import FEWEST_RUNS, Band, curve, mean
 
-from .outcome import Outcome
+from .study import Curves, Panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,24 +21,22 @@ _DPI = 90
 _RESAMPLES = 500
 
 
-def write_figure(path: Path, outcome: Outcome) -> None:
-    """Write the figure of an outcome as a PNG."""
+def write_figure(path: Path, panels: Sequence[Panel], curves: Sequence[Curves]) -> None:
+    """Write a figure as a PNG. curves: by seed."""
     import matplotlib
 
     with matplotlib.rc_context(SETTINGS):
-        replace_picture(path, draw(outcome), dpi=_DPI)
+        replace_picture(path, draw(panels, curves), dpi=_DPI)
 
 
-def draw(outcome: Outcome) -> "Figure":
+def draw(panels: Sequence[Panel], curves: Sequence[Curves]) -> "Figure":
     """Return the figure: the mean over seeds, with its interval from five seeds on and single seeds below that."""
-    panels = outcome.study.panels
     figure, axes = make_panels(len(panels))
-    names = list(dict.fromkeys(name for lines in outcome.measured[0].curves.values() for name in lines))
+    names = list(dict.fromkeys(name for lines in curves[0].values() for name in lines))
     for axis, panel in zip(axes, panels, strict=False):
-        for name in outcome.measured[0].curves[panel.title]:
-            lines = [seed.curves[panel.title][name] for seed in outcome.measured]
-            look = look_of(names.index(name))
-            draw_band(axis, np.array(lines[0][0], np.float64), band_of([y for _, y in lines]), look, name)
+        for name, (x, _) in curves[0][panel.title].items():
+            band = band_of([seed[panel.title][name][1] for seed in curves])
+            draw_band(axis, np.array(x, np.float64), band, look_of(names.index(name)), name)
         axis.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
     draw_legend(figure, axes)
     return figure

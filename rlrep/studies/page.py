@@ -31,7 +31,7 @@ def write(out: Path, outcome: Outcome) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     page = out / f"{outcome.name}.md"
     replace_file(out / f"{outcome.name}.json", to_json(outcome))
-    write_figure(out / f"{outcome.name}.png", outcome)
+    write_figure(out / f"{outcome.name}.png", outcome.study.panels, [seed.curves for seed in outcome.measured])
     replace_file(page, markdown(read(out / f"{outcome.name}.json")))
     return page
 

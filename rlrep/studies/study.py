@@ -8,6 +8,8 @@ from typing import ClassVar
 
 Line = tuple[Sequence[float], Sequence[float]]
 """A curve: x and y, of equal length. Every seed has the same x."""
+Curves = Mapping[str, Mapping[str, Line]]
+"""By title of the panel, then by name of the line."""
 
 Numbers = dict[str, float]
 """What was measured, by name."""
@@ -62,10 +64,10 @@ class About:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one seed gave. numbers: by name. curves: by title of the panel, then by name of the line."""
+    """What one seed gave. numbers: by name. curves: what its panels show."""
 
     numbers: Mapping[str, float]
-    curves: Mapping[str, Mapping[str, Line]] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
 
 
 class Study(ABC):

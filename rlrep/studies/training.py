@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from rlrep.nn import PixelEncoderConfig
 from rlrep.settings import ConfigError
-from rlrep.ssl.data import Digits, ImageData
+from rlrep.ssl.base import MethodConfig
+from rlrep.ssl.data import Digits, ImageData, Split
+from rlrep.ssl.learner import Learner, plan
 from rlrep.ssl.optimiser import OptimiserConfig
 from rlrep.ssl.sampling import labelled_subset
 from rlrep.views import Blur, ColourJitter, Flip, Grayscale, ImageView, ResizedCrop
@@ -34,12 +37,17 @@ def train(
         yield step + 1
 
 
+def digits(size: int) -> Split:
+    """Return the handwritten digits, `size` pixels wide, in the usual split."""
+    return Digits(size=size).make(torch.device("cpu"))
+
+
 def balanced_digits(per_class: int, *, size: int = 8) -> ImageData:
     """Return that many handwritten digits of every class, drawn by torch's global generator.
 
     Raises ConfigError if there are not so many.
     """
-    data = Digits(size=size).make(torch.device("cpu")).train
+    data = digits(size).train
     seed = int(torch.randint(2**31, ()))
     try:
         return data.rows(labelled_subset(data.labels["digit"], seed=seed, per_class=per_class))
@@ -60,3 +68,19 @@ def drawn(count: int, rows: int) -> Tensor:
 def moments(steps: int, curves: int = 20) -> set[int]:
     """Return up to `curves` steps at which a curve has a point: evenly spread, the last among them."""
     return {max(1, round(steps * part / curves)) for part in range(1, curves + 1)}
+
+
+def digit_learner(
+    method: MethodConfig, data: ImageData, *, updates: int, batch_size: int, optimiser: OptimiserConfig, seed: int
+) -> Learner:
+    """Return a method in training on digits, around a small network of torch's global generator. seed: of the rest."""
+    encoder = PixelEncoderConfig((2, 2, 1), (32, 64, 64), latent_dim=128, trunk="relu", init="torch")
+    return Learner(
+        method,
+        encoder.make(data.shape),
+        data,
+        optimiser=optimiser,
+        length=plan(len(data), batch_size=batch_size, epochs=None, updates=updates),
+        label="digit",
+        seed=seed,
+    )
