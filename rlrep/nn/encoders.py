@@ -7,7 +7,7 @@ DrQ-v2).
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -176,8 +176,39 @@ Trunk = Literal["norm", "norm_tanh", "relu", "none"]
 """Linear and then LayerNorm (CURL), LayerNorm and tanh (DrQ-v2) or ReLU (Nature DQN); `none`: latent = features."""
 
 
+class FrameEncoder(LoadableEncoder):
+    """What encoders of frames have in common: a body of their own, and behind it the `trunk` of their choice."""
+
+    trunk: Trunk
+    latent_dim: int
+
+    @abstractmethod
+    def make_body(self, channels: int) -> PixelBody:
+        """Return a new body for frames of so many channels."""
+
+    @torch.no_grad()
+    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
+        """Build for frames `(C, H, W)`. Raises ValueError on states, and on frames too small for the body."""
+        if len(obs_shape) != 3:
+            raise ValueError(
+                f"a pixel encoder needs (channels, height, width), got {obs_shape}: choose encoder=mlp for states"
+            )
+        body = self.make_body(obs_shape[0])
+        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            feature_dim = int(body(torch.zeros(1, *obs_shape, dtype=torch.uint8)).shape[1])
+        except RuntimeError as error:
+            raise ValueError(f"frames of {obs_shape} are too small for this encoder's strides") from error
+        latent_dim = feature_dim if self.trunk == "none" else self.latent_dim
+        return PixelEncoder(body, self.make_trunk(feature_dim), feature_dim, latent_dim)
+
+    def make_trunk(self, feature_dim: int) -> nn.Module:
+        """Build a trunk of the kind chosen."""
+        return make_trunk(self.trunk, feature_dim, self.latent_dim)
+
+
 @dataclass(frozen=True)
-class PixelEncoderConfig(LoadableEncoder):
+class PixelEncoderConfig(FrameEncoder):
     """Convolutions without padding: SAC-AE and CURL by default, DrQ-v2 with `offset=0.5, trunk=norm_tanh`, the CNNs of
     Nature DQN and data-efficient Rainbow.
 
@@ -194,23 +225,12 @@ class PixelEncoderConfig(LoadableEncoder):
     trunk: Trunk = "norm"
     init: Literal["orthogonal", "torch"] = "orthogonal"
 
-    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
-        """Build for frames `(C, H, W)`. Raises ValueError if they are too small for the strides."""
-        check_pixels(obs_shape)
-        channels, kernels = self._per_layer("channels"), self._per_layer("kernels")
-        body = ConvBody(obs_shape[0], self.strides, channels, kernels, self.offset)
-        try:
-            feature_dim = count_features(body, obs_shape)
-        except RuntimeError as error:
-            raise ValueError(f"frames of {obs_shape} are too small for strides {self.strides}") from error
-        if self.init == "orthogonal":
-            body.apply(init_orthogonal)
-        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return encoder_of(body, feature_dim, self)
+    def make_body(self, channels: int) -> PixelBody:
+        body = ConvBody(channels, self.strides, self._per_layer("channels"), self._per_layer("kernels"), self.offset)
+        return body.apply(init_orthogonal) if self.init == "orthogonal" else body
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
-        """Build a trunk of the kind chosen."""
-        trunk = make_trunk(self.trunk, feature_dim, self.latent_dim)
+        trunk = super().make_trunk(feature_dim)
         return trunk.apply(init_orthogonal) if self.init == "orthogonal" else trunk
 
     def _per_layer(self, name: str) -> tuple[int, ...]:
@@ -231,10 +251,7 @@ class MLPEncoderConfig(LoadableEncoder):
 
     def build(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
-        if len(obs_shape) != 1:
-            raise ValueError(
-                f"encoder=mlp needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"
-            )
+        _check_states("mlp", obs_shape)
         body = nn.Sequential(nn.Linear(obs_shape[0], self.hidden_dim), nn.ReLU())
         body.apply(init_orthogonal)
         return Encoder(body, self.make_trunk(self.hidden_dim), self.hidden_dim, self.latent_dim)
@@ -251,29 +268,12 @@ class IdentityConfig(EncoderConfig):
 
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
-        if len(obs_shape) != 1:
-            raise ValueError(
-                f"encoder=identity needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"
-            )
+        _check_states("identity", obs_shape)
         return Encoder(nn.Identity(), nn.Identity(), obs_shape[0], obs_shape[0])
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
         """The features themselves."""
         return nn.Identity()
-
-
-class _HasTrunk(Protocol):
-    @property
-    def trunk(self) -> Trunk: ...
-    @property
-    def latent_dim(self) -> int: ...
-    def make_trunk(self, feature_dim: int) -> nn.Module: ...
-
-
-def encoder_of(body: PixelBody, feature_dim: int, config: _HasTrunk) -> Encoder:
-    """Put a body and the trunk that `config` asks for together."""
-    latent_dim = feature_dim if config.trunk == "none" else config.latent_dim
-    return PixelEncoder(body, config.make_trunk(feature_dim), feature_dim, latent_dim)
 
 
 def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:
@@ -288,15 +288,8 @@ def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:
     return nn.Sequential(nn.Linear(feature_dim, latent_dim), *after[kind])
 
 
-def check_pixels(obs_shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless these are frames `(C, H, W)`."""
-    if len(obs_shape) != 3:
+def _check_states(name: str, obs_shape: tuple[int, ...]) -> None:
+    if len(obs_shape) != 1:
         raise ValueError(
-            f"a pixel encoder needs (channels, height, width), got {obs_shape}: choose encoder=mlp for states"
+            f"encoder={name} needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"
         )
-
-
-@torch.no_grad()
-def count_features(body: nn.Module, obs_shape: tuple[int, ...]) -> int:
-    """Return the width of a body's output on uint8 frames `(C, H, W)`."""
-    return int(body(torch.zeros(1, *obs_shape, dtype=torch.uint8)).shape[1])

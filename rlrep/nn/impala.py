@@ -3,20 +3,9 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from .encoders import (
-    Encoder,
-    LoadableEncoder,
-    PixelBody,
-    Trunk,
-    check_pixels,
-    count_features,
-    encoder_of,
-    interleaved,
-    make_trunk,
-)
+from .encoders import FrameEncoder, PixelBody, Trunk, interleaved
 
 
 class ResidualBlock(nn.Module):
@@ -56,7 +45,7 @@ class ImpalaBody(PixelBody):
 
 
 @dataclass(frozen=True)
-class ImpalaConfig(LoadableEncoder):
+class ImpalaConfig(FrameEncoder):
     """IMPALA's residual network. channels: of each section, which halves the frame. blocks: per section. trunk,
     latent_dim: as for `PixelEncoderConfig`."""
 
@@ -65,16 +54,8 @@ class ImpalaConfig(LoadableEncoder):
     latent_dim: int = 256
     trunk: Trunk = "relu"
 
-    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
-        """Build for frames `(C, H, W)` of any size."""
-        check_pixels(obs_shape)
-        body = ImpalaBody(obs_shape[0], self.channels, self.blocks)
-        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return encoder_of(body, count_features(body, obs_shape), self)
-
-    def make_trunk(self, feature_dim: int) -> nn.Module:
-        """Build a trunk of the kind chosen."""
-        return make_trunk(self.trunk, feature_dim, self.latent_dim)
+    def make_body(self, channels: int) -> PixelBody:
+        return ImpalaBody(channels, self.channels, self.blocks)
 
 
 def _conv(in_channels: int, channels: int) -> nn.Conv2d:

@@ -2,20 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from .encoders import (
-    Encoder,
-    LoadableEncoder,
-    PixelBody,
-    Trunk,
-    check_pixels,
-    count_features,
-    encoder_of,
-    interleaved,
-    make_trunk,
-)
+from .encoders import FrameEncoder, PixelBody, Trunk, interleaved
 from .init import init_orthogonal
 
 
@@ -64,7 +53,7 @@ class ResNetBody(PixelBody):
 
 
 @dataclass(frozen=True)
-class ResNetConfig(LoadableEncoder):
+class ResNetConfig(FrameEncoder):
     """ResNet of basic blocks. width: channels of the first stage. blocks: per stage, (2, 2, 2, 2) = ResNet-18.
 
     Batch norm starts in eval mode, on its running statistics, which suits an agent acting on single observations;
@@ -76,16 +65,11 @@ class ResNetConfig(LoadableEncoder):
     latent_dim: int = 50
     trunk: Trunk = "none"
 
-    def build(self, obs_shape: tuple[int, ...]) -> Encoder:
-        """Build for frames `(C, H, W)` of any size."""
-        check_pixels(obs_shape)
-        body = ResNetBody(obs_shape[0], self.width, self.blocks).eval()
-        body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return encoder_of(body, count_features(body, obs_shape), self)
+    def make_body(self, channels: int) -> PixelBody:
+        return ResNetBody(channels, self.width, self.blocks).eval()
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
-        """Build a trunk of the kind chosen."""
-        return make_trunk(self.trunk, feature_dim, self.latent_dim).apply(init_orthogonal)
+        return super().make_trunk(feature_dim).apply(init_orthogonal)
 
 
 def _conv(in_channels: int, channels: int, kernel: int, stride: int) -> nn.Conv2d:
