@@ -1,8 +1,10 @@
 """Evaluation: whole episodes with the deterministic policy, on environments of their own."""
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,7 +53,52 @@ class Evaluation:
     told: str = ""
 
 
-class Evaluator:
+class Evaluates(ABC):
+    """Plays evaluation episodes on simulators, started when they are first needed. check_stop: may raise Stopped."""
+
+    def __init__(
+        self, make_envs: Callable[[], VectorEnv], say: Callable[[str], None], check_stop: Callable[[], None]
+    ) -> None:
+        self._make_envs, self._say, self._check_stop = make_envs, say, check_stop
+        self._envs: VectorEnv | None = None
+
+    @abstractmethod
+    def evaluate(
+        self, number: int, episodes: int, *, references: Mapping[str, float], video: Path | None
+    ) -> Evaluation:
+        """Play evaluation `number` and sum it up. references: see `summarise`. video: where one episode is filmed."""
+
+    @contextmanager
+    def _stage(self, video: Path | None) -> Iterator[tuple[VectorEnv, "Film | None"]]:
+        """Give simulators and a film, of which nothing is left unless it was finished."""
+        if self._envs is None:
+            self._envs = self._make_envs()
+        film = Film(video, self._say) if video else None
+        try:
+            yield self._envs, film
+        finally:
+            if film:
+                film.discard_unfinished()
+
+    def _say_cut(self, lengths: Sequence[int]) -> None:
+        """Warn if episodes of these agent steps went on for longer than any does."""
+        assert self._envs is not None
+        most = most_steps(self._envs)
+        cut = sum(length >= most for length in lengths)
+        if cut:
+            self._say(
+                f"warning: {cut} of {len(lengths)} evaluation episodes were cut after {most} agent steps: does the "
+                f"environment end them (gymnasium.wrappers.TimeLimit)?"
+            )
+
+    def close(self) -> None:
+        """End the simulators."""
+        if self._envs is not None:
+            self._envs.close()
+            self._envs = None
+
+
+class Evaluator(Evaluates):
     """Runs episode k of evaluation j from its own seed, so that results do not depend on how many run in parallel.
 
     batch: observations that the policy acts on at once, see `TrainConfig`. epsilon: share of random actions.
@@ -68,37 +115,22 @@ class Evaluator:
         say: Callable[[str], None],
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make_envs, self._agent, self._seeds = make_envs, agent, seeds
-        self._batch, self._epsilon = batch, epsilon
-        self._say, self._check_stop = say, check_stop
-        self._envs: VectorEnv | None = None
+        super().__init__(make_envs, say, check_stop)
+        self._agent, self._seeds, self._batch, self._epsilon = agent, seeds, batch, epsilon
 
     def run(self, evaluation: int, episodes: int, *, video: Path | None = None) -> list[Episode]:
         """Return `episodes` finished episodes, in order; the first is filmed. Raises Stopped if the run is to stop."""
-        if self._envs is None:
-            self._envs = self._make_envs()
-        film = Film(video, self._say) if video else None
         seeds = [self._seeds.episode(evaluation, index) for index in range(episodes)]
-        try:
-            played = self._run_all(_Round(self._envs, seeds, film))
-        finally:
-            if film:
-                film.discard_unfinished()
-        say_cut([episode.length for episode in played], most_steps(self._envs), self._say)
+        with self._stage(video) as (envs, film):
+            played = self._run_all(_Round(envs, seeds, film))
+        self._say_cut([episode.length for episode in played])
         return played
 
     def evaluate(
         self, number: int, episodes: int, *, references: Mapping[str, float], video: Path | None
     ) -> Evaluation:
-        """Run an evaluation and sum it up; see `run` and `summarise`."""
         played = self.run(number, episodes, video=video)
         return Evaluation([_row(episode) for episode in played], summarise(played, references), len(played))
-
-    def close(self) -> None:
-        """End the simulators."""
-        if self._envs is not None:
-            self._envs.close()
-            self._envs = None
 
     def _run_all(self, round_: "_Round") -> list[Episode]:
         while not round_.finished:
@@ -117,16 +149,6 @@ class Evaluator:
 def most_steps(envs: VectorEnv) -> int:
     """Return the agent steps after which an episode of an evaluation is cut."""
     return -(-MOST_ENV_STEPS // envs.action_repeat)
-
-
-def say_cut(lengths: Sequence[int], most: int, say: Callable[[str], None]) -> None:
-    """Warn if episodes went on for longer than any does."""
-    cut = sum(length >= most for length in lengths)
-    if cut:
-        say(
-            f"warning: {cut} of {len(lengths)} evaluation episodes were cut after {most} agent steps: does the "
-            f"environment end them (gymnasium.wrappers.TimeLimit)?"
-        )
 
 
 def in_batches(act: Callable[..., Array], size: int, *inputs: Array) -> Array:

@@ -20,7 +20,6 @@ class Online(Playing[Agent]):
         self._obs: Array
 
     def start(self, env_seeds: list[int]) -> None:
-        """Begin a fresh run."""
         self._obs = self.parts.envs.reset(env_seeds)
         self.parts.agent.begin(self._obs)
 

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from safetensors.torch import save
 
@@ -14,19 +14,9 @@ from rlrep.contract.env import Array, Tree, VectorEnv
 from rlrep.record.curve import Curve
 from rlrep.record.files import replace_file
 
-from .evaluation import FINAL, Evaluation
+from .evaluation import FINAL, Evaluates, Evaluation
 from .loop import Outlets, Work
 from .meter import EpisodeMeter
-
-
-class Evaluates(Protocol):
-    """Plays evaluation episodes; see `Evaluator`."""
-
-    def evaluate(
-        self, number: int, episodes: int, *, references: Mapping[str, float], video: Path | None
-    ) -> Evaluation: ...
-    def close(self) -> None: ...
-
 
 A = TypeVar("A", bound=Trainee, covariant=True)
 
@@ -64,21 +54,17 @@ class Playing(Work, Generic[A]):
 
     @property
     def progress(self) -> int:
-        """Simulator steps made."""
         return self.counters.agent_steps * self.length.action_repeat
 
     @property
     def where(self) -> str:
-        """Where it stands, as a person says it."""
         return f"{self.progress} env steps"
 
     @property
     def note(self) -> str:
-        """The last return."""
         return self._meter.note
 
     def position(self) -> dict[str, float]:
-        """Return what every row begins with."""
         return {
             "agent_steps": self.counters.agent_steps,
             "env_steps": self.progress,
@@ -87,14 +73,12 @@ class Playing(Work, Generic[A]):
         }
 
     def metrics(self) -> dict[str, float]:
-        """Return what is to be logged since the last call."""
         perf = self.watch.report({"updates": 1, "env_steps": self.length.num_envs * self.length.action_repeat})
         learnt = self.parts.agent.metrics()
         self._warn_of_idle_heads(learnt)
         return {**self._meter.metrics(), **learnt, **perf}
 
     def due(self) -> int:
-        """Return the number of the last evaluation that is due by now; 0 before the first."""
         return self.progress // self.train.eval_every if self.train.eval_every else 0
 
     def evaluate(self, number: int) -> Evaluation:
@@ -110,15 +94,12 @@ class Playing(Work, Generic[A]):
         return replace(found, told=_told(found, best))
 
     def evaluated(self, number: int) -> None:
-        """Redraw the learning curve."""
         self.parts.curve.refresh(force=number == FINAL)
 
     def shape(self) -> Tree:
-        """Return the part of `state` that is shaped alike in a fresh run and in any later one."""
         return {"meter": self._meter.state(), "agent": self.parts.agent.state()}
 
     def state(self) -> Tree:
-        """Return what a resumed run needs, the replay's rings aside."""
         return {**self.shape(), "envs": self.parts.envs.state()}
 
     def check(self, state: Tree) -> None:
@@ -128,7 +109,6 @@ class Playing(Work, Generic[A]):
             raise ValueError(f"state.envs is not of {self.length.num_envs} environments")
 
     def load_state(self, state: Tree) -> None:
-        """Continue from a checkpoint; the replay's rings are filled already."""
         self._meter.load_state(state["meter"])
         self.parts.agent.load_state(state["agent"])
         self._go_on(self.parts.envs.load_state(state["envs"]), state)

@@ -23,14 +23,14 @@ from rlrep.record.sinks import Guard
 from rlrep.record.tree import check_savable
 from rlrep.settings import UserError
 
-from .evaluation import FINAL, Evaluator, eval_envs
+from .evaluation import FINAL, Evaluates, Evaluator, eval_envs
 from .loop import Outlets
 from .meta.evaluation import MetaEvaluator
 from .meta.picture import Pictures
 from .meta.work import Meta
 from .online import Online
 from .plan import Plan, make_plan, resolved
-from .playing import Evaluates, Parts, Playing
+from .playing import Parts, Playing
 from .session import Job, Site
 
 
@@ -51,7 +51,6 @@ class Training(Job):
         self.keep_replay = config.checkpoint.keep_replay
 
     def check_stored(self, folder: Path, stored: Mapping[str, Any]) -> None:
-        """Raise UserError if what the first session settled is none of what may be settled."""
         steps = stored["train"].get("agent_steps")
         if type(steps) is not int or stored.get("compile") not in get_args(Compile):
             raise UserError(
@@ -70,11 +69,9 @@ class Training(Job):
         self._seeds.set_globals()
 
     def settled(self) -> dict[str, Any]:
-        """Return device, compile mode, overlap and length."""
         return resolved(self._plan)
 
     def build(self, *, restored: bool) -> None:
-        """Build the agent."""
         build: Callable[..., Trainee] = build_agent if self._tasks is None else build_meta_agent
         self._agent = build(
             self._config,
@@ -87,11 +84,9 @@ class Training(Job):
         )
 
     def scale(self) -> tuple[int, int]:
-        """Return the length in env steps, and how many an agent step is."""
         return self._plan.length.env_steps, self._envs.action_repeat
 
     def headline(self) -> list[str]:
-        """Return what is run, how long, where, and what is to be known of environment and agent."""
         config, plan, envs = self._config, self._plan, self._envs
         length, simulators = plan.length, f"{envs.num_envs} env{'s' if envs.num_envs > 1 else ''}"
         machine = f"{versions.device_name(plan.device)}, {torch.get_num_threads()} threads"
@@ -107,7 +102,6 @@ class Training(Job):
         ]
 
     def work(self, outlets: Outlets) -> Playing[Any]:
-        """Return what the loop drives."""
         config, say, scoring = self._config, outlets.reporter.say, self._scoring
         remark = config.agent.remark(config.encoder, self._envs.single_observation_space.shape)
         Guard("scoring.json", say).run(lambda: write_scoring(outlets.folder, replace(scoring, remark=remark)))
@@ -140,7 +134,6 @@ class Training(Job):
         return eval_envs(train) if self._tasks is None else train.eval_envs or self._config.env.num_envs
 
     def rings(self) -> Mapping[str, Rows]:
-        """Return the replay's columns, by name."""
         rings: Mapping[str, Rows] = self._agent.rings
         return rings
 
@@ -150,11 +143,9 @@ class Training(Job):
         check_savable(self._envs)
 
     def resumed(self) -> str:
-        """Say whether running episodes go on."""
         return "" if self._envs.exact else ", in new episodes"
 
     def places(self) -> list[str]:
-        """Return what a finished run leaves that one looks at first, in its folder."""
         pictures = ("learning_curve.png", "adaptation.png", "latents.png")
         return [*pictures, f"videos/final.{self._config.video_format}", "eval.csv", "metrics.jsonl"]
 

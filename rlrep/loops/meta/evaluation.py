@@ -15,7 +15,7 @@ from rlrep.contract.meta import Trajectory
 from rlrep.process.seeds import Seeds
 from rlrep.settings import UserError
 
-from ..evaluation import MOST_LOST, Evaluation, Film, in_batches, most_steps, say_cut
+from ..evaluation import MOST_LOST, Evaluates, Evaluation, Film, in_batches, most_steps
 from .health import Health, measure
 from .picture import Pictures
 from .slots import Track
@@ -43,7 +43,7 @@ class _Slot:
     track: Track
 
 
-class MetaEvaluator:
+class MetaEvaluator(Evaluates):
     """Plays `train.adaptation_episodes` and then `train.test_episodes` on every task, each attempt from its own seeds.
 
     The belief knows the episodes before, those of the test aside. What comes out does not depend on how many
@@ -62,9 +62,8 @@ class MetaEvaluator:
         say: Callable[[str], None],
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make_envs, self._agent, self._tasks, self._train, self._seeds = make_envs, agent, tasks, train, seeds
-        self._pictures, self._say, self._check_stop = pictures, say, check_stop
-        self._envs: VectorEnv | None = None
+        super().__init__(make_envs, say, check_stop)
+        self._agent, self._tasks, self._train, self._seeds, self._pictures = agent, tasks, train, seeds, pictures
 
     def evaluate(
         self, number: int, episodes: int, *, references: Mapping[str, float], video: Path | None
@@ -75,8 +74,7 @@ class MetaEvaluator:
         """
         attempts = self.run(number, episodes, video=video)
         rows = [row for attempt in attempts for row in attempt.rows]
-        assert self._envs is not None
-        say_cut([int(str(row["length"])) for row in rows], most_steps(self._envs), self._say)
+        self._say_cut([int(str(row["length"])) for row in rows])
         health = self._health(number, attempts)
         if self._pictures is not None:
             self._pictures.draw(rows, health, self._tasks)
@@ -85,22 +83,10 @@ class MetaEvaluator:
 
     def run(self, number: int, repeats: int, *, video: Path | None = None) -> list[Attempt]:
         """Return the finished attempts, task after task."""
-        if self._envs is None:
-            self._envs = self._make_envs()
-        film = Film(video, self._say) if video else None
         attempts = [self._attempt(number, index, index // repeats) for index in range(repeats * len(self._tasks))]
-        try:
-            _Round(self._envs, self._agent, self._tasks, self._train, film).play(attempts, self._check_stop)
-        finally:
-            if film:
-                film.discard_unfinished()
+        with self._stage(video) as (envs, film):
+            _Round(envs, self._agent, self._tasks, self._train, film).play(attempts, self._check_stop)
         return attempts
-
-    def close(self) -> None:
-        """End the simulators."""
-        if self._envs is not None:
-            self._envs.close()
-            self._envs = None
 
     def _attempt(self, number: int, index: int, task: int) -> Attempt:
         count = self._train.adaptation_episodes + self._train.test_episodes

@@ -35,12 +35,10 @@ class Meta(Playing[MetaAgent]):
         self._owed = 0  # updates
 
     def start(self, env_seeds: list[int]) -> None:
-        """Begin a fresh run."""
         self._collector.start(env_seeds)
         self._collector.give(self.parts.agent.plan(0, self.train.init_steps))
 
     def state(self) -> Tree:
-        """Return what a resumed run needs, the replay's rings aside."""
         counts = {"iteration": self._iteration, "collected": self._collected, "owed": self._owed}
         return {**super().state(), "meta": {**counts, "collector": self._collector.state()}}
 
@@ -51,7 +49,6 @@ class Meta(Playing[MetaAgent]):
 
     @property
     def done(self) -> bool:
-        """Whether the last iteration is finished."""
         return super().done and self._collector.idle and not self._owed
 
     def step(self) -> bool:

@@ -37,18 +37,15 @@ class Pretrain(Job):
         self._split, self._encoder, self._learner = build(self._config, site.device)
 
     def settled(self) -> dict[str, Any]:
-        """Return the device."""
         return {"device": self._site.device.type}
 
     def build(self, *, restored: bool) -> None:
         """All is built: what is restored goes into it."""
 
     def scale(self) -> tuple[int, int]:
-        """Return the length in updates, of which each is one."""
         return self._learner.length.updates, 1
 
     def headline(self) -> list[str]:
-        """Return what is run, on which data, how long, where."""
         config, split, encoder, length = self._config, self._split, self._encoder, self._learner.length
         weights = sum(parameter.numel() for parameter in encoder.parameters())
         processes = f"{world()[1]} processes, " if world()[1] > 1 else ""
@@ -62,7 +59,6 @@ class Pretrain(Job):
         ]
 
     def work(self, outlets: Outlets) -> Pretraining:
-        """Return what the loop drives."""
         config = self._config
         data = ProbeData.of(self._split, config.probe)
         picture = Picture(outlets.folder, _title(config), outlets.reporter.say)
@@ -70,7 +66,6 @@ class Pretrain(Job):
         return Pretraining(parts, config.train, outlets)
 
     def places(self) -> list[str]:
-        """Return what a finished run leaves that one looks at first, in its folder."""
         return ["pretraining.png", "encoder.safetensors", "eval.csv", "metrics.jsonl"]
 
 

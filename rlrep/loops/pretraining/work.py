@@ -70,21 +70,17 @@ class Pretraining(Work):
 
     @property
     def progress(self) -> int:
-        """Updates made."""
         return self.learner.updates
 
     @property
     def where(self) -> str:
-        """Where it stands, as a person says it."""
         return f"update {self.learner.updates}"
 
     @property
     def note(self) -> str:
-        """The last evaluation's scores."""
         return self._note
 
     def step(self) -> bool:
-        """One update."""
         learner = self.learner
         try:
             with self.watch.section("update"):
@@ -97,7 +93,6 @@ class Pretraining(Work):
         return False
 
     def position(self) -> dict[str, float]:
-        """Return what every row begins with."""
         return {
             "updates": self.learner.updates,
             "epoch": round(self.learner.epoch, 4),
@@ -106,16 +101,13 @@ class Pretraining(Work):
         }
 
     def metrics(self) -> dict[str, float]:
-        """Return what is to be logged since the last call."""
         perf = self.watch.report({"updates": 1, "images": self.learner.length.batch_size})
         return {**self.learner.metrics(), **perf}
 
     def due(self) -> int:
-        """Return the number of the last evaluation that is due by now."""
         return sum(mark <= self.learner.updates for mark in self._marks)
 
     def kind(self, number: int) -> str:
-        """Return what an evaluation is called."""
         return "initial" if number == FIRST else super().kind(number)
 
     def evaluate(self, number: int) -> Evaluation:
@@ -151,18 +143,15 @@ class Pretraining(Work):
         return [*(score._replace(features="random") for score in untrained), *pixels]
 
     def save_beside(self) -> None:
-        """Write the encoder file. Raises OSError."""
         learner, parts = self.learner, self.parts
         save_encoder(
             self.outlets.folder, learner.method.encoder, parts.encoder, learner.image_shape, command=parts.command
         )
 
     def shape(self) -> Tree:
-        """Return what a resumed run needs, which is shaped alike at any time."""
         return {"learner": self.learner.state()}
 
     def load_state(self, state: Tree) -> None:
-        """Continue from a checkpoint."""
         self.learner.load_state(state["learner"])
 
 
