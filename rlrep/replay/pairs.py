@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -101,13 +101,27 @@ class Anchors:
     tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
+class Keeps(Protocol):
+    """What is known of the stored steps, kept up to date step by step; see `Sampler`."""
+
+    @property
+    def nbytes(self) -> int: ...
+    def add(self, step: Stepped) -> None: ...
+    def cut(self) -> None: ...
+    def state(self) -> Any: ...
+    def load_state(self, tree: Any) -> None: ...
+
+
 class Sampler(ABC, Generic[Asked, Found]):
     """Draws what one request asks for: `class Mine(Sampler[Asked, Found], serves=Asked)`.
 
     reads: what its replay must offer: `Steps` (of one task, step by step), `TaskRows`, or what both have, `Rows`.
     What it keeps of the stored steps it takes in `add`, drops in `cut`, counts in `nbytes`, and gives back bit for bit
-    by `state` and `load_state`; a sampler that keeps nothing needs none of them. Equal requests have one sampler.
+    by `state` and `load_state`, or leaves to parts that do, its `keeps`; a sampler that keeps nothing needs none of
+    them. Equal requests have one sampler.
     """
+
+    keeps: Sequence[Keeps] = ()
 
     reads: ClassVar[type[Any]]
 
@@ -123,23 +137,29 @@ class Sampler(ABC, Generic[Asked, Found]):
     def draw(self, anchors: Anchors) -> Found:
         """Return what is asked for, on the training device."""
 
-    def add(self, step: Stepped) -> None:  # only samplers that keep something need it
+    def add(self, step: Stepped) -> None:
         """Take the newest step, which is stored already. Never called in a replay of tasks."""
+        for part in self.keeps:
+            part.add(step)
 
     def cut(self) -> None:
         """Drop every running episode, and what has left the window."""
+        for part in self.keeps:
+            part.cut()
 
     @property
     def nbytes(self) -> int:
         """Bytes of what grows with the replay."""
-        return 0
+        return sum(part.nbytes for part in self.keeps)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Any:
         """Return everything `load_state` needs: tensors, arrays, plain values."""
-        return {}
+        return [part.state() for part in self.keeps]
 
-    def load_state(self, tree: Mapping[str, Any]) -> None:
+    def load_state(self, tree: Any) -> None:
         """Take up a state saved by `state()`."""
+        for part, saved in zip(self.keeps, tree, strict=True):
+            part.load_state(saved)
 
 
 SAMPLERS: dict[type[Request[Any]], list[type[Sampler[Any, Any]]]] = {}
@@ -182,11 +202,11 @@ class Samplers:
             drawn[name] = Pairs({request: last[request] for request in need.requests})
         return drawn
 
-    def state(self) -> list[dict[str, Any]]:
+    def state(self) -> list[Any]:
         """Return the samplers' states, in the order in which heads ask."""
         return [sampler.state() for sampler in self._samplers.values()]
 
-    def load_state(self, states: Sequence[Mapping[str, Any]]) -> None:
+    def load_state(self, states: Sequence[Any]) -> None:
         """Take up `state()`. Raises ValueError if there were more or fewer requests."""
         for sampler, state in zip(self._samplers.values(), states, strict=True):
             sampler.load_state(state)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from .labels import UNKNOWN, ReturnLabels
+from .pairs import Stepped
 from .ring import Window
 from .spans import draw_below
 
@@ -48,12 +48,13 @@ class ReturnBins:
 
     # Writing
 
-    def add(self, ended: NDArray[np.bool_], terminated: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
-        """Take the newest step of the window; `(N,)` flags. The returns of a dead worker's episode stay unknown."""
+    def add(self, step: Stepped) -> None:
+        """Take the newest step of the window. The returns of a dead worker's episode stay unknown."""
+        ended = step.ended
         self._return.view(self._window.steps, -1)[self._window.newest_slot].fill_(torch.nan)
         if ended.any():
-            for env in np.flatnonzero(ended & ~died).tolist():
-                unseen = 0 if terminated[env] or self._labels.horizon is None else self._labels.horizon - 1
+            for env in np.flatnonzero(ended & ~step.died).tolist():
+                unseen = 0 if step.terminated[env] or self._labels.horizon is None else self._labels.horizon - 1
                 self._fill(env, self._window.head - unseen)
             self._episode[ended] = self._window.head
         stale = self._groups is not None and self._groups.expired()

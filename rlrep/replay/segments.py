@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from .labels import ReturnLabels
+from .pairs import Stepped
 from .ring import Window
 from .spans import Span, Spans, carve, draw_below
 from .threshold import Threshold
@@ -52,9 +53,9 @@ class Segments:
 
     # Writing
 
-    def add(self, reward: NDArray[Any], ended: NDArray[np.bool_], died: NDArray[np.bool_]) -> None:
-        """Take the newest step of the window: reward, ended and died are `(N,)`."""
-        window = self._window
+    def add(self, step: Stepped) -> None:
+        """Take the newest step of the window."""
+        window, reward, ended, died = self._window, step.reward, step.ended, step.died
         newest = torch.from_numpy(self._current.astype(np.int32))
         self._number.view(window.steps, -1)[window.newest_slot].copy_(newest)
         self._total += np.abs(reward)

@@ -1,13 +1,11 @@
 """The bins of the RL batch's returns."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from ..labels import ReturnLabels
-from ..pairs import Anchors, Request, Sampler, Stepped
+from ..pairs import Anchors, Request, Sampler
 from ..reader import Steps
 from ..returns import ReturnBins
 
@@ -30,23 +28,8 @@ class ReturnBinSampler(Sampler[ReturnBin, Tensor], serves=ReturnBin):
     def __init__(self, request: ReturnBin, rows: Steps) -> None:
         super().__init__(request, rows)
         self._bins = ReturnBins(request.labels, rows.window, rows.flat["reward"], grouped=False)
+        self.keeps = [self._bins]
 
     def draw(self, anchors: Anchors) -> Tensor:
         bins: Tensor = self.rows.send(self._bins.of(anchors.rows))
         return bins
-
-    def add(self, step: Stepped) -> None:
-        self._bins.add(step.ended, step.terminated, step.died)
-
-    def cut(self) -> None:
-        self._bins.cut()
-
-    @property
-    def nbytes(self) -> int:
-        return self._bins.nbytes
-
-    def state(self) -> dict[str, Any]:
-        return self._bins.state()
-
-    def load_state(self, tree: Mapping[str, Any]) -> None:
-        self._bins.load_state(tree)

@@ -1,14 +1,13 @@
 """Partners of the same return label, for every way of labelling (RCRL, Liu et al. 2021, arXiv 2102.10960)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
 from ..labels import ReturnLabels
-from ..pairs import Anchors, Request, Sampler, Stepped, Viewing
+from ..pairs import Anchors, Request, Sampler, Viewing
 from ..reader import Steps
 from ..returns import ReturnBins
 from ..segments import Segments
@@ -73,20 +72,7 @@ class SameReturnSampler(Sampler[SameReturn, Partners], serves=SameReturn):
         grouped = labels.mode == "return_bin"
         self._bins = ReturnBins(labels, rows.window, reward, grouped=grouped)
         self._segments = None if grouped else Segments(labels, rows.window, reward.device)
-
-    @property
-    def nbytes(self) -> int:
-        return self._bins.nbytes + (self._segments.nbytes if self._segments else 0)
-
-    def add(self, step: Stepped) -> None:
-        if self._segments is not None:
-            self._segments.add(step.reward, step.ended, step.died)
-        self._bins.add(step.ended, step.terminated, step.died)
-
-    def cut(self) -> None:
-        if self._segments is not None:
-            self._segments.cut()
-        self._bins.cut()
+        self.keeps = [self._bins, *([] if self._segments is None else [self._segments])]
 
     def draw(self, anchors: Anchors) -> Partners:
         """Return a partner of each anchor, uniform over its label's other stored members (itself if it is alone)."""
@@ -133,12 +119,3 @@ class SameReturnSampler(Sampler[SameReturn, Partners], serves=SameReturn):
         other += other >= step  # skips the anchor itself
         partner = torch.where(length > 1, other, step)
         return self.rows.window.rows(partner, env), length, self._segments.numbers(rows, env)
-
-    def state(self) -> dict[str, Any]:
-        segments = None if self._segments is None else self._segments.state()
-        return {"bins": self._bins.state(), "segments": segments}
-
-    def load_state(self, tree: Mapping[str, Any]) -> None:
-        self._bins.load_state(tree["bins"])
-        if self._segments is not None:
-            self._segments.load_state(tree["segments"])
