@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from rlrep.contrast import effective_rank, feature_std
 from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics, Pull
-from rlrep.replay.batch import Batch
+from rlrep.replay import Batch, Needs
 
-from .balance import LEAST, Balance, total_norm
-from .meeting import Gradients, Meeting, Owned, added, trained, watched
+from .meeting import LEAST, Balance, Gradients, Meeting, Owned, added, total_norm, trained, watched
 
 Kept = TypeVar("Kept")
 AT_LATENT, AT_ENCODER = "rl at the latent", "rl at the encoder"
@@ -80,6 +79,11 @@ class Heads:
     def owned(self, encoder: list[Tensor], rl: list[Tensor]) -> Owned:
         """Say who trains what, beside the heads' own parameters: the RL loss and heads, or the RL loss alone."""
         return Owned(encoder, rl, {name: trained(head) for name, head in self.modules.items()})
+
+    @property
+    def needs(self) -> dict[str, Needs]:
+        """What each head asks the replay for."""
+        return {name: task.needs for name, task in self.tasks.items()}
 
     def to(self, device: torch.device) -> "Heads":
         """Move the heads, and what is known of their gradients."""

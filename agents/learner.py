@@ -1,7 +1,8 @@
 """What every agent here is made of, and how its parts make an update: replay, views, the agent's own step, metrics."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +21,7 @@ from rlrep.replay.generators import restore
 
 from .heads import Heads, Losses
 from .meeting import trained
-from .metrics import Means, Scalars
-from .optimisers import Optimisers
+from .optimisers import Named, Optimisers, Scalars
 
 N = TypeVar("N", bound=nn.Module)
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
@@ -38,7 +38,7 @@ class Outcome:
 
 
 class Update(Protocol[N_co]):
-    """What an agent's `update.py` gives: its networks, their optimisers, and what one update computes.
+    """What an agent's `update.py` gives: its networks, heads and optimisers, and what one update computes.
 
     draw: the update's random numbers, standard normal, in one tensor.
     due: which parts take place in update `number`; at most a few combinations, each a CUDA graph of its own.
@@ -46,6 +46,7 @@ class Update(Protocol[N_co]):
     losses: those that train the encoder. Draws nothing, changes nothing.
     """
 
+    heads: Heads
     optimisers: Optimisers
 
     @property
@@ -75,19 +76,15 @@ class Learner(ABC, Generic[N, R]):
     The random numbers of acting and those of updates are two streams, so that neither depends on the other's number.
     """
 
-    title: str
-
-    def __init__(self, spec: AgentSpec, step: Update[N], heads: Heads, replay: R) -> None:
-        self.device, self.augment, self.updates = spec.device, spec.augment, 0
-        self.nets, self.heads, self.replay = step.nets, heads, replay
-        self.rings = replay.rings
-        self.views = {name: task.needs.view or spec.augment for name, task in heads.tasks.items()}
+    def __init__(self, title: str, spec: AgentSpec, step: Update[N], replay: R) -> None:
+        self.title, self.device, self.augment, self.updates = title, spec.device, spec.augment, 0
+        self.step, self.nets, self.heads, self.optimisers = step, step.nets, step.heads, step.optimisers
+        self.replay, self.rings = replay, replay.rings
+        self.views = {name: needs.view or spec.augment for name, needs in step.heads.needs.items()}
         self.act_stream, self.update_stream = (Generator(spec.device).manual_seed(spec.seed + k) for k in (2, 3))
         self.means = Means(spec.device)
-        self.step, self.optimisers = step, step.optimisers
-        self._launch: Callable[[Inputs, Any], Outcome] = self._run
-        if spec.compile == "cudagraph":
-            self._launch = GraphedStep(self._run)
+        graphed = spec.compile == "cudagraph"
+        self._launch: Callable[[Inputs, Any], Outcome] = GraphedStep(self._run) if graphed else self._run
         self._last: Inputs | None = None
         self._meters_before: dict[str, float] = {}
         self._sample_seconds: list[float] = []
@@ -194,6 +191,41 @@ class Learner(ABC, Generic[N, R]):
         self.replay.load_state(state["replay"])
         self.means.load_state(state["sums"])
         self._meters_before = state.get("meters", {})
+
+
+class Means:
+    """Means of metrics since they were last read, and the metrics of the last update."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._sums: dict[Named, tuple[Tensor, int]] = {}
+        self._last: Sequence[Scalars] = ()
+
+    def add(self, metrics: Sequence[Scalars]) -> None:
+        """Take an update's metrics."""
+        self._last = metrics
+        for scalars in metrics:
+            total, count = self._sums.get(scalars.names, (0, 0))
+            self._sums[scalars.names] = (total + scalars.values, count + 1)
+
+    def read(self) -> dict[str, float]:
+        """Return means since the last call (reads from the device)."""
+        means = [Scalars(names, total / count) for names, (total, count) in self._sums.items()]
+        self._sums = {}
+        return {name: value for scalars in means for name, value in scalars.read().items()}
+
+    def nonfinite(self) -> list[str]:
+        """Name the metrics of the last update that are NaN or infinite (reads from the device)."""
+        bad = [scalars for scalars in self._last if not scalars.values.isfinite().all()]
+        return [name for scalars in bad for name, value in scalars.read().items() if not math.isfinite(value)]
+
+    def state(self) -> list[Any]:
+        """Return the sums."""
+        return [[list(names), total, count] for names, (total, count) in self._sums.items()]
+
+    def load_state(self, sums: Sequence[Any]) -> None:
+        """Restore `state()`."""
+        self._sums = {tuple(names): (total.to(self._device), count) for names, total, count in sums}
 
 
 @contextmanager

@@ -1,17 +1,16 @@
-"""Agents that learn while they act in one task: heads on observations, the replay of one stream of steps."""
+"""Agents that learn while they act in one task: a policy, heads on observations, the replay of one stream of steps."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from rlrep.contract.agent import AgentSpec
-from rlrep.contract.env import Array, Step
-from rlrep.heads import Head, Pull
+from rlrep.contract.env import Array, Step, Tree
+from rlrep.heads import Pull
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 
@@ -20,6 +19,19 @@ from .learner import Learner, Outcome, Update, seeded
 from .meeting import trained
 
 N = TypeVar("N", bound=nn.Module)
+
+
+class Exploring(NamedTuple):
+    """What a policy explores by: a random stream, and how many actions have been explored by before."""
+
+    stream: Generator
+    acted: int
+
+
+Policy = Callable[[Tensor, Exploring | None], Tensor]
+"""Observations `(N, ...)` as the networks read them to actions `(N, ...)`: exploring ones, or (None) the best known."""
+Divergence = Callable[[Tensor], Callable[[Tensor], Tensor]]
+"""Observations `(N, ...)` to what says how far a policy is moved at others from there, `(N,)`."""
 
 
 class Settings(Protocol):
@@ -35,30 +47,36 @@ class Settings(Protocol):
     def n_step(self) -> int: ...
 
 
-class OnlineAgent(Learner[N, Replay], ABC):
-    """An agent on a `rlrep.replay.Replay`, see `rlrep.contract.agent.Agent`: what is left to say is how it acts.
+class OnlineAgent(Learner[N, Replay]):
+    """An agent of one task, see `rlrep.contract.agent.Agent`: an update and a policy on the same networks.
 
-    settings: of its replay. priority: of its draws, None = uniform.
+    settings: of its replay. priority: of its draws, None = uniform. divergence: None = nobody asks how far it is moved.
     """
 
     def __init__(
-        self, spec: AgentSpec, settings: Settings, step: Update[N], heads: Heads, priority: Priority | None = None
+        self,
+        title: str,
+        spec: AgentSpec,
+        settings: Settings,
+        step: Update[N],
+        policy: Policy,
+        priority: Priority | None = None,
+        divergence: Divergence | None = None,
     ) -> None:
-        self._space, self._batch_size = spec.action_space, settings.batch_size
-        self._channels = spec.frame_shape[0]
         layout = _layout(spec, settings, priority)
-        needs = {name: task.needs for name, task in heads.tasks.items()}
-        replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs=needs)
-        super().__init__(spec, step, heads, replay)
+        replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs=step.heads.needs)
+        super().__init__(title, spec, step, replay)
+        self._policy, self.divergence, self._acted = policy, divergence, 0
+        self._space, self._batch_size, self._channels = spec.action_space, settings.batch_size, spec.frame_shape[0]
 
-    @abstractmethod
     def act(self, obs: Array, *, explore: bool) -> Array:
-        """Return actions `(N, ...)` for stacked observations `(N, ...)`."""
-
-    def seen(self, obs: Array) -> Tensor:
-        """Return observations `(N, ...)` as the networks read them when the agent acts: under the fixed view."""
-        view: Tensor = self.augment.fixed(torch.as_tensor(obs, device=self.device))
-        return view
+        """Return actions `(N, ...)` for stacked observations `(N, ...)`, seen under the fixed view."""
+        exploring = Exploring(self.act_stream, self._acted) if explore else None
+        with torch.no_grad():
+            seen = self.augment.fixed(torch.as_tensor(obs, device=self.device))
+            action: Array = self._policy(seen, exploring).cpu().numpy()
+        self._acted += len(action) if explore else 0
+        return action
 
     def random_actions(self, count: int) -> Array:
         """Return uniform actions: whole numbers `(count,)`, or `(count, A)` in [-1, 1]."""
@@ -75,19 +93,21 @@ class OnlineAgent(Learner[N, Replay], ABC):
 
     def observe(self, action: Array, step: Step) -> None:
         """Store one vector step."""
-        self.replay.add(
-            action,
-            step.reward,
-            step.terminated,
-            step.truncated,
-            self._newest(step.final_obs),
-            self._newest(step.obs),
-            step.died,
-        )
+        frames, resets = self._newest(step.final_obs), self._newest(step.obs)
+        self.replay.add(action, step.reward, step.terminated, step.truncated, frames, resets, step.died)
 
     def ready(self) -> bool:
         """Whether an update has something to sample."""
         return self.replay.can_sample()
+
+    def state(self) -> Tree:
+        """Return everything but the replay's rings."""
+        return super().state() | {"acted": self._acted}
+
+    def load_state(self, state: Tree) -> None:
+        """Restore `state()`, see `Learner.load_state`."""
+        super().load_state(state)
+        self._acted = state["acted"]
 
     def _newest(self, obs: Array) -> Array:
         """The newest frame of stacked observations `(N, S*C, ...)`."""
@@ -108,18 +128,16 @@ def make_parts(spec: AgentSpec, networks: Callable[[Encoder], N], pull: Pull) ->
     """
     with seeded(spec.seed):
         encoder = spec.encoder.make(spec.view_shape)
-        nets, heads = networks(encoder), Heads(_make_heads(spec, encoder), spec.aux, pull)
+        if spec.aux and not trained(encoder):
+            instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
+            raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
+        nets = networks(encoder)
+        tasks = {
+            name: head.fitted(spec.view_shape, spec.frame_stack).make(name, encoder.latent_dim, spec.action_space)
+            for name, head in spec.aux.items()
+        }
+        heads = Heads(tasks, spec.aux, pull)
     return nets.to(spec.device), heads.to(spec.device)
-
-
-def _make_heads(spec: AgentSpec, encoder: Encoder) -> dict[str, Head]:
-    if spec.aux and not trained(encoder):
-        instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
-        raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
-    return {
-        name: head.fitted(spec.view_shape, spec.frame_stack).make(name, encoder.latent_dim, spec.action_space)
-        for name, head in spec.aux.items()
-    }
 
 
 def _layout(spec: AgentSpec, settings: Settings, priority: Priority | None) -> ReplaySpec:

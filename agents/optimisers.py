@@ -16,15 +16,34 @@ from rlrep.nn.optim import FusedAdam, norm_excess
 
 from .heads import Heads, Losses, spread
 from .meeting import Gradients, trained
-from .metrics import Scalars
 
 Precision = Literal["float32", "bf16"]
 JOINT = "joint"
 """The optimiser of the encoder, of what the RL loss trains, and of the heads that join it."""
 
+Named = tuple[str, ...]
+
 First = TypeVar("First")
 Second = TypeVar("Second")
 Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Named metrics in one tensor `(len(names),)`, so that an update hands over and adds up one tensor instead of
+    twenty."""
+
+    names: Named
+    values: Tensor
+
+    @staticmethod
+    def stack(metrics: Metrics) -> "Scalars":
+        """Join scalar tensors."""
+        return Scalars(tuple(metrics), torch.stack([value.float() for value in metrics.values()]))
+
+    def read(self) -> dict[str, float]:
+        """Return the values by name (reads from the device)."""
+        return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ class PEARL(Learner[Networks, TaskReplay]):
 
     def __init__(self, config: PEARLSettings, spec: AgentSpec) -> None:
         self.config, self._seed, self.tasks = config, spec.seed, len(spec.tasks)
-        self.title = f"PEARL (context={config.context}{', not compiled' if config.context == 'recurrent' else ''})"
         action_dim = int(np.prod(spec.action_space.shape))
         self.latent_dim = {"oracle": len(spec.tasks[0].vector), "none": 0}.get(config.context, config.latent_dim)
         self.meta_batch = min(config.meta_batch, self.tasks)
@@ -54,10 +53,10 @@ class PEARL(Learner[Networks, TaskReplay]):
             temperature_loss=config.temperature_loss,
             penalty=config.penalty,
         )
-        needs = {name: task.needs for name, task in heads.tasks.items()}
         layout = _layout(config, spec, action_dim)
-        replay = TaskReplay(layout, device=spec.device, seed=spec.seed + 1, needs=needs)
-        super().__init__(spec, step, heads, replay)
+        replay = TaskReplay(layout, device=spec.device, seed=spec.seed + 1, needs=heads.needs)
+        title = f"PEARL (context={config.context}{', not compiled' if config.context == 'recurrent' else ''})"
+        super().__init__(title, spec, step, replay)
 
     # Acting
 

@@ -3,23 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from rlrep.contract.agent import AgentConfig, AgentSpec
-from rlrep.contract.env import Array, Step
 from rlrep.heads import Pull
 from rlrep.nn import Encoder
-from rlrep.replay import Batch, Priority
+from rlrep.replay import Priority
 from rlrep.settings import ranges
+from rlrep.views import View
 
-from ..online import OnlineAgent, make_parts
+from ..online import Exploring, OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
 from .networks import Networks, QHead
 from .update import Update, expected
@@ -82,11 +80,9 @@ class RainbowConfig(AgentConfig):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether a longer run would have been another run from its first update."""
         return self.prioritised and self.priority_beta_steps is None
 
     def for_length(self, agent_steps: int) -> "RainbowConfig":
-        """Return the settings of a run of so many agent steps."""
         return replace(self, priority_beta_steps=self.priority_beta_steps or agent_steps)
 
     def make(self, spec: AgentSpec) -> "Rainbow":
@@ -94,92 +90,55 @@ class RainbowConfig(AgentConfig):
         space = spec.action_space
         if not isinstance(space, spaces.Discrete) or space.start != 0:
             raise ValueError(f"agent=rainbow needs discrete actions 0..A-1, this environment has {space}")
-        return Rainbow(self, spec)
-
-
-class Rainbow(OnlineAgent[Networks]):
-    """Values of discrete actions: everything in one loss and one optimiser."""
-
-    title = "Rainbow"
-    step: Update
-
-    def __init__(self, config: RainbowConfig, spec: AgentSpec) -> None:
-        self.config = config
-        self._acted = self._observed = 0
-        self._priority = Priority(config.priority_alpha, config.priority_beta)
-        nets, heads = make_parts(spec, partial(_make_networks, config, spec), config.pull)
+        nets, heads = make_parts(spec, partial(_make_networks, self, spec), self.pull)
         optimisers = Optimisers(
             spec,
             heads,
             encoder=nets.encoder,
             rl=nets.head,
-            lr=config.lr,
-            eps=config.adam_eps,
-            precision=config.precision,
+            lr=self.lr,
+            eps=self.adam_eps,
+            precision=self.precision,
         )
-        step = Update(nets, heads, optimisers, config.target_every, config.double, config.max_norm)
-        super().__init__(spec, config, step, heads, self._priority if config.prioritised else None)
+        step = Update(nets, heads, optimisers, self.target_every, self.double, self.max_norm)
+        priority = Priority(self.priority_alpha, self.priority_beta, beta_steps=self.priority_beta_steps)
+        drawn = priority if self.prioritised else None
+        moved = partial(divergence, nets, spec.augment)
+        return Rainbow("Rainbow", spec, self, step, partial(act, self, nets), drawn, divergence=moved)
 
-    def act(self, obs: Array, *, explore: bool) -> NDArray[np.int64]:
-        """Return greedy actions `(N,)` for stacked observations `(N, ...)`; to explore, under new noise or epsilon."""
-        noise = None
-        if explore and self.config.noisy:
-            noise = torch.randn(self.nets.head.noise_dim, generator=self.act_stream, device=self.device)
-        with torch.no_grad():
-            latent = self.nets.encoder(self.seen(obs))
-            logits = self.nets.head(latent, self.nets.head.perturbed(noise))
-            action = expected(logits, self.nets.support).argmax(1).cpu().numpy()
-        return self._some_random(action) if explore and not self.config.noisy else action
+    def epsilon(self, acted: int) -> float:
+        """Return the share of random actions after so many, without noisy layers."""
+        return self.epsilon_start + min(1.0, acted / self.epsilon_steps) * (self.epsilon_final - self.epsilon_start)
 
-    def divergence(self, obs: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the cross entropy `(N,)` of the greedy action at these observations with the softmax of the values at
-        others `(N, ...)` (Huang et al. 2017, arXiv 1702.02284)."""
-        with torch.no_grad():
-            greedy = self._values(obs).argmax(1)
-        return lambda other: cross_entropy(self._values(other), greedy, reduction="none")
 
-    def _values(self, obs: Tensor) -> Tensor:
-        head = self.nets.head
-        return expected(head(self.nets.encoder(self.augment.fixed(obs)), head.perturbed(None)), self.nets.support)
+Rainbow = OnlineAgent[Networks]
 
-    @property
-    def epsilon(self) -> float:
-        """Share of random actions at this point of training, without noisy layers."""
-        config = self.config
-        done = min(1.0, self._acted / config.epsilon_steps)
-        return config.epsilon_start + done * (config.epsilon_final - config.epsilon_start)
 
-    @property
-    def beta(self) -> float:
-        """Exponent of the importance weights at this point of training."""
-        steps = self.config.priority_beta_steps
-        return self._priority.beta_at(0.0 if steps is None else self._observed / steps)
+def act(config: RainbowConfig, nets: Networks, obs: Tensor, exploring: Exploring | None) -> Tensor:
+    """Return greedy actions `(N,)`; to explore, under new noise, or some of them random ones."""
+    noise = None
+    if exploring and config.noisy:
+        noise = torch.randn(nets.head.noise_dim, generator=exploring.stream, device=obs.device)
+    logits = nets.head(nets.encoder(obs), nets.head.perturbed(noise))
+    action = expected(logits, nets.support).argmax(1)
+    if exploring is None or config.noisy:
+        return action
+    count, stream = len(action), exploring.stream
+    dice = torch.rand(count, generator=stream, device=obs.device)
+    random = torch.randint(nets.head.actions, (count,), generator=stream, device=obs.device)
+    return torch.where(dice < config.epsilon(exploring.acted), random, action)
 
-    def observe(self, action: Array, step: Step) -> None:
-        """Store one vector step."""
-        super().observe(action, step)
-        self._observed += len(action)
 
-    def state(self) -> dict[str, Any]:
-        """Return everything but the replay's rings."""
-        return super().state() | {"acted": self._acted, "observed": self._observed}
+def divergence(nets: Networks, view: View, obs: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the cross entropy `(N,)` of the greedy action at these observations with the softmax of the values at
+    others `(N, ...)` (Huang et al. 2017, arXiv 1702.02284)."""
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restore `state()`; the rings are restored before. Raises RuntimeError on parameters of other names or
-        shapes."""
-        super().load_state(state)
-        self._acted, self._observed = state["acted"], state["observed"]
+    def values(seen: Tensor) -> Tensor:
+        return expected(nets.head(nets.encoder(view.fixed(seen)), nets.head.perturbed(None)), nets.support)
 
-    def _some_random(self, action: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Replace each action by a uniform one with probability epsilon."""
-        count = len(action)
-        dice = torch.rand(count, generator=self.act_stream, device=self.device).cpu().numpy()
-        replaced = np.where(dice < self.epsilon, self.random_actions(count), action)
-        self._acted += count
-        return replaced
-
-    def _sample(self) -> Batch:
-        return self.replay.sample(self.config.batch_size, beta=self.beta)
+    with torch.no_grad():
+        greedy = values(obs).argmax(1)
+    return lambda other: cross_entropy(values(other), greedy, reduction="none")
 
 
 def _make_networks(config: RainbowConfig, spec: AgentSpec, encoder: Encoder) -> Networks:

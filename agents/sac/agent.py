@@ -8,19 +8,18 @@ from typing import Literal
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rlrep.contract.agent import AgentConfig, AgentSpec
-from rlrep.contract.env import Array
 from rlrep.heads import Pull
 from rlrep.nn import Encoder, init_orthogonal
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.optim import FusedAdam
 from rlrep.settings import ranges
+from rlrep.views import View
 
 from ..meeting import trained
-from ..online import OnlineAgent, make_parts
+from ..online import Exploring, OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
 from .networks import Actor, Networks, TwinQ
 from .update import TemperatureLoss, Update
@@ -78,69 +77,54 @@ class SACConfig(AgentConfig):
             raise ValueError(
                 f"agent=sac acts in [-1, 1], this environment in {space}: wrap it in gymnasium's RescaleAction"
             )
-        return SAC(self, spec)
-
-
-class SAC(OnlineAgent[Networks]):
-    """Soft actor-critic: the actor's and the temperature's losses run on the critic's stored encoding."""
-
-    title = "SAC"
-    step: Update
-
-    def __init__(self, config: SACConfig, spec: AgentSpec) -> None:
-        self.config, action_dim = config, int(np.prod(spec.action_space.shape))
-        nets, heads = make_parts(spec, partial(_make_networks, config, spec, action_dim), config.pull)
+        action_dim = int(np.prod(space.shape))
+        nets, heads = make_parts(spec, partial(_make_networks, self, spec, action_dim), self.pull)
         apart = {
-            "actor": FusedAdam(trained(nets.actor), config.lr),
-            "temperature": FusedAdam([nets.log_alpha], config.alpha_lr, beta1=config.alpha_beta1),
+            "actor": FusedAdam(trained(nets.actor), self.lr),
+            "temperature": FusedAdam([nets.log_alpha], self.alpha_lr, beta1=self.alpha_beta1),
         }
         step = Update(
             nets,
             heads,
-            Optimisers(
-                spec,
-                heads,
-                encoder=nets.encoder,
-                rl=nets.q,
-                lr=config.lr,
-                apart=apart,
-                precision=config.precision,
-            ),
-            actor_every=config.actor_every,
-            target_every=config.target_every,
-            target_entropy=-float(action_dim) if config.target_entropy is None else config.target_entropy,
-            temperature_loss=config.temperature_loss,
+            Optimisers(spec, heads, encoder=nets.encoder, rl=nets.q, lr=self.lr, apart=apart, precision=self.precision),
+            actor_every=self.actor_every,
+            target_every=self.target_every,
+            target_entropy=-float(action_dim) if self.target_entropy is None else self.target_entropy,
+            temperature_loss=self.temperature_loss,
         )
-        super().__init__(spec, config, step, heads)
+        moved = partial(divergence, nets, spec.augment)
+        return SAC("SAC", spec, self, step, partial(act, nets), divergence=moved)
 
-    def act(self, obs: Array, *, explore: bool) -> NDArray[np.float32]:
-        """Return actions `(N, A)` for stacked observations `(N, ...)`: a sample of the policy, or its mean."""
-        with torch.no_grad():
-            mean, log_std = self.nets.actor(self.nets.encoder.body(self.seen(obs)))
-            action: Tensor
-            if explore:
-                noise = torch.randn(mean.shape, generator=self.act_stream, device=self.device)
-                action, _ = sample_squashed(mean, log_std, noise)
-            else:
-                action = mean.tanh()
-        return action.cpu().numpy()
 
-    def divergence(self, obs: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the divergence `(N,)` of the policy at other observations `(N, ...)` from the one at these, nats.
+SAC = OnlineAgent[Networks]
 
-        It is KL(these || others) of the Gaussians, which the squashing leaves as it is.
-        """
-        with torch.no_grad():
-            mean, log_std = self.nets.actor(self.nets.encoder.body(self.augment.fixed(obs)))
 
-        def moved(other: Tensor) -> Tensor:
-            other_mean, other_log_std = self.nets.actor(self.nets.encoder.body(self.augment.fixed(other)))
-            ratio = (2 * (log_std - other_log_std)).exp()
-            distance = ((mean - other_mean) / other_log_std.exp()).square()
-            gap: Tensor = 0.5 * (ratio + distance - 1 - ratio.log()).sum(1)
-            return gap
+def act(nets: Networks, obs: Tensor, exploring: Exploring | None) -> Tensor:
+    """Return a sample of the policy, or its mean, `(N, A)`."""
+    mean: Tensor
+    mean, log_std = nets.actor(nets.encoder.body(obs))
+    if exploring is None:
+        return mean.tanh()
+    noise = torch.randn(mean.shape, generator=exploring.stream, device=mean.device)
+    return sample_squashed(mean, log_std, noise)[0]
 
-        return moved
+
+def divergence(nets: Networks, view: View, obs: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the divergence `(N,)` of the policy at other observations `(N, ...)` from the one at these, nats.
+
+    It is KL(these || others) of the Gaussians, which the squashing leaves as it is.
+    """
+    with torch.no_grad():
+        mean, log_std = nets.actor(nets.encoder.body(view.fixed(obs)))
+
+    def moved(other: Tensor) -> Tensor:
+        other_mean, other_log_std = nets.actor(nets.encoder.body(view.fixed(other)))
+        ratio = (2 * (log_std - other_log_std)).exp()
+        distance = ((mean - other_mean) / other_log_std.exp()).square()
+        gap: Tensor = 0.5 * (ratio + distance - 1 - ratio.log()).sum(1)
+        return gap
+
+    return moved
 
 
 def _make_networks(config: SACConfig, spec: AgentSpec, action_dim: int, encoder: Encoder) -> Networks:

@@ -21,7 +21,6 @@ from rlrep.replay.generators import restore
 from .extractor import EncoderExtractor, MLPExtractor, OwnExtractor
 from .joint import extractor_of
 from .mixin import AuxMixin
-from .replay import AuxBuffer, AuxNStepReplayBuffer, AuxReplayBuffer
 
 Array = NDArray[Any]
 NAMES = {
@@ -71,7 +70,8 @@ class SB3Agent:
         )
         model.observation_space, model.action_space = _read_space(spec), deepcopy(spec.action_space)
         model.n_envs = spec.num_envs
-        model.replay_buffer = self._replay = _make_buffer(spec, arguments)
+        # Of observations before any view, which may be larger than what the policy reads.
+        model.replay_buffer = self._replay = model._make_buffer(spec.observation_space)
         model._setup_model()  # as SB3's own load() does
         model.set_logger(Logger(None, []))
         self._model = model
@@ -252,17 +252,3 @@ def _policy(spec: AgentSpec, hidden: list[int] | None) -> tuple[str, dict[str, A
             "choose another, as encoder=curl_small"
         )
     return name, options | ({"features_extractor_class": MLPExtractor} if spec.aux and len(shape) != 3 else {})
-
-
-def _make_buffer(spec: AgentSpec, arguments: dict[str, Any]) -> AuxBuffer:
-    """Return the buffer of observations before any view, which may be larger than what the policy reads."""
-    several = arguments["n_steps"] > 1
-    more = {"n_steps": arguments["n_steps"], "gamma": arguments["gamma"]} if several else {}
-    return (AuxNStepReplayBuffer if several else AuxReplayBuffer)(
-        arguments["buffer_size"],
-        spec.observation_space,
-        spec.action_space,
-        device=spec.device,
-        n_envs=spec.num_envs,
-        **more,
-    )

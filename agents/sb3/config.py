@@ -124,11 +124,9 @@ class SB3DQNConfig(SB3Config):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether a longer run would have been another run from its first update."""
         return True
 
     def for_length(self, agent_steps: int) -> "SB3DQNConfig":
-        """Return the settings of a run of so many agent steps."""
         return replace(self, agent_steps=self.agent_steps or agent_steps)
 
     def make(self, spec: AgentSpec) -> SB3Agent:

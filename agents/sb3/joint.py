@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rlrep.contrast import MomentumTarget
-from rlrep.heads import Encoders, Head, HeadConfig, Metrics, Pull
+from rlrep.heads import Encoders, HeadConfig, Metrics, Pull
 from rlrep.nn.optim import norm_excess
 from rlrep.replay import Batch
 from rlrep.views import View
 
 from ..heads import AT_ENCODER, HeadLoss, Heads, ratio
-from ..meeting import Gradients, Meeting, Owned
+from ..meeting import Gradients, Meeting, Owned, trained
 from .replay import AuxBuffer, Drawn, Draws, single
 
 
@@ -60,12 +60,10 @@ class AuxModules(nn.Module):
             name: config.fitted(obs_shape).make(name, extractor.features_dim, action_space)
             for name, config in configs.items()
         }
-        self.heads = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules
+        self.joining = Heads(tasks, configs, pull)
+        self.heads, self.balance = self.joining.modules, self.joining.balance
         self.target = MomentumTarget(extractor, encoder_tau)
-        self.joining = Heads({name: cast(Head, head) for name, head in self.heads.items()}, configs, pull)
-        self.balance = self.joining.balance
-        heads = {name: _trained(head) for name, head in self.heads.items()}
-        self.owned = Owned(_trained(extractor), [], heads)
+        self.owned = self.joining.owned(trained(extractor), [])
         # By name as attributes, so that SB3 saves and loads them as it does its own optimisers.
         for name, parameters in self.joining.own(self.owned).items():
             chosen = {key: optimizer.defaults[key] for key in ("betas", "eps") if key in optimizer.defaults}
@@ -214,10 +212,6 @@ class Joint:
     def _viewed(self, name: str, obs: Tensor) -> Tensor:
         view = self._views[name]
         return obs if view is None else view(obs, self._draws.device)
-
-
-def _trained(module: nn.Module) -> list[Tensor]:
-    return [p for p in module.parameters() if p.requires_grad]
 
 
 def _add(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:

@@ -29,7 +29,7 @@ from rlrep.views import View
 
 from .extractor import MLPExtractor
 from .joint import AuxModules, Joint, owner
-from .replay import AuxBuffer, AuxNStepReplayBuffer, AuxReplayBuffer, Draws
+from .replay import AuxBuffer, Draws, standing_in
 from .saved import MODULES, check_policy, is_of_heads, misfit_of, read_heads, read_settings, without_heads, write_apart
 
 Model = TypeVar("Model", bound="AuxMixin")
@@ -38,11 +38,6 @@ NETWORKS = ("critic", "q_net", "quantile_net")
 
 SETTINGS = ("aux", "augment", "pull", "encoder_tau", "aux_max_norm")
 """What `AuxMixin` adds to an algorithm's own, by name."""
-BUFFERS: dict[type[ReplayBuffer], type[AuxBuffer]] = {
-    ReplayBuffer: AuxReplayBuffer,
-    NStepReplayBuffer: AuxNStepReplayBuffer,
-}
-"""What stands in for SB3's own buffers where there are heads or a view."""
 
 
 class AuxMixin(OffPolicyAlgorithm):
@@ -207,8 +202,7 @@ class AuxMixin(OffPolicyAlgorithm):
     # How it comes in
 
     def _setup_model(self) -> None:
-        with_rlrep = bool(self.aux) or self.augment is not None
-        if with_rlrep:
+        if with_rlrep := bool(self.aux) or self.augment is not None:
             self._settle()
         with warnings.catch_warnings():
             if isinstance(self.replay_buffer, NStepReplayBuffer):  # it has been told of n_steps, SB3 cannot know
@@ -242,29 +236,23 @@ class AuxMixin(OffPolicyAlgorithm):
         if self.optimize_memory_usage:
             raise ValueError("optimize_memory_usage=True keeps no next observations, which heads read: leave it out")
         if isinstance(self.augment, str):
-            none = self.augment == "none"
-            self.augment = None if none else named_view(self.augment, self._read_shape, "augment")
+            named = self.augment != "none"
+            self.augment = named_view(self.augment, self._read_shape, "augment") if named else None
         if not (self.augment is None or callable(self.augment)):
             raise ValueError(f"augment={self.augment!r}: expected the name of an augmentation, or a View")
         self.aux = named_heads(self.aux, self._read_shape, self.augment)
         if self.aux:
             self._give_parameters()
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_buffer()
+            self.replay_buffer = self._make_buffer(space)
 
-    def _make_buffer(self) -> AuxBuffer:
-        """Return SB3's own choice of a buffer with what heads need. Files name SB3's, which serves without them."""
+    def _make_buffer(self, space: spaces.Space[Any]) -> AuxBuffer:
+        """Return SB3's own choice of a buffer, of observations in `space`, with what heads need."""
         chosen, options = self.replay_buffer_class or ReplayBuffer, self.replay_buffer_kwargs
         if self.replay_buffer_class is None and self.n_steps > 1:
             chosen, options = NStepReplayBuffer, {**options, "n_steps": self.n_steps, "gamma": self.gamma}
-        ours = BUFFERS.get(chosen, chosen)
-        if not issubclass(ours, AuxBuffer):
-            raise ValueError(
-                f"replay_buffer_class={ours.__name__} does not keep what aux= and augment= need: leave it out"
-            )
-        return ours(
-            self.buffer_size, self.observation_space, self.action_space, self.device, n_envs=self.n_envs, **options
-        )
+        sizes = self.buffer_size, space, self.action_space, self.device
+        return standing_in(chosen)(*sizes, n_envs=self.n_envs, **options)
 
     def _give_parameters(self) -> None:
         """Put an MLP where the policy would take observations as they are."""
@@ -317,12 +305,11 @@ class AuxMixin(OffPolicyAlgorithm):
 
     @property
     def _configs(self) -> dict[str, HeadConfig]:
-        """The heads' configs, once settled."""
         return dict(self.aux) if isinstance(self.aux, Mapping) else {}
 
     @property
     def _needs(self) -> dict[str, Needs]:
-        return {name: task.needs for name, task in self.aux_modules.joining.tasks.items()} if self._configs else {}
+        return self.aux_modules.joining.needs if self._configs else {}
 
     @property
     def _view(self) -> View | None:

@@ -131,11 +131,13 @@ class AuxBuffer(ReplayBuffer):
         self._ended = done
 
     def bury(self, died: NDArray[np.bool_]) -> None:
-        """Put the transition before in place of the newest one, of environments whose worker was lost."""
+        """Put the transition before in place of the newest one, of environments whose worker was lost; no step of its
+        episode, it follows nothing."""
         now, before = (self.pos - 1) % self.buffer_size, (self.pos - 2) % self.buffer_size
         if died.any() and self._ring.written > 1:
             for column in (self.observations, self.next_observations, self.actions, self.rewards):
                 column[now, died] = column[before, died]
+        self._first[now, died] = self._window.head - 1
 
     def _cut_where_not_following(self, obs: Array) -> None:
         """Begin new episodes everywhere if one of them was left unfinished."""
@@ -231,6 +233,21 @@ class AuxReplayBuffer(AuxBuffer):
 
 class AuxNStepReplayBuffer(AuxBuffer, NStepReplayBuffer):
     """SB3's `NStepReplayBuffer` for heads: `replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`."""
+
+
+BUFFERS: dict[type[ReplayBuffer], type[AuxBuffer]] = {
+    ReplayBuffer: AuxReplayBuffer,
+    NStepReplayBuffer: AuxNStepReplayBuffer,
+}
+"""What stands in for SB3's own buffers where there are heads or a view."""
+
+
+def standing_in(chosen: type[ReplayBuffer]) -> type[AuxBuffer]:
+    """Return the kind of buffer for what SB3, or a file of its, names. Raises ValueError on one of another kind."""
+    ours = BUFFERS.get(chosen, chosen)
+    if not issubclass(ours, AuxBuffer):
+        raise ValueError(f"replay_buffer_class={ours.__name__} does not keep what aux= and augment= need: leave it out")
+    return ours
 
 
 class SB3Rows(Steps):

@@ -35,7 +35,7 @@ class Disturbed:
     """
 
     def __init__(self, agent: Any, steps: int, seed: int) -> None:
-        if not hasattr(agent, "divergence"):
+        if getattr(agent, "divergence", None) is None:
             raise UserError("attack= is for agents of one task whose policy says how far it is moved, not this one")
         self._agent: Attackable = agent
         self._steps, self._seed = steps, seed

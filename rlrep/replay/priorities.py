@@ -74,14 +74,13 @@ class Priorities:
         rows = self._tree.draw(uniform, (step * envs + env) % self._tree.size)
         return self._window.steps_of(rows), rows.remainder(envs), rows
 
-    def importance(self, rows: Tensor, beta: float | None) -> Tensor:
+    def importance(self, rows: Tensor) -> Tensor:
         """Return the weights (N * P(i))**-beta over the largest of the batch, `(B,)` float32, of drawn flat rows.
 
-        N and the sum in P(i) = weight / sum cancel. beta: by default the configured one.
+        N and the sum in P(i) = weight / sum cancel.
         """
-        beta = self._config.beta if beta is None else beta
         weight = self._tree.of(rows)
-        return (weight.min() / weight).pow_(beta)
+        return (weight.min() / weight).pow_(self._config.beta_after(self._window.head * self._window.num_envs))
 
     def update(self, numbers: Tensor, priorities: Tensor) -> None:
         """Set priorities `(B,)` of transitions by number; those that may no longer be drawn stay as they are.

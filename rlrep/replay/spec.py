@@ -20,13 +20,15 @@ class Priority:
     """Proportional prioritised sampling (Schaul et al. 2016, arXiv 1511.05952).
 
     A transition of priority p is drawn in proportion to (p + eps)**alpha; alpha 0 is uniform, and stratified.
-    beta, beta_final: exponent of the importance weights at the start and at the end of training; see `beta_at`.
+    beta, beta_final: exponent of the importance weights at the start, and `beta_steps` stored transitions later, rising
+        in between; beta_steps None = it stays.
     """
 
     alpha: float = 0.5
     beta: float = 0.4
     beta_final: float = 1.0
     eps: float = 1e-6
+    beta_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "beta_final"):
@@ -35,9 +37,10 @@ class Priority:
         if not self.eps >= LEAST_EPS:
             raise ValueError(f"Priority: eps must be at least {LEAST_EPS}, not {self.eps}.")
 
-    def beta_at(self, progress: float) -> float:
-        """Return beta after a share of training, linear from `beta` at 0 to `beta_final` at 1 and beyond."""
-        return self.beta + (self.beta_final - self.beta) * min(max(progress, 0.0), 1.0)
+    def beta_after(self, stored: int) -> float:
+        """Return beta after so many transitions."""
+        progress = 0.0 if self.beta_steps is None else min(stored / self.beta_steps, 1.0)
+        return self.beta + (self.beta_final - self.beta) * progress
 
 
 @dataclass(frozen=True)

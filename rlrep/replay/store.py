@@ -163,10 +163,9 @@ class Replay:
         """Transitions stored (those of dropped episodes and incomplete n-step windows count)."""
         return (self._window.head - self._window.low) * self.spec.num_envs
 
-    def sample(self, batch_size: int, *, beta: float | None = None) -> Batch:
+    def sample(self, batch_size: int) -> Batch:
         """Return `batch_size` transitions with what every head needs: independent and uniform, or prioritised.
 
-        beta: exponent of the importance weights, by default the priority's own; of no effect on uniform draws.
         Views are the caller's: nothing is augmented.
         Raises RuntimeError if there is nothing to sample.
         """
@@ -183,7 +182,7 @@ class Replay:
             discount=reader.send(discount),
             next_obs=reader.stacks(last, shift=1),
             pairs=self._samplers.draw(Anchors(obs, rows, step, env, self._generator)),
-            weight=None if self._priorities is None else reader.send(self._priorities.importance(rows, beta)),
+            weight=None if self._priorities is None else reader.send(self._priorities.importance(rows)),
             rows=None if self._priorities is None else reader.send(step * self.spec.num_envs + env),
         )
 

@@ -91,9 +91,8 @@ def learned_metrics(agent: SAC) -> dict[str, float]:
     return {name: value for name, value in agent.metrics().items() if not name.startswith("perf/")}
 
 
-def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
+def plain_update(nets: Networks, agent: SAC, heads: Any, config: SACConfig) -> None:
     """The same update from separate losses, one encoding each, and torch's own Adam."""
-    config = agent.config
     assert agent._last is not None
     batch, (next_noise, noise) = agent._last
     critic_parameters = [
@@ -135,7 +134,7 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
     q = torch.minimum(*nets.q(stored, raw.tanh()))
     actor_loss = (nets.log_alpha.exp().detach() * log_prob - q).mean()
     factor = nets.log_alpha if config.temperature_loss == "log_alpha" else nets.log_alpha.exp()
-    alpha_loss = (factor * (-log_prob - agent.step.target_entropy).detach()).mean()
+    alpha_loss = (factor * (2 - log_prob).detach()).mean()
     actor_optimiser.zero_grad()
     nets.log_alpha.grad = None
     (actor_loss + alpha_loss).backward()
@@ -154,12 +153,11 @@ def plain_update(nets: Networks, agent: SAC, heads: Any) -> None:
 @pytest.mark.parametrize("pixels", [True, False])
 def test_joint_update_equals_the_plain_one(pixels: bool) -> None:
     form: TemperatureLoss = "alpha" if pixels else "log_alpha"
-    agent = make_agent(
-        pixels=pixels, config=replace(SMALL, actor_every=1, target_every=1, temperature_loss=form, pull="sum")
-    )
+    config = replace(SMALL, actor_every=1, target_every=1, temperature_loss=form, pull="sum")
+    agent = make_agent(pixels=pixels, config=config)
     nets, heads = deepcopy(agent.nets), deepcopy(dict(agent.heads.modules.items()))
     agent.update()
-    plain_update(nets, agent, heads)
+    plain_update(nets, agent, heads, config)
     for ours, theirs in zip(agent.nets.state_dict().values(), nets.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
     for name, head in agent.heads.modules.items():

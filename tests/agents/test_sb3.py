@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from rlrep.agents.sb3 import AuxDQN, AuxSAC
 from rlrep.agents.sb3.joint import owner
-from rlrep.agents.sb3.replay import AuxReplayBuffer, Draws
+from rlrep.agents.sb3.replay import AuxReplayBuffer, Drawn, Draws
 from rlrep.heads import Encoded, Encoders, Metrics
-from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, ReturnBin, ReturnLabels, SameReturn
+from rlrep.replay import UNKNOWN, Batch, LaterSteps, Needs, Pairs, ReturnBin, ReturnLabels, SameReturn, SeenAt
 from rlrep.replay.kinds.same_return import SameReturnSampler
-from tests.replay.replay_twin import make_script, make_spec
+from tests.replay.replay_twin import Script, make_script, make_spec
 
 from .sb3_models import HEADS, SILENT, AuxTD3, cartpole, chase, differ, discrete, small
 
@@ -251,10 +251,7 @@ def test_buffers_have_the_labels_of_our_replay() -> None:
     """The same steps give the same segments and bins as `Replay` makes of them."""
     labels = ReturnLabels("return_threshold", segments=3, horizon=4)
     script = make_script(make_spec(steps=50), {"head": Needs((SameReturn(labels), ReturnBin(labels)))}, end=0.2)
-    box = spaces.Box(-np.inf, np.inf, (4,)), spaces.Box(-1e6, 1e6, (2,))
-    buffer = AuxReplayBuffer(100, *box, device="cpu", n_envs=2)
-    buffer.attend(script.replay.needs, Draws.on(torch.device("cpu")))
-    script.followers.append(Following(buffer))  # type: ignore[arg-type]
+    buffer = make_buffer(script)
     script.run(80)
     rows = torch.arange(100)
     assert buffer._samplers is not None
@@ -264,6 +261,36 @@ def test_buffers_have_the_labels_of_our_replay() -> None:
         assert torch.equal(one._bins.of(rows), two._bins.of(rows)) and (one._bins.of(rows) != UNKNOWN).any()  # type: ignore[attr-defined]
         if isinstance(one, SameReturnSampler):
             assert one._segments is not None and torch.equal(one._segments._number, two._segments._number)
+
+
+def test_what_stands_for_a_lost_step_follows_nothing() -> None:
+    """SB3 samples the episodes of lost simulators too: what followed their rows ends before the lost step."""
+    later, time = LaterSteps((1, 2, 3)), SeenAt()
+    script = make_script(make_spec(steps=50), {"head": Needs((later, time))}, end=0.1, death=0.1)
+    buffer = make_buffer(script)
+    script.run(40)
+    rows = torch.arange(80)
+    pairs = buffer.pairs(Drawn(None, torch.zeros(80, 4), rows))["head"]  # type: ignore[arg-type]
+    found, seen = pairs[later], pairs[time]
+    for row, (step, env) in enumerate(divmod(row, 2) for row in range(80)):
+        episode, index = script.twin.where[step, env]
+        left = len(episode.rewards) - index - episode.dropped  # the last step of a dropped one was lost
+        if left:
+            assert found.valid[:, row].tolist() == [offset <= left for offset in later.offsets]
+            for obs in found.obs[: min(left, 3), row]:
+                index += 1
+                np.testing.assert_array_equal(obs.numpy(), episode.frames[index])
+        else:
+            assert (seen.episode == seen.episode[row]).sum() == 1
+
+
+def make_buffer(script: Script) -> AuxReplayBuffer:
+    """Return a buffer that is fed with what the script's replay is fed with."""
+    box = spaces.Box(-np.inf, np.inf, (4,)), spaces.Box(-1e6, 1e6, (2,))
+    buffer = AuxReplayBuffer(100, *box, device="cpu", n_envs=2)
+    buffer.attend(script.replay.needs, Draws.on(torch.device("cpu")))
+    script.followers.append(Following(buffer))  # type: ignore[arg-type]
+    return buffer
 
 
 class Following:
@@ -279,6 +306,7 @@ class Following:
         cut_off = done & ~terminated
         infos = [{"TimeLimit.truncated": bool(cut), "died": bool(d)} for cut, d in zip(cut_off, died, strict=True)]
         self.buffer.add(self.obs, frames, action, reward, done, infos)
+        self.buffer.bury(died)
         self.obs = np.where(done[:, None], resets, frames)
 
 

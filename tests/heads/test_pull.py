@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlrep.agents.balance import OUTLIER, SHARE, total_norm
 from rlrep.agents.heads import Heads, Losses, Met
-from rlrep.agents.meeting import trained
+from rlrep.agents.meeting import OUTLIER, SHARE, total_norm, trained
 from rlrep.agents.sac.update import td_target
 from rlrep.config.compose import compose_run
 from rlrep.contrast import MomentumTarget

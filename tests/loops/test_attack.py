@@ -27,6 +27,7 @@ def test_sacs_divergence_is_that_of_its_gaussians() -> None:
     here, there = torch.randn(5, 5), torch.randn(5, 5)
     (mean, log_std), (other, other_log_std) = (agent.nets.actor(agent.nets.encoder.body(x)) for x in (here, there))
     gap = kl_divergence(Normal(mean, log_std.exp()), Normal(other, other_log_std.exp())).sum(1)
+    assert agent.divergence is not None
     torch.testing.assert_close(agent.divergence(here)(there), gap)
     torch.testing.assert_close(agent.divergence(here)(here), torch.zeros(5), atol=1e-5, rtol=0)
 
@@ -37,6 +38,7 @@ def test_rainbows_divergence_is_the_greedy_actions_cross_entropy() -> None:
     actions = torch.as_tensor(agent.act(here.numpy(), explore=False))
     head = agent.nets.head
     values = expected(head(agent.nets.encoder(there), head.perturbed(None)), agent.nets.support)
+    assert agent.divergence is not None
     torch.testing.assert_close(agent.divergence(here)(there), cross_entropy(values, actions, reduction="none"))
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def check(script: Script, slow: PriorityTwin, rng: np.random.Generator, *, exact
     uniform = rng.choice(ENDS, 24) if exact else rng.random(24)
     rows = tree.draw(torch.from_numpy(uniform), slow.row(min(slow.weights))).tolist()
     assert rows == [slow.row(key) for key in slow.draw(uniform.tolist())]
-    batch = script.replay.sample(16, beta=0.7)
+    batch = script.replay.sample(16)
     keys = script.keys(batch.action)
     assert numbers(batch.rows).tolist() == [step * script.replay.spec.num_envs + env for step, env in keys]
     for index, key in enumerate(keys):
@@ -112,7 +113,7 @@ def check(script: Script, slow: PriorityTwin, rng: np.random.Generator, *, exact
         assert batch.discount[index].item() == pytest.approx(want.discount, abs=1e-6)
     total = math.fsum(slow.weights.values())
     chances = [len(slow.weights) * slow.weights[key] / total for key in keys]
-    importance = [chance**-0.7 for chance in chances]
+    importance = [chance**-slow.config.beta for chance in chances]
     want_weight = [weight / max(importance) for weight in importance]
     assert batch.weight is not None and batch.weight.tolist() == pytest.approx(want_weight, rel=1e-5)
 
@@ -208,12 +209,12 @@ def test_alpha_zero_is_uniform() -> None:
 
 def test_full_importance_weights_remove_the_bias() -> None:
     """With beta 1 the weighted mean of the rewards is the uniform one; with beta 0 it is not."""
-    script, weights = filled(Priority(alpha=1.0))
-    value = {key: weight + math.sin(key[0]) for key, weight in weights.items()}
-    uniform = sum(value.values()) / len(value)
     means = []
     for beta in (0.0, 1.0):
-        batch = script.replay.sample(100_000, beta=beta)
+        script, weights = filled(Priority(alpha=1.0, beta=beta))
+        value = {key: weight + math.sin(key[0]) for key, weight in weights.items()}
+        uniform = sum(value.values()) / len(value)
+        batch = script.replay.sample(100_000)
         assert batch.weight is not None
         values = torch.tensor([value[key] for key in script.keys(batch.action)])
         means.append(((values * batch.weight).sum() / batch.weight.sum()).item())
@@ -221,14 +222,18 @@ def test_full_importance_weights_remove_the_bias() -> None:
     assert abs(means[0] - uniform) > 0.2 * abs(uniform)
 
 
-def test_beta_goes_from_first_to_last() -> None:
-    priority = Priority(beta=0.4, beta_final=1.0)
-    assert [priority.beta_at(share) for share in (0.0, 0.5, 1.0, 2.0)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
-    script, _ = filled(priority)
-    other = copy_replay(script.replay)
-    batches = script.replay.sample(16), other.sample(16, beta=0.4)
-    assert batches[0].weight is not None and batches[1].weight is not None
-    assert torch.equal(batches[0].weight, batches[1].weight)
+def test_beta_rises_with_what_was_stored() -> None:
+    """Linear over `beta_steps` transitions of all environments, those that have left the ring too; resume keeps it."""
+    assert [Priority(beta_steps=100).beta_after(count) for count in (0, 50, 100, 200)] == pytest.approx(
+        [0.4, 0.7, 1.0, 1.0]
+    )
+    assert Priority().beta_after(10**9) == 0.4
+    script, _ = filled(Priority(beta=0.0, beta_steps=160), num_envs=2, run=40)
+    for replay in (script.replay, copy_replay(script.replay)):
+        batch = replay.sample(64)
+        assert batch.weight is not None and batch.rows is not None and replay._priorities is not None
+        weight = replay._priorities._tree.of(batch.rows % (replay.spec.steps * replay.spec.num_envs))
+        torch.testing.assert_close(batch.weight, (weight.min() / weight) ** 0.5)
 
 
 def test_a_stale_write_does_not_reach_the_transition_that_took_the_row() -> None:
@@ -347,7 +352,8 @@ def test_a_million_atari_frames_fit_into_the_memory_that_is_promised() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    for settings_ in ({"alpha": -0.1}, {"beta": 1.5}, {"beta_final": math.nan}, {"eps": 0.0}):
+    wrong: Any = ({"alpha": -0.1}, {"beta": 1.5}, {"beta_final": math.nan}, {"eps": 0.0})
+    for settings_ in wrong:
         with pytest.raises(ValueError, match=next(iter(settings_))):
             Priority(**settings_)
     script = make_script(make_spec(), steps=5)
