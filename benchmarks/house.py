@@ -31,6 +31,19 @@ asked for before."""
 SHORT = 4
 """Names of environments and agents that are shorter are words of other meanings too."""
 
+ALGORITHM = ("agents/sac/update.py", "agents/sac/networks.py", "agents/optimisers.py")
+UPDATE = {
+    "to follow a SAC update: the algorithm": ALGORITHM,
+    "to follow a SAC update: all of it": (
+        *ALGORITHM,
+        *(f"agents/{name}.py" for name in ("learner", "online", "heads", "meeting", "balance", "metrics")),
+        *(f"rlrep/replay/{name}.py" for name in ("store", "reader", "batch")),
+        *("rlrep/views/base.py", "rlrep/contrast/targets.py", "rlrep/nn/encoders.py", "rlrep/nn/optim.py"),
+    ),
+}
+"""Files that one reads, as far as a checkout has them: what is computed and how it is differentiated; and the batch's
+way through replay, views, heads and encoder to the optimiser and the targets."""
+
 
 def main() -> None:
     """Print the table."""
@@ -71,6 +84,7 @@ def figures(root: Path) -> dict[str, str]:
         "abilities asked by getattr or hasattr": str(abilities.total()),
         "abilities asked by a function that does so": str(passed_on.total()),
         "names of envs and agents in rlrep/": str(named.total()),
+        **{name: followed(root, paths) for name, paths in UPDATE.items()},
         **{f"  room {name}": f"{lines:,} {lines / total:.1%}" for name, lines in sorted(rooms.items())},
         **{f"  ability {name}": str(times) for name, times in sorted(abilities.items())},
         **{f"  ability {name}, by a function": str(times) for name, times in sorted(passed_on.items())},
@@ -87,6 +101,12 @@ def files(root: Path, folder: str, pattern: str) -> Iterator[Path]:
             and "__pycache__" not in path.parts
         ):
             yield path
+
+
+def followed(root: Path, paths: Sequence[str]) -> str:
+    """Return how many of these files there are, and their lines."""
+    there = [root / path for path in paths if (root / path).is_file()]
+    return f"{len(there)} files {sum(path.read_text().count(chr(10)) for path in there):,} lines"
 
 
 def room(path: Path) -> str:
