@@ -7,11 +7,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rlrep.contrast import effective_rank, feature_std
 from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics, Pull
 from rlrep.replay import Batch, Needs
 
-from .meeting import LEAST, Balance, Gradients, Meeting, Owned, added, total_norm, trained, watched
+from .meeting import Balance, Gradients, Meeting, Owned, added, total_norm, trained, watched
 
 Kept = TypeVar("Kept")
 AT_LATENT, AT_ENCODER = "rl at the latent", "rl at the encoder"
@@ -181,29 +180,6 @@ class Heads:
     def _factor(self, name: str, norm: Tensor, *, apart: bool) -> Tensor:
         return self.weights[name] * self.balance.ratio(AT_ENCODER if apart else AT_LATENT, name, norm)
 
-    # Meters
-
-    def ratios(self, losses: Losses[Any], owned: Owned) -> Metrics:
-        """Return the norm of each head's gradient over the RL loss's, as it enters the step; 1 = both pull as hard.
-
-        `grad_ratio`: at the latent, of heads that read it. `grad_ratio_encoder`: by the encoder's parameters. With
-        `pull=own` it is the ratio of the plain losses.
-        """
-        found: Metrics = {}
-        if not self.tasks:  # and perhaps nothing of the encoder is trained
-            return found
-        meeting = losses.meeting(owned.encoder)
-        rl_at, _ = meeting.split(losses.rl, [], apart=False)
-        rl_encoder = meeting.carry(rl_at) if losses.meet_at_latent else rl_at
-        for name, loss in losses.heads.items():
-            at, _ = meeting.split(loss.value, [], apart=loss.apart)
-            factor, key = self.factor_now(name, at, apart=loss.apart), f"aux/{name}/grad_ratio"
-            if not loss.apart:
-                found[key] = factor * ratio(at, rl_at)
-            by_encoder = at if loss.apart else meeting.split(loss.value, [], apart=True)[0]
-            found[f"{key}_encoder"] = factor * ratio(by_encoder, rl_encoder)
-        return found
-
     def factor_now(self, name: str, gradient: Gradients, *, apart: bool) -> Tensor | float:
         """Return what a head's gradient is multiplied by as it is now, and take no note of it."""
         if self.pulls[name] != "balanced":
@@ -211,19 +187,7 @@ class Heads:
         return self._factor(name, total_norm(gradient), apart=apart)
 
 
-def spread(latent: Tensor) -> Metrics:
-    """Return effective rank and spread of a batch's latents `(B, D)`."""
-    latent = latent.detach()
-    return {"rep/effective_rank": effective_rank(latent), "rep/feature_std": feature_std(latent)}
-
-
 def _alone(loss: HeadLoss, meeting: Meeting, others: list[Tensor]) -> Gradients:
     """Return one head's gradient, by the encoder's parameters and its own."""
     at, by_others = meeting.split(loss.value, others, apart=loss.apart)
     return (*(at if loss.apart else meeting.carry(at)), *by_others)
-
-
-def ratio(first: Gradients, second: Gradients) -> Tensor:
-    """Return the norm of one gradient over another's, 0 where the other is none."""
-    norm = total_norm(second)
-    return total_norm(first) / norm.clamp(min=LEAST) * (norm > LEAST)

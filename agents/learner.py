@@ -1,8 +1,7 @@
 """What every agent here is made of, and how its parts make an update: replay, views, the agent's own step, metrics."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,8 @@ from rlrep.replay.generators import restore
 
 from .heads import Heads, Losses
 from .meeting import trained
-from .optimisers import Named, Optimisers, Scalars
+from .meters import Means, Scalars
+from .optimisers import Optimisers
 
 N = TypeVar("N", bound=nn.Module)
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
@@ -191,41 +191,6 @@ class Learner(ABC, Generic[N, R]):
         self.replay.load_state(state["replay"])
         self.means.load_state(state["sums"])
         self._meters_before = state.get("meters", {})
-
-
-class Means:
-    """Means of metrics since they were last read, and the metrics of the last update."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._sums: dict[Named, tuple[Tensor, int]] = {}
-        self._last: Sequence[Scalars] = ()
-
-    def add(self, metrics: Sequence[Scalars]) -> None:
-        """Take an update's metrics."""
-        self._last = metrics
-        for scalars in metrics:
-            total, count = self._sums.get(scalars.names, (0, 0))
-            self._sums[scalars.names] = (total + scalars.values, count + 1)
-
-    def read(self) -> dict[str, float]:
-        """Return means since the last call (reads from the device)."""
-        means = [Scalars(names, total / count) for names, (total, count) in self._sums.items()]
-        self._sums = {}
-        return {name: value for scalars in means for name, value in scalars.read().items()}
-
-    def nonfinite(self) -> list[str]:
-        """Name the metrics of the last update that are NaN or infinite (reads from the device)."""
-        bad = [scalars for scalars in self._last if not scalars.values.isfinite().all()]
-        return [name for scalars in bad for name, value in scalars.read().items() if not math.isfinite(value)]
-
-    def state(self) -> list[Any]:
-        """Return the sums."""
-        return [[list(names), total, count] for names, (total, count) in self._sums.items()]
-
-    def load_state(self, sums: Sequence[Any]) -> None:
-        """Restore `state()`."""
-        self._sums = {tuple(names): (total.to(self._device), count) for names, total, count in sums}
 
 
 @contextmanager

@@ -14,36 +14,17 @@ from rlrep.heads import Metrics
 from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam, norm_excess
 
-from .heads import Heads, Losses, spread
+from .heads import Heads, Losses
 from .meeting import Gradients, trained
+from .meters import Scalars, pulls, spread
 
 Precision = Literal["float32", "bf16"]
 JOINT = "joint"
 """The optimiser of the encoder, of what the RL loss trains, and of the heads that join it."""
 
-Named = tuple[str, ...]
-
 First = TypeVar("First")
 Second = TypeVar("Second")
 Kept = TypeVar("Kept")
-
-
-@dataclass(frozen=True)
-class Scalars:
-    """Named metrics in one tensor `(len(names),)`, so that an update hands over and adds up one tensor instead of
-    twenty."""
-
-    names: Named
-    values: Tensor
-
-    @staticmethod
-    def stack(metrics: Metrics) -> "Scalars":
-        """Join scalar tensors."""
-        return Scalars(tuple(metrics), torch.stack([value.float() for value in metrics.values()]))
-
-    def read(self) -> dict[str, float]:
-        """Return the values by name (reads from the device)."""
-        return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -152,7 +133,7 @@ class Optimisers:
         where there is no encoder."""
         if not list(self._encoder.parameters()):
             return {}
-        return spread(losses.latent) | self._heads.ratios(losses, self.owned)
+        return spread(losses.latent) | pulls(self._heads, losses, self.owned)
 
     def state(self) -> list[Any]:
         """Return moments and step counts."""

@@ -20,6 +20,7 @@ from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions, Window
 from ..heads import Heads
 from ..learner import Learner, seeded
 from ..meeting import trained
+from ..meters import pulls
 from ..optimisers import Optimisers
 from ..sac.networks import Actor, TwinQ
 from .networks import ContextEncoder, Networks, RecurrentEncoder, Value
@@ -159,7 +160,7 @@ class PEARL(Learner[Networks, TaskReplay]):
             return {}
         losses = self.step.losses(batch, noise)
         rank = {"context/effective_rank": effective_rank(losses.latent.detach())}
-        return rank | self.heads.ratios(losses, self.optimisers.owned)
+        return rank | pulls(self.heads, losses, self.optimisers.owned)
 
     def _sample(self) -> Batch:
         able = self.replay.able()

@@ -26,8 +26,9 @@ from rlrep.nn.optim import norm_excess
 from rlrep.replay import Batch
 from rlrep.views import View
 
-from ..heads import AT_ENCODER, HeadLoss, Heads, ratio
+from ..heads import AT_ENCODER, HeadLoss, Heads
 from ..meeting import Gradients, Meeting, Owned, trained
+from ..meters import ratio
 from .replay import AuxBuffer, Drawn, Draws, single
 
 
