@@ -43,7 +43,7 @@ SHORT = (
     "agent.batch_size=8",
     "agent.capacity=50",
 )
-LABELLED = ("supcon", "suncet")
+LABELLED = ("cross_entropy", "supcon", "suncet")
 FAMILY_HEADS = ("ccm", "focal")
 HEADS = "aux=[curl,return_contrast]"
 PONG = ("env=atari_pong", "env.max_frames=160", "train.eval_every=100")

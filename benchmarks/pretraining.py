@@ -17,13 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlrep.settings import groups
-
 from . import result
 from .grid import Run, command_line, read_rows, run_all, show
 from .tables import spread, spread_head
 
-METHODS = groups.names("method")
 ON_FRAMES = {
     **{name: (f"method={name}",) for name in ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")},
     "simclr without gap": ("method=simclr", "data.gap=0"),
@@ -79,6 +76,8 @@ CONTROLS: dict[str, tuple[str, Words]] = {
     "vicreg": ("variance and covariance", ("method.objective.variance=0.0", "method.objective.covariance=0.0")),
 }
 """By method: what is its own, and the words that take it away and leave the rest. Of supcon that is SimCLR."""
+METHODS = tuple(CONTROLS)
+"""Those that learn features; what trains a classifier is measured elsewhere."""
 FRAMES_LENGTH = ("train.updates=600", "train.batch_size=128", "train.evaluations=1")
 DIGITS_LENGTH = ("train.evaluations=1",)
 COLLAPSE_LENGTH = ("train.updates=800", "train.evaluations=8")

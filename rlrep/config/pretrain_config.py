@@ -18,6 +18,8 @@ class PretrainSettings:
     """How long and how often.
 
     epochs, updates: length of the run; one of the two. batch_size: images of an update, all processes together.
+    micro_batches: parts of a process's batch that go through the network one after the other, to save memory; what is
+    contrasted within a batch is then contrasted within a part.
     label: which labels are classes, for methods that use them; None = the only ones.
     evaluations: probes over the run, evenly spaced, besides those of the untrained encoder.
     log_every, checkpoint_every: updates.
@@ -26,13 +28,15 @@ class PretrainSettings:
     epochs: int | None = None
     updates: int | None = None
     batch_size: int = 256
+    micro_batches: int = 1
     label: str | None = None
     evaluations: int = 10
     log_every: int = 50
     checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "updates", "batch_size", "evaluations", "log_every", "checkpoint_every"):
+        counts = ("epochs", "updates", "batch_size", "micro_batches", "evaluations", "log_every", "checkpoint_every")
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")

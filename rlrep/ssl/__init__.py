@@ -3,7 +3,8 @@
 from .adversarial import AdversarialContrast
 from .autoencoder import Autoencoder
 from .base import Method, MethodConfig
-from .batch import ImageBatch, LabelledSubset, Needs
+from .batch import DataShape, ImageBatch, LabelledSubset, Needs
+from .classifier import Classifier, LinearHead
 from .joint import JointEmbedding
 from .labelled import LabelledContrast
 from .learner import Learner, Length
@@ -14,12 +15,15 @@ from .video import VideoContrast
 __all__ = [
     "AdversarialContrast",
     "Autoencoder",
+    "Classifier",
+    "DataShape",
     "ImageBatch",
     "JointEmbedding",
     "LabelledContrast",
     "LabelledSubset",
     "Learner",
     "Length",
+    "LinearHead",
     "Method",
     "MethodConfig",
     "Needs",

@@ -15,7 +15,7 @@ from rlrep.nn import Encoder
 from rlrep.views import View
 
 from .base import Method
-from .batch import ImageBatch
+from .batch import DataShape, ImageBatch
 from .joint import JointEmbedding, JointEmbeddingMethod
 
 
@@ -34,7 +34,7 @@ class AdversarialContrast:
     weight: float = 1.0
     momentum: float = 0.01
 
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+    def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method."""
         return AdversarialContrastMethod(self, encoder)
 

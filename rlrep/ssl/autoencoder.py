@@ -10,7 +10,7 @@ from rlrep.nn import Encoder
 from rlrep.views import View
 
 from .base import Method
-from .batch import ImageBatch, Needs
+from .batch import DataShape, ImageBatch, Needs
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Autoencoder:
     channels: int = 32
     latent_penalty: float = 1e-6
 
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+    def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method."""
-        return AutoencoderMethod(self, encoder, image_shape)
+        return AutoencoderMethod(self, encoder, about.image)
 
 
 class AutoencoderMethod(Method):

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from rlrep.contrast.parts import Metrics
 from rlrep.nn import Encoder
 from rlrep.views import View
 
-from .batch import ImageBatch, Needs
+from .batch import DataShape, ImageBatch, Needs
+from .data import ImageData
+
+Precision = Literal["float32", "bf16"]
 
 
 class Method(nn.Module):
@@ -22,11 +25,13 @@ class Method(nn.Module):
     batch of all processes; the mean of the processes' gradients is its gradient.
 
     sync_batch_norm: whether GPUs share batch-norm statistics. progress: share of training that is done, in [0, 1].
+    precision: of the forward passes in training.
     """
 
     needs: Needs
     sync_batch_norm = True
     progress = 0.0
+    precision: Precision = "float32"
 
     def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
         super().__init__()
@@ -48,6 +53,35 @@ class Method(nn.Module):
         """Return the scalar loss and health metrics. It reads state and changes none, batch norm's aside."""
         raise AssertionError(f"{type(self).__name__} has no loss")
 
+    def gradients(self, batch: ImageBatch, parameters: Sequence[Tensor]) -> tuple[list[Tensor], Metrics]:
+        """Return the gradient of the loss for each parameter, and the metrics with the `loss`.
+
+        A method that need not hold the whole graph at once says here how it goes part by part.
+        """
+        with self.autocast(batch):
+            loss, metrics = self.loss(batch)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        return gradients, {"loss": loss.detach(), **metrics}
+
+    def autocast(self, batch: ImageBatch) -> torch.autocast:
+        """Return the context in which a forward pass of a batch has the run's precision."""
+        return torch.autocast(batch.views[0].device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def prepare(self, data: ImageData, labels: Tensor | None, view: View) -> None:
+        """Read the training data once before the first update.
+
+        labels: int64 `(N,)`, the classes, where `needs.labels`. view: the first one, whose fixed form is evaluated.
+        """
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        """Return what a classifier says of images `(N, C, H, W)`, `(N, classes)`; None = the method trains none."""
+        return None
+
+    def flagged(self, labels: Tensor) -> Tensor | None:
+        """Return which training images' labels `(N,)` the method takes for wrong, bool; None = it does not say."""
+        return None
+
     def after_step(self, progress: float) -> None:
         """Move what moves after the optimiser's step."""
         self.progress = progress
@@ -56,12 +90,12 @@ class Method(nn.Module):
 class MethodConfig(Protocol):
     """A `method=` choice: the dataclass behind its `_target_`. views: how each view of an image is made.
 
-    make: the method around an encoder of images (C, H, W); raises ValueError on parts that do not fit.
+    make: the method around an encoder, for data of this shape; raises ValueError on parts that do not fit.
     """
 
     @property
     def views(self) -> tuple[View, ...]: ...
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method: ...
+    def make(self, encoder: Encoder, about: DataShape) -> Method: ...
 
 
 def seen_shape(views: Sequence[View], images: Tensor) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """What an encoder's features are good for: scores of probes by variable, and meters of collapse."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from rlrep.views import View
 from rlrep.views.compose import multi_view
 
 from .data import ImageData, Split
+from .data.labels import labelled_subset
 from .probes import (
     Fold,
     accuracy,
@@ -27,7 +29,6 @@ from .probes import (
     r_squared,
     ridge_values,
 )
-from .sampling import labelled_subset
 
 SD = "_sd"
 _BATCH = 256
@@ -78,7 +79,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class ProbeData:
-    """The images that probes use, in the order that features come in."""
+    """The images that probes use, with their true labels, in the order that features come in."""
 
     train: ImageData
     test: ImageData
@@ -86,7 +87,7 @@ class ProbeData:
     @classmethod
     def of(cls, split: Split, config: ProbeConfig) -> "ProbeData":
         """Thin the data out to what the config allows."""
-        return cls(_thin(split.train, config.max_train), _thin(split.test, config.max_test))
+        return cls(thinned(split.train.true(), config.max_train), thinned(split.test, config.max_test))
 
 
 @torch.no_grad()
@@ -95,14 +96,26 @@ def encode(encoder: nn.Module, images: Tensor, view: View | None = None) -> Tens
 
     view: whose fixed form the encoder sees; None = the images as they are.
     """
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
+    with evaluating(encoder):
+        return in_parts(encoder, images, view)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Have a network in evaluation mode, and put its modes back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
     try:
-        parts = images.split(_BATCH)
-        return torch.cat([encoder(part if view is None else view.fixed(part)).float() for part in parts])
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, view: View | None = None) -> Tensor:
+    """Return a network's output of images, in the view's fixed form, 256 at a time, in float32."""
+    parts = images.split(_BATCH)
+    return torch.cat([network(part if view is None else view.fixed(part)).float() for part in parts])
 
 
 def pixel_features(images: Tensor, most: int) -> Tensor:
@@ -227,7 +240,8 @@ def principal_plane(features: Tensor) -> Tensor:
     return F.pad(plane, (0, 2 - plane.shape[1]))
 
 
-def _thin(data: ImageData, most: int) -> ImageData:
+def thinned(data: ImageData, most: int) -> ImageData:
+    """Return so many images at most, evenly spaced."""
     if len(data) <= most:
         return data
     return data.rows(torch.linspace(0, len(data) - 1, most, device=data.images.device).round().long())

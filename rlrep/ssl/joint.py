@@ -11,7 +11,7 @@ from rlrep.nn import Encoder
 from rlrep.views import View
 
 from .base import Method, gather_rows, gather_views, out_dim
-from .batch import ImageBatch, Needs
+from .batch import DataShape, ImageBatch, Needs
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class JointEmbedding:
     whitening: Whitening | None = None
     forward: Literal["together", "apart"] = "apart"
 
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+    def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method. Raises ValueError on fewer than two views."""
         return JointEmbeddingMethod(self, encoder)
 

@@ -10,7 +10,7 @@ from rlrep.nn import Encoder
 from rlrep.views import View
 
 from .base import Method, gather_rows
-from .batch import ImageBatch, LabelledSubset, Needs
+from .batch import DataShape, ImageBatch, LabelledSubset, Needs
 from .joint import JointEmbedding, JointEmbeddingMethod
 
 
@@ -30,7 +30,7 @@ class LabelledContrast:
     weight: float = 1.0
     until: float = 1.0
 
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+    def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method."""
         return LabelledContrastMethod(self, encoder)
 
@@ -39,6 +39,8 @@ class LabelledContrastMethod(JointEmbeddingMethod):
     """One forward of both views and the labelled images."""
 
     def __init__(self, config: LabelledContrast, encoder: Encoder) -> None:
+        if config.labelled.per_class < 2:
+            raise ValueError("method.labelled.per_class must be at least 2: images are classified by their partners")
         super().__init__(JointEmbedding(config.views, config.projector, config.objective, forward="together"), encoder)
         self.settings = config
         self.needs = Needs(views=2, labels=config.objective.labels, labelled=config.labelled)

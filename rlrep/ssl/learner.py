@@ -1,21 +1,23 @@
 """One pretraining run without files: draws batches, makes views, steps the optimiser. Its state resumes it exactly."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
+from rlrep.contrast.parts import Metrics
 from rlrep.nn import Encoder
 from rlrep.views.compose import multi_view
 
-from .base import Method, MethodConfig, seen_shape
-from .batch import ImageBatch
+from .base import Method, MethodConfig, Precision, seen_shape
+from .batch import DataShape, ImageBatch
 from .data import ImageData
+from .data.image_data import class_count, class_label
 from .optimiser import OptimiserConfig
-from .sampling import ClassBalancedSampler, EpochSampler, labelled_subset, later, steps_left
+from .sampling import ClassBalancedSampler, EpochSampler, later, steps_left
 
 _SAMPLER, _LABELLED, _SUBSET, _STEP, _VIEWS = 20, 21, 22, 23, 24
 
@@ -46,6 +48,8 @@ class Learner:
     """A method in training.
 
     data: on the device of training. label: which of its labels are the classes, where the method needs them.
+    micro_batches: parts of a batch whose gradients are found one after the other, to save memory; what is contrasted
+    within a batch is then contrasted within a part.
     gap: 0, or how many steps later in its episode, and within its class where the method uses classes, the frame may
     be that a view after the first is of.
     image_shape: of the views, which the encoder is for.
@@ -64,22 +68,27 @@ class Learner:
         label: str | None,
         seed: int,
         gap: int = 0,
-        precision: Literal["float32", "bf16"] = "float32",
+        precision: Precision = "float32",
+        micro_batches: int = 1,
     ) -> None:
         self.device = data.images.device
         self.image_shape = seen_shape(config.views, data.images)
-        self.method: Method = config.make(encoder, self.image_shape).to(self.device).train()
+        about = DataShape(self.image_shape, class_count(data, label), len(data))
+        self.method: Method = config.make(encoder, about).to(self.device).train()
+        self.method.precision = precision
         self._rank, self._world = world()
         _check_batch(length.batch_size, self.method.needs.parts, self._world)
+        _check_micro(length.batch_size // self._world, micro_batches, self.method.needs.parts)
         if self._world > 1:
             _check_share(length.batch_size, self._world)
             if self.device.type == "cuda" and self.method.sync_batch_norm:
                 self.method = nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
-        self.data, self.views, self.length, self._seed, self._precision = data, config.views, length, seed, precision
+        self.data, self.views, self.length, self._seed, self._parts = data, config.views, length, seed, micro_batches
         self.updates = 0
         self._sampler = EpochSampler(len(data), length.batch_size, seed=self._draw(_SAMPLER), device=self.device)
         self._find_labels(label)
-        classes = self._labels if self.method.needs.labels else None
+        self.method.prepare(data, self.labels, self.views[0])
+        classes = self.labels if self.method.needs.labels else None
         self._reach = steps_left(data, classes).clamp(max=gap) if gap else None
         self._parameters = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self._optimiser_config = optimiser
@@ -96,30 +105,35 @@ class Learner:
         """Make one step."""
         torch.manual_seed(self._draw(_STEP, self.updates))  # whitening shuffles, mixing: the same in all processes
         batch = self.next_batch()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            loss, metrics = self.method.loss(batch)
-        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, found, strict=True)]
+        gradients, metrics = self._gradients(batch)
         average(gradients)
         full = self._optimiser_config.rate(self.length.batch_size)
         self._optimiser.lr = full * self._optimiser_config.factor(self.updates, self.length.updates)
         self._optimiser.step(gradients)
         self.updates += 1
         self.method.after_step(self.updates / self.length.updates)
-        self._metrics = {"loss": loss.detach(), **metrics}
+        self._metrics = metrics
+
+    def _gradients(self, batch: ImageBatch) -> tuple[list[Tensor], Metrics]:
+        """Return gradients and metrics of a batch: the mean over its micro-batches, one after the other."""
+        if self._parts == 1:
+            return self.method.gradients(batch, self._parameters)
+        found = [self.method.gradients(part, self._parameters) for part in batch.split(self._parts)]
+        gradients = [torch.stack(each).mean(0) for each in zip(*(part for part, _ in found), strict=True)]
+        return gradients, {name: torch.stack([part[name] for _, part in found]).mean() for name in found[0][1]}
 
     def next_batch(self) -> ImageBatch:
         """Draw the next batch, this process's share of it, and its views."""
         self._generator.manual_seed(self._draw(_VIEWS, self.updates, self._rank))
         rows = self._share(self._sampler.next())
         views = self._make_views(rows)
-        labels = None if self._labels is None else self._labels[rows]
+        labels = None if self.labels is None else self.labels[rows]
         labelled = classes = None
         if self._balanced is not None:
             known = self._share(self._known[self._balanced.next()])
-            assert self._labels is not None
-            labelled, classes = self.views[0](self.data.images[known], self._generator), self._labels[known]
-        return ImageBatch(tuple(views.unbind()), labels, labelled, classes)
+            assert self.labels is not None
+            labelled, classes = self.views[0](self.data.images[known], self._generator), self.labels[known]
+        return ImageBatch(tuple(views.unbind()), labels, labelled, classes, rows if self.method.needs.index else None)
 
     def _make_views(self, rows: Tensor) -> Tensor:
         """Return views `(V, B, C, H, W)`: of the same images or, with a gap, each after the first of later frames."""
@@ -164,23 +178,24 @@ class Learner:
 
     def _find_labels(self, label: str | None) -> None:
         needs = self.method.needs
-        self._labels = self._balanced = None
+        self.labels = self._balanced = self.label = None
         if not (needs.labels or needs.labelled):
             return
-        name = class_label(self.data, label)
-        self._labels = self.data.labels[name]
+        name = self.label = class_label(self.data, label)
+        self.labels = self.data.labels[name]
         rows = self.data.known(name).nonzero()[:, 0]
-        if needs.labels and len(rows) < len(self._labels):
+        if needs.labels and len(rows) < len(self.labels):
             raise ValueError(
-                f"this method needs the class of every image, {len(self._labels) - len(rows)} have no {name}: leave "
+                f"this method needs the class of every image, {len(self.labels) - len(rows)} have no {name}: leave "
                 f"them out, or choose a method that needs none, or few (method=suncet)"
             )
         if needs.labelled is not None:
             wanted = needs.labelled
             _check_share(wanted.classes * wanted.per_class, self._world)
-            self._known = rows[labelled_subset(self._labels[rows], seed=self._draw(_SUBSET), fraction=wanted.fraction)]
+            _check_micro(wanted.classes * wanted.per_class // self._world, self._parts, 0)
+            self._known = rows[wanted.rows(self.labels[rows], self._draw(_SUBSET))]
             self._balanced = ClassBalancedSampler(
-                self._labels[self._known],
+                self.labels[self._known],
                 classes=wanted.classes,
                 per_class=wanted.per_class,
                 seed=self._draw(_LABELLED),
@@ -191,18 +206,6 @@ class Learner:
 
     def _draw(self, *key: int) -> int:
         return int(np.random.SeedSequence(self._seed, spawn_key=key).generate_state(1, np.uint32)[0])
-
-
-def class_label(data: ImageData, asked: str | None) -> str:
-    """Return the name of the labels that are classes: the one asked for, or the only one there is."""
-    classes = [name for name, values in data.labels.items() if not values.is_floating_point()]
-    if asked in classes:
-        return str(asked)
-    if asked is None and len(classes) == 1:
-        return classes[0]
-    if not data.labels:
-        raise ValueError("this method needs classes, and these images have no labels: choose another method=")
-    raise ValueError(f"train.label={asked or 'null'} does not name the classes: valid: {', '.join(classes) or 'none'}")
 
 
 def world() -> tuple[int, int]:
@@ -238,6 +241,15 @@ def _check_batch(batch_size: int, parts: int, processes: int) -> None:
     if batch_size % (parts * processes):
         raise ValueError(
             f"train.batch_size={batch_size} does not share out{split}{share}: give a multiple of {parts * processes}"
+        )
+
+
+def _check_micro(images: int, micro_batches: int, parts: int) -> None:
+    """Every micro-batch needs as many images as the others, and two in every part."""
+    if images % (micro_batches * max(parts, 1)) or images < 2 * parts * micro_batches:
+        raise ValueError(
+            f"train.micro_batches={micro_batches} does not share out a batch of {images} images: lower it, or raise "
+            f"train.batch_size to a multiple of it"
         )
 
 

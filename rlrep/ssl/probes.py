@@ -45,15 +45,37 @@ def linear_classes(fold: Fold, *, strength: float = 1.0) -> Tensor:
     """
     names, target = fold.train_y.unique(return_inverse=True)
     train, test = standardise(fold.train_x, fold.test_x)
-    weight = torch.zeros(train.shape[1], len(names), dtype=train.dtype, device=train.device, requires_grad=True)
-    bias = torch.zeros(len(names), dtype=train.dtype, device=train.device, requires_grad=True)
-
-    def loss() -> Tensor:
-        return F.cross_entropy(train @ weight + bias, target) + weight.square().sum() / (2.0 * strength * len(train))
-
-    _minimise(loss, [weight, bias], _ITERATIONS)
+    weight, bias = _fitted(train, target, len(names), strength)
     chosen: Tensor = names[(test @ weight + bias).argmax(1)]
     return chosen
+
+
+def linear_map(x: Tensor, y: Tensor, *, classes: int, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return weight `(classes, D)` and bias `(classes,)` of `linear_classes` as a map of features as they are.
+
+    x: `(N, D)`. y: classes `(N,)` from 0; those that do not occur get the smallest bias and no weight.
+    """
+    names, target = y.unique(return_inverse=True)
+    mean, deviation = _scale(x, dim=0)
+    fitted, offset = (each.detach() for each in _fitted((x - mean) / deviation, target, len(names), strength))
+    weight = x.new_zeros(classes, x.shape[1])
+    weight[names] = (fitted / deviation.T).T
+    bias = (offset - (mean / deviation) @ fitted).flatten()
+    whole = bias.min().repeat(classes)
+    whole[names] = bias
+    return weight, whole
+
+
+def _fitted(x: Tensor, target: Tensor, classes: int, strength: float) -> tuple[Tensor, Tensor]:
+    """Return weight `(D, classes)` and bias of the logistic regression on features that are standardised."""
+    weight = torch.zeros(x.shape[1], classes, dtype=x.dtype, device=x.device, requires_grad=True)
+    bias = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
+
+    def loss() -> Tensor:
+        return F.cross_entropy(x @ weight + bias, target) + weight.square().sum() / (2.0 * strength * len(x))
+
+    _minimise(loss, [weight, bias], _ITERATIONS)
+    return weight, bias
 
 
 def linear_classes_of_few(fold: Fold, draws: Tensor, *, strength: float = 1.0) -> list[Tensor]:

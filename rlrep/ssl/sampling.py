@@ -119,26 +119,3 @@ def later(rows: Tensor, reach: Tensor, generator: Generator) -> Tensor:
     """
     uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
     return rows + (uniform * (reach[rows] + 1)).long()
-
-
-def labelled_subset(
-    labels: Tensor, *, seed: int, fraction: float | None = None, per_class: int | None = None
-) -> Tensor:
-    """Return rows of `labels` `(N,)`, in order, that count as labelled.
-
-    A `fraction` of each class (at least one image), or `per_class` images of it. Raises ValueError unless just one of
-    the two is given and fits.
-    """
-    if (fraction is None) == (per_class is None):
-        raise ValueError("a labelled subset needs either fraction or per_class")
-    if fraction is not None and not 0 < fraction <= 1:
-        raise ValueError(f"fraction={fraction} is not a share between 0 and 1")
-    generator = Generator().manual_seed(seed)
-    chosen = []
-    for name in labels.unique().tolist():
-        rows = (labels.cpu() == name).nonzero()[:, 0]
-        count = max(1, round(len(rows) * fraction)) if fraction is not None else int(per_class or 0)
-        if not 1 <= count <= len(rows):
-            raise ValueError(f"per_class={per_class} does not fit class {name}, which has {len(rows)} images")
-        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
-    return torch.cat(chosen).sort().values.to(labels.device)

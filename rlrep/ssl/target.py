@@ -13,7 +13,7 @@ from rlrep.nn import Encoder
 from rlrep.views import View
 
 from .base import Method, gather_rows, out_dim
-from .batch import ImageBatch, Needs
+from .batch import DataShape, ImageBatch, Needs
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TargetEmbedding:
     directions: Literal["both", "one"] = "both"
     splits: int = 1
 
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+    def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method. Raises ValueError on a queue that the objective does not use, and unless views are two."""
         return TargetEmbeddingMethod(self, encoder)
 
@@ -68,7 +68,8 @@ class TargetEmbeddingMethod(Method):
         online = {view: self._online(views[view], view) for view in sorted(seen)}
         keys = {other: self._key(views[other], online.get(other)) for _, other in directions}
         terms = [self._direction(self.predictor(online[first]), keys[other]) for first, other in directions]
-        self._embedded, self._keys = [z.detach() for z in online.values()], [keys[other] for _, other in directions]
+        self._embedded += [z.detach() for z in online.values()]
+        self._keys += [keys[other] for _, other in directions]
         return torch.stack(terms).sum(), pair_health(online[0], keys[1])
 
     def _online(self, view: Tensor, number: int) -> Tensor:

@@ -9,7 +9,7 @@ from rlrep.contrast.parts import Dropped, Dropper, FrameDropper, Metrics, embedd
 from rlrep.nn import Encoder
 
 from .base import Method
-from .batch import ImageBatch
+from .batch import DataShape, ImageBatch
 from .target import TargetEmbedding, TargetEmbeddingMethod
 
 
@@ -22,9 +22,9 @@ class VideoContrast(TargetEmbedding):
 
     dropper: Dropper | None = None
 
-    def make(self, encoder: Encoder, image_shape: tuple[int, ...]) -> Method:
+    def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method. Raises ValueError as `TargetEmbedding`, and on images that are no such clips."""
-        return VideoContrastMethod(self, encoder, image_shape[0])
+        return VideoContrastMethod(self, encoder, about.image[0])
 
 
 class VideoContrastMethod(TargetEmbeddingMethod):
@@ -44,8 +44,9 @@ class VideoContrastMethod(TargetEmbeddingMethod):
         drop: Dropped = self.dropper(first, noise)
         with torch.no_grad():
             whole = self.embed(first)
+        earlier = len(self._embedded)
         contrast, health = super().loss(replace(batch, views=(drop.clip, *others)))
-        change = embedding_change(self._embedded[0], whole)
+        change = embedding_change(self._embedded[earlier], whole)
         if self.dropper.config.estimator == "straight_through":
             adversary = self.dropper.straight_loss(drop, self._by_pixels(drop.clip, whole))
         else:

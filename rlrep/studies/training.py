@@ -9,9 +9,9 @@ from rlrep.nn import PixelEncoderConfig
 from rlrep.settings import ConfigError
 from rlrep.ssl.base import MethodConfig
 from rlrep.ssl.data import Digits, ImageData, Split
+from rlrep.ssl.data.labels import labelled_subset
 from rlrep.ssl.learner import Learner, plan
 from rlrep.ssl.optimiser import OptimiserConfig
-from rlrep.ssl.sampling import labelled_subset
 from rlrep.views import Blur, ColourJitter, Flip, Grayscale, ImageView, ResizedCrop
 
 DIGITS = 10

@@ -43,7 +43,7 @@ from rlrep.ssl import (
 )
 from rlrep.ssl.learner import average
 
-from .ssl_rig import ROOT, SAME, SHAPE, conv_encoder, images
+from .ssl_rig import ABOUT, ROOT, SAME, conv_encoder, images
 
 WORLD = 2
 HEAD = Projection(hidden_dim=8, out_dim=4, norm="none")
@@ -80,7 +80,7 @@ def share(rows: Tensor | None, rank: int, world: int) -> Tensor:
 def steps(config: MethodConfig, rank: int, world: int) -> list[Tensor]:
     """Return losses, gradients and states of two updates by plain gradient descent on this process's share."""
     torch.manual_seed(0)
-    method = config.make(conv_encoder(), SHAPE).double()
+    method = config.make(conv_encoder(), ABOUT).double()
     whole = whole_batch(method.needs.views)
     batch = ImageBatch(
         tuple(share(view, rank, world) for view in whole.views),

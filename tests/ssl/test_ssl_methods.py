@@ -32,6 +32,7 @@ from rlrep.settings import UserError
 from rlrep.ssl import (
     AdversarialContrast,
     Autoencoder,
+    DataShape,
     ImageBatch,
     JointEmbedding,
     LabelledContrast,
@@ -42,7 +43,20 @@ from rlrep.ssl.adversarial import AdversarialContrastMethod
 from rlrep.ssl.labelled import LabelledContrastMethod
 from rlrep.ssl.target import TargetEmbeddingMethod
 
-from .ssl_rig import METHODS, SAME, SHAPE, conv_encoder, equal, gradients, images, learner, resnet, statistics, views
+from .ssl_rig import (
+    ABOUT,
+    METHODS,
+    SAME,
+    SHAPE,
+    conv_encoder,
+    equal,
+    gradients,
+    images,
+    learner,
+    resnet,
+    statistics,
+    views,
+)
 
 HEAD = Projection(hidden_dim=8, out_dim=5)
 MOCO = TargetEmbedding(SAME, HEAD, InfoNCE(0.2), target=Momentum(0.1), queue=Queue(20), directions="one")
@@ -50,7 +64,7 @@ BYOL = TargetEmbedding(SAME, HEAD, Regression(), target=Momentum(0.1), predictor
 
 
 def target_method(config: TargetEmbedding) -> TargetEmbeddingMethod:
-    method = config.make(conv_encoder(), SHAPE)
+    method = config.make(conv_encoder(), ABOUT)
     assert isinstance(method, TargetEmbeddingMethod)
     return method
 
@@ -79,18 +93,18 @@ def test_a_method_trains_and_reaches_the_encoder(name: str) -> None:
 def test_joint_views_share_batch_norm_and_single_ones_do_not() -> None:
     batch, losses = views(), []
     for forward in ("together", "apart"):
-        method = replace(JointEmbedding(SAME, HEAD, NTXent()), forward=forward).make(conv_encoder(), SHAPE)
+        method = replace(JointEmbedding(SAME, HEAD, NTXent()), forward=forward).make(conv_encoder(), ABOUT)
         tracked = [module for module in method.modules() if isinstance(module, nn.BatchNorm1d)]
         losses.append(method.loss(batch)[0])
         assert [int(norm.num_batches_tracked or 0) for norm in tracked] == [1 if forward == "together" else 2]
-    method = JointEmbedding(SAME, HEAD, NTXent(), forward="together").make(conv_encoder(), SHAPE)
+    method = JointEmbedding(SAME, HEAD, NTXent(), forward="together").make(conv_encoder(), ABOUT)
     z = method.embed(torch.cat(batch.views)).chunk(2)
     torch.testing.assert_close(method.loss(batch)[0], nt_xent(z[0], z[1], temperature=0.5))
 
 
 def test_every_view_is_whitened_on_its_own() -> None:
     config = JointEmbedding(SAME, HEAD, SquaredDistance(), whitening=Whitening(groups=1, shuffle=False))
-    method = config.make(conv_encoder(), SHAPE)
+    method = config.make(conv_encoder(), ABOUT)
     batch = views(16)
     white = []
     for view in batch.views:
@@ -105,7 +119,7 @@ def test_every_view_is_whitened_on_its_own() -> None:
 
 
 def test_transport_sees_all_views() -> None:
-    method = JointEmbedding(SAME * 2 + SAME[:1], HEAD, Transport(), forward="apart").make(conv_encoder(), SHAPE)
+    method = JointEmbedding(SAME * 2 + SAME[:1], HEAD, Transport(), forward="apart").make(conv_encoder(), ABOUT)
     batch = views(number=5)
     expected = cacr(torch.stack([method.embed(view) for view in batch.views]), t_pos=1.0, t_neg=2.0)
     assert method.needs.views == 5
@@ -113,7 +127,7 @@ def test_transport_sees_all_views() -> None:
 
 
 def test_labels_reach_the_objective_that_uses_them() -> None:
-    method = JointEmbedding(SAME, HEAD, SupCon()).make(conv_encoder(), SHAPE)
+    method = JointEmbedding(SAME, HEAD, SupCon()).make(conv_encoder(), ABOUT)
     batch = views()
     assert method.needs.labels
     unique = method.loss(replace(batch, labels=torch.arange(8)))[0]
@@ -183,7 +197,7 @@ def test_the_queue_is_read_before_it_is_written() -> None:
 
 
 def test_moco_encodes_only_the_first_view_online_and_splits_batch_norm() -> None:
-    method = replace(MOCO, splits=4).make(resnet(), SHAPE).train()
+    method = replace(MOCO, splits=4).make(resnet(), ABOUT).train()
     norms = [module for module in method.online.modules() if isinstance(module, _BatchNorm)]
     assert norms and all(getattr(norm, "splits", 1) == 4 for norm in norms)
     method.loss(views())
@@ -196,7 +210,7 @@ def test_keys_share_no_part_of_a_split_batch_norm_with_their_queries_and_come_ba
     numbers = torch.arange(64, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SHAPE)
     batch, seen = ImageBatch((numbers, numbers)), list[Tensor]()
     for config in (MOCO, replace(MOCO, directions="both"), replace(BYOL, target=None, objective=InfoNCE())):
-        method = replace(config, splits=8).make(resnet(), SHAPE).train()
+        method = replace(config, splits=8).make(resnet(), ABOUT).train()
         assert isinstance(method, TargetEmbeddingMethod)
         for network in [method.online, *([method.target.module] if method.target else [])]:
             network.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, 0, 0, 0].long()))
@@ -252,8 +266,8 @@ def test_a_set_predictor_lags_one_step_and_gets_no_gradient() -> None:
 
 
 def test_a_clean_network_never_sees_adversarial_statistics() -> None:
-    adversarial = AdversarialContrast(SAME, HEAD, NTXent(), epsilon=0.05).make(resnet(), SHAPE).train()
-    plain = JointEmbedding(SAME, HEAD, NTXent()).make(resnet(), SHAPE).train()
+    adversarial = AdversarialContrast(SAME, HEAD, NTXent(), epsilon=0.05).make(resnet(), ABOUT).train()
+    plain = JointEmbedding(SAME, HEAD, NTXent()).make(resnet(), ABOUT).train()
     plain.online.load_state_dict(adversarial.online.state_dict())
     assert isinstance(adversarial, AdversarialContrastMethod)
     batch = views()
@@ -269,7 +283,7 @@ def test_a_clean_network_never_sees_adversarial_statistics() -> None:
 
 
 def test_adversarial_norms_are_trained_and_clean_ones_put_back_after_an_error() -> None:
-    method = AdversarialContrast(SAME, HEAD, NTXent()).make(resnet(), SHAPE).train()
+    method = AdversarialContrast(SAME, HEAD, NTXent()).make(resnet(), ABOUT).train()
     assert isinstance(method, AdversarialContrastMethod)
     found = gradients(method.loss(views())[0], method.adversarial_norms)
     assert any(bool(gradient.abs().sum() > 0) for gradient in found)
@@ -281,7 +295,7 @@ def test_adversarial_norms_are_trained_and_clean_ones_put_back_after_an_error() 
 
 def test_the_attack_is_one_sign_step_that_raises_the_loss() -> None:
     config = AdversarialContrast(SAME, replace(HEAD, norm="none"), NTXent(), epsilon=0.004)
-    method = config.make(conv_encoder(), SHAPE)
+    method = config.make(conv_encoder(), ABOUT)
     assert isinstance(method, AdversarialContrastMethod)
     view = images(8)
     moved = method.attack(view, None)
@@ -294,7 +308,7 @@ def test_the_attack_is_one_sign_step_that_raises_the_loss() -> None:
 
 def test_without_a_step_the_adversarial_term_is_the_view_with_itself() -> None:
     config = AdversarialContrast(SAME, replace(HEAD, norm="none"), NTXent(), epsilon=0.0, weight=2.0)
-    method = config.make(conv_encoder(), SHAPE)
+    method = config.make(conv_encoder(), ABOUT)
     batch = views()
     z = [method.embed(view) for view in batch.views]
     expected = nt_xent(z[0], z[1], temperature=0.5) + 2.0 * nt_xent(z[0], z[0], temperature=0.5)
@@ -305,7 +319,7 @@ def test_labelled_images_are_classified_beside_the_contrast_until_they_are_not()
     config = LabelledContrast(
         SAME, replace(HEAD, norm="none"), NTXent(), Suncet(0.1), LabelledSubset(0.5, 2, 3), weight=0.5, until=0.6
     )
-    method = config.make(conv_encoder(), SHAPE)
+    method = config.make(conv_encoder(), ABOUT)
     assert isinstance(method, LabelledContrastMethod)
     classes = torch.tensor([0, 0, 0, 1, 1, 1])
     batch = replace(views(), labelled=images(6, 9), labelled_classes=classes)
@@ -331,7 +345,7 @@ def test_labelled_batches_come_from_a_small_balanced_subset() -> None:
 @pytest.mark.parametrize("shape", [(1, 16, 16), (9, 84, 84), (3, 30, 21)])
 def test_a_decoder_gives_the_shape_of_the_images(shape: tuple[int, ...]) -> None:
     encoder = resnet() if shape[0] == 1 else conv_like(shape)
-    method = Autoencoder(SAME[:1], channels=4).make(encoder, shape)
+    method = Autoencoder(SAME[:1], channels=4).make(encoder, DataShape(shape, 0, 2))
     view = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
     loss, metrics = method.loss(ImageBatch((view,)))
     assert all(bool(g.abs().sum() > 0) for g in gradients(loss, method.encoder)[:1])

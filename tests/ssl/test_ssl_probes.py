@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlrep.ssl import probes
 from rlrep.ssl.data import ImageData, Split
+from rlrep.ssl.data.labels import labelled_subset
 from rlrep.ssl.evaluation import (
     ProbeConfig,
     ProbeData,
@@ -34,7 +35,6 @@ from rlrep.ssl.probes import (
     r_squared,
     ridge_values,
 )
-from rlrep.ssl.sampling import labelled_subset
 
 
 def classes(count: int = 300, noise: float = 1.5) -> Fold:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from rlrep.record.tree import join, split
-from rlrep.ssl.sampling import ClassBalancedSampler, EpochSampler, labelled_subset
+from rlrep.ssl.data.labels import labelled_subset
+from rlrep.ssl.sampling import ClassBalancedSampler, EpochSampler
 
 CPU = torch.device("cpu")
 

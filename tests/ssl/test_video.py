@@ -10,7 +10,7 @@ from torch import Tensor
 from rlrep.contrast.parts import Dropper, Estimator, InfoNCE, Momentum, Projection, Queue
 from rlrep.nn import PixelEncoderConfig
 from rlrep.settings import UserError
-from rlrep.ssl import ImageBatch, VideoContrast
+from rlrep.ssl import DataShape, ImageBatch, VideoContrast
 from rlrep.ssl.data import Frames, ImageData, MovingDigits, save_frames
 from rlrep.ssl.data.moving_digits import place
 from rlrep.ssl.video import VideoContrastMethod
@@ -35,7 +35,7 @@ def method(estimator: Estimator) -> VideoContrastMethod:
         dropper=Dropper(4, 1, estimator, after=0.5),
     )
     encoder = PixelEncoderConfig(strides=(2, 2), channels=4, latent_dim=6, trunk="relu", init="torch").make(SHAPE)
-    made = config.make(encoder, SHAPE)
+    made = config.make(encoder, DataShape(SHAPE, 0, 8))
     assert isinstance(made, VideoContrastMethod)
     return made
 

@@ -1,6 +1,6 @@
 """Frames of one of our own environments as a data set: collected once, then read from their file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -41,12 +41,5 @@ class CollectedFrames(FrameSettings):
         config = load_component("env", self.env, {"size": self.size}, obs="pixels")
         named = f"frames/{self.env}-{self.size}-{self.steps}-seed{self.seed}.safetensors"
         path = collect_frames(config, Path(self.path or named), steps=self.steps, seed=self.seed)
-        frames = Frames(
-            str(path),
-            stack=self.stack,
-            stride=self.stride,
-            gap=self.gap,
-            test_fraction=self.test_fraction,
-            split_seed=self.split_seed,
-        )
-        return frames.make(device)
+        shared = {field.name: getattr(self, field.name) for field in fields(FrameSettings)}
+        return Frames(str(path), **shared).make(device)

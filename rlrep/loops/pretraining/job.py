@@ -87,6 +87,7 @@ def build(config: PretrainConfig, device: torch.device) -> tuple[Split, Encoder,
             seed=seeds.agent,
             gap=config.data.gap,
             precision=config.precision,
+            micro_batches=train.micro_batches,
         )
     except ValueError as error:
         raise UserError(one_line(error)) from error

@@ -8,6 +8,7 @@ from rlrep.contract.env import Tree
 from rlrep.nn import EncoderConfig, save_encoder
 from rlrep.settings import UserError, one_line
 from rlrep.ssl import Learner
+from rlrep.ssl.classification import classifier_scores
 from rlrep.ssl.evaluation import (
     SD,
     ProbeConfig,
@@ -116,12 +117,13 @@ class Pretraining(Work):
         data, config = parts.data, parts.probe
         train_x, test_x = (encode(method.encoder, split.images, view) for split in (data.train, data.test))
         own = score_features("encoder", train_x, test_x, data, config)
-        scores = [*self._references(own), *own] if number == FIRST else own
+        classified = self._classified()
+        scores = [*(self._references(own) if number == FIRST else ()), *own, *classified]
         meters = collapse_meters({"latent": test_x, "embedding": encode(method.online, data.test.images, view)})
         networks = {"latent": method.encoder, "embedding": method.online}
         summary = {**summarise(scores), **meters, **alignment(networks, data.test.images, self.learner.views, seed=0)}
         self._test_features = test_x
-        self._note = _shown(summarise(own))
+        self._note = _shown(summarise([*own, *classified]))
         return Evaluation(
             [score._asdict() for score in scores], {}, len(scores), summary, self._note or "nothing to probe"
         )
@@ -134,6 +136,15 @@ class Pretraining(Work):
             self.save_beside()
         except OSError as error:
             self.outlets.reporter.say(f"warning: encoder not saved ({error.strerror or error}), training goes on")
+
+    def _classified(self) -> list[Score]:
+        """Score what the method itself says of the classes, where it is a classifier."""
+        learner, parts = self.learner, self.parts
+        if learner.label is None:
+            return []
+        return classifier_scores(
+            learner.method, learner.data, parts.data.test, learner.label, learner.views[0], parts.probe
+        )
 
     def _references(self, untrained: Sequence[Score]) -> list[Score]:
         """Score what a trained encoder is compared with: itself before training, and the pixels."""

@@ -5,7 +5,7 @@ from .describe import describe
 from .digits import Digits
 from .files import ImageArrays, ImageFolder
 from .frames import FrameFile, Frames, FrameSettings, read_frames, save_frames
-from .image_data import DataConfig, ImageData, Split, SplitSettings
+from .image_data import DataConfig, ImageData, LabelSettings, Split, SplitSettings
 from .moving_digits import MovingDigits
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ImageArrays",
     "ImageData",
     "ImageFolder",
+    "LabelSettings",
     "MovingDigits",
     "Split",
     "SplitSettings",

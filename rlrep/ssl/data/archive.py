@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .image_data import DataConfig, ImageData, Split, existing
+from .image_data import ImageData, LabelSettings, Split, existing
 
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = ("test_batch.bin",)
@@ -22,7 +22,7 @@ _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 
 
 @dataclass(frozen=True)
-class Cifar10(DataConfig):
+class Cifar10(LabelSettings):
     """50,000 and 10,000 RGB images of 32x32 pixels, labels `class`, in the published split.
 
     path: `cifar-10-binary.tar.gz`, or the folder it unpacks to. (The Python version holds pickles, which are not read.)
@@ -43,7 +43,7 @@ class Cifar10(DataConfig):
                 f"data.path={path} has no {', '.join(missing)}: it must be cifar-10-binary.tar.gz (the binary version)"
             )
         train, test = (_decode(path, files, names).to(device) for names in (_TRAIN, _TEST))
-        return Split(train, test, class_names={"class": _NAMES})
+        return self.relabel(Split(train, test, class_names={"class": _NAMES}))
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:

@@ -55,7 +55,7 @@ class ImageFolder(SplitSettings):
         names = {"class": found.names} if found.names else {}
         if test is None:
             return self.split(train, device, notes=notes, class_names=names)
-        return Split(train.to(device), test.to(device), notes=notes, class_names=names)
+        return self.relabel(Split(train.to(device), test.to(device), notes=notes, class_names=names))
 
     def _data(self, side: Side, names: Sequence[str], remarks: Counter[str]) -> ImageData:
         shape = (len(side.files), 3 if self.colour == "rgb" else 1, self.size, self.size)

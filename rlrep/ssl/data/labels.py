@@ -1,16 +1,17 @@
 """Labels of any type to classes (int64, from 0) or quantities (float32); what is unknown is marked, and said."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 UNLABELLED = -1
 """The class of images of which none is known; an unknown quantity is NaN."""
 
 Array = NDArray[Any]
+Noise = Literal["symmetric", "asymmetric"]
 
 
 class Label(NamedTuple):
@@ -71,3 +72,45 @@ def _quantities(name: str, values: Array) -> Array:
     if np.isinf(numbers).any():
         raise ValueError(f"label {name} has infinite values: NaN stands for a quantity that is not known")
     return numbers
+
+
+def labelled_subset(
+    labels: Tensor, *, seed: int, fraction: float | None = None, per_class: int | None = None
+) -> Tensor:
+    """Return rows of `labels` `(N,)`, in order, that count as labelled.
+
+    A `fraction` of each class (at least one image), or `per_class` images of it. Raises ValueError unless just one of
+    the two is given and fits.
+    """
+    if (fraction is None) == (per_class is None):
+        raise ValueError("a labelled subset needs either fraction or per_class")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise ValueError(f"fraction={fraction} is not a share between 0 and 1")
+    generator = Generator().manual_seed(seed)
+    chosen = []
+    for name in labels.unique().tolist():
+        rows = (labels.cpu() == name).nonzero()[:, 0]
+        count = max(1, round(len(rows) * fraction)) if fraction is not None else int(per_class or 0)
+        if not 1 <= count <= len(rows):
+            raise ValueError(f"per_class={per_class} does not fit class {name}, which has {len(rows)} images")
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
+    return torch.cat(chosen).sort().values.to(labels.device)
+
+
+def corrupt(labels: Tensor, *, share: float, noise: Noise, seed: int) -> Tensor:
+    """Return classes `(N,)` of which a share was replaced; -1 stays.
+
+    symmetric: that share of the images gets a class drawn from all, its own among them (Liu et al. 2020, arXiv
+    2007.00151, section 5). asymmetric: that share of each class gets the next class, the last one the first.
+    """
+    names, generator = labels[labels != UNLABELLED].unique().cpu(), Generator().manual_seed(seed)
+    found, place = labels.cpu().clone(), (labels.cpu() != UNLABELLED).nonzero()[:, 0]
+    if noise == "symmetric":
+        rows = place[torch.randperm(len(place), generator=generator)[: round(share * len(place))]]
+        found[rows] = names[torch.randint(len(names), (len(rows),), generator=generator)]
+        return found.to(labels.device)
+    for number, name in enumerate(names):
+        rows = (labels.cpu() == name).nonzero()[:, 0]
+        chosen = rows[torch.randperm(len(rows), generator=generator)[: round(share * len(rows))]]
+        found[chosen] = names[(number + 1) % len(names)]
+    return found.to(labels.device)

@@ -46,7 +46,7 @@ class MovingDigits(SplitSettings):
         check_memory(digits * self.clips * self.frames * self.size**2, f"data.clips={self.clips}")
         generator = torch.Generator().manual_seed(self.seed)
         train, test = (self._moved(side, generator).to(device) for side in (split.train, split.test))
-        return Split(train, test)
+        return self.relabel(Split(train, test))
 
     def _moved(self, still: ImageData, generator: torch.Generator) -> ImageData:
         digits = still.images.repeat_interleave(self.clips, 0)
