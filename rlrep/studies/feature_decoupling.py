@@ -84,8 +84,8 @@ class FeatureDecoupling(Study):
     dim: int = 200
     neurons: int = 40
     sparsity: float = 0.1
-    steps: int = 1000
-    batch_size: int = 128
+    steps: int = 1500
+    batch_size: int = 256
     lr: float = 2e-3
     temperature: float = 0.2
 
