@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlrep.config.config import Device
-from rlrep.process.cli import Arguments, read_arguments, run_main
+from rlrep.process.cli import Arguments, entry
 from rlrep.record.files import csv_text, wrote
 from rlrep.settings import ConfigError, UserError, build, one_line, ranges
 
@@ -102,11 +102,6 @@ class EvaluateConfig:
             raise ValueError(f"episodes must be at least 1, not {self.episodes}")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv, ("--trust",))))
-
-
 def _run(arguments: Arguments) -> int:
     if arguments.help:
         print(_HELP + "options: " + ", ".join(field.name for field in fields(EvaluateConfig)))
@@ -170,7 +165,7 @@ def _rows(found: Mapping[float, "Evaluation"]) -> list[Row]:
 
 def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> dict[float, "Evaluation"]:
     """Play episodes, undisturbed and under every reach of the attack; of a family, adapt to each task of evaluation."""
-    from rlrep.config.make import build_agent, build_meta_agent
+    from rlrep.config.make import build_agent
     from rlrep.config.simulators import build_envs, evaluation_variant, scoring_of
     from rlrep.envs.vector import Patience
     from rlrep.loops.attack import Disturbed
@@ -187,8 +182,7 @@ def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | 
             most, patience = eval_envs(train) if single else config.env.num_envs, Patience(train.env_timeout or None)
             simulators = build_envs(evaluation_variant(config.env), [0] * min(most, _MOST_ENVS), patience)
             envs = stack.enter_context(closing(simulators))
-            make: Callable[..., Trainee] = build_agent if single else build_meta_agent
-            agent = make(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
+            agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
             take(agent)
         actor = Disturbed(agent, asked.attack.steps, Seeds(asked.seed).agent) if asked.attack else agent
         seen = _seen(envs, asked.env.flicker)
@@ -260,3 +254,6 @@ def interquartile_mean(scores: NDArray[np.float64]) -> float:
     edges = np.arange(len(ordered) + 1) / len(ordered)
     weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
     return float(ordered @ weights / weights.sum())
+
+
+main = entry(_run, ("--trust",))

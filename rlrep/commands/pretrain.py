@@ -1,15 +1,8 @@
 """`python -m rlrep.pretrain`: what the flags do. Heavy imports wait until a run needs them."""
 
-from collections.abc import Sequence
-
-from rlrep.process.cli import Arguments, check_alone, processes, read_arguments, run_main
+from rlrep.process.cli import Arguments, check_alone, entry, processes
 
 ENTRY = "rlrep.pretrain"
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)), check=processes)
 
 
 def _run(arguments: Arguments) -> int:
@@ -36,3 +29,6 @@ def _run(arguments: Arguments) -> int:
 
     run(Pretrain(composed.config), composed.tree, again=arguments.again(ENTRY, arguments.words))
     return 0
+
+
+main = entry(_run, check=processes)

@@ -13,7 +13,7 @@ from rlrep.config.files import compose_files
 from rlrep.config.options import apply_settings, resolve
 from rlrep.config.overrides import PROBE, CommandLine, parse
 from rlrep.nn import Encoder, EncoderConfig, EncoderFile, load_encoder, read_encoder
-from rlrep.process.cli import Arguments, read_arguments, run_main
+from rlrep.process.cli import Arguments, entry
 from rlrep.process.machine import pick_device, set_threads
 from rlrep.process.seeds import Seeds
 from rlrep.record.files import csv_text, wrote
@@ -67,11 +67,6 @@ class ProbeRun:
     probe: ProbeConfig
     seed: int = 0
     device: Device = "auto"
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv, ("--trust",))))
 
 
 def _run(arguments: Arguments) -> int:
@@ -226,3 +221,6 @@ def _show(scores: Sequence[Score], meters: dict[str, float]) -> None:
     for name in ("encoder", "random"):
         shown = "  ".join(f"{key.rsplit('/', 1)[1]} {v:.3g}" for key, v in meters.items() if f"rep/{name}/" in key)
         print(f"{name}: {shown}")
+
+
+main = entry(_run, ("--trust",))

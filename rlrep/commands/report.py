@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rlrep.process.cli import Arguments, read_arguments, run_main
+from rlrep.process.cli import Arguments, entry
 from rlrep.settings import ConfigError, UserError, build
 
 if TYPE_CHECKING:
@@ -58,11 +58,6 @@ class ReportConfig:
             raise ValueError(f"seed cannot be negative, as {self.seed} is")
         if not 0 <= self.video_megabytes <= _MOST_MEGABYTES:
             raise ValueError(f"video_megabytes must be from 0 to {_MOST_MEGABYTES}, not {self.video_megabytes}")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)))
 
 
 def _run(arguments: Arguments) -> int:
@@ -147,3 +142,6 @@ def _write(comparisons: "Sequence[Comparison]", faults: "Sequence[Fault]", confi
 
         write_figures(out / "figures", results)
     return out / "report.html"
+
+
+main = entry(_run)

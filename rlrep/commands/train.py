@@ -2,14 +2,9 @@
 
 from collections.abc import Sequence
 
-from rlrep.process.cli import Arguments, read_arguments, run_main
+from rlrep.process.cli import Arguments, entry
 
 ENTRY = "rlrep.train"
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)))
 
 
 def _run(arguments: Arguments) -> int:
@@ -55,3 +50,6 @@ def train(arguments: Arguments) -> str:
 def _full_size(words: Sequence[str]) -> list[str]:
     """Return the words of the same job with the paper's settings."""
     return [word for word in words if word.split("=")[0].split(".")[0] not in ("preset", "train", "out")]
+
+
+main = entry(_run)

@@ -1,7 +1,7 @@
 """From a command line to a typed config. Used by the entry points only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,13 +18,13 @@ from rlrep.settings import (
     with_all_defaults,
     with_defaults,
 )
-from rlrep.settings.groups import Tree
+from rlrep.settings.groups import HeadViews, Tree
 from rlrep.views.base import View
 
 from .config import RunConfig
-from .files import AUTO, compose_files
+from .files import compose_files
 from .naming import default_out
-from .options import apply_settings, auto_view, named_view, resolve
+from .options import apply_settings, resolve
 from .overrides import parse
 
 
@@ -52,24 +52,19 @@ def compose_run(words: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
     given = [tuple(setting.path.split(".")) for setting in line.settings if setting.value is not None]
     heads = {path[:-1] for path in given if path[0] == "aux" and path[-1] == "pull"}
     made = compose_files("config", line.choices, folders, kinds=kinds, pulled=heads)
-    node, augment, obs = made.node, str(made.choices["augment"]), "state" if "state" in made.cases else "pixels"
+    node, augment = made.node, str(made.choices["augment"])
     _check_pair(node, *(str(made.choices[group]) for group in ("env", "agent")))
     _fill(node, made.choices["aux"])
-    seen: dict[str, str] = {}  # names of views by where they are
-
-    def named(name: str, path: str) -> Tree:
-        seen[path] = auto_view(augment, obs) if name == AUTO else name
-        return named_view(seen[path], path, folders, made.cases)
-
-    expand = partial(expand_names, kind=View, named=named)
+    seen = HeadViews(augment, made.cases, folders)
+    expand = partial(expand_names, kind=View, named=seen.settings)
     node["aux"] = {name: expand(head, f"aux.{name}") for name, head in node["aux"].items()}
     node["choices"] = {g: c if isinstance(c, str) else "+".join(c) or "none" for g, c in made.choices.items()}
     apply_settings(node, line, expand)
     tree = resolve(node)
-    tree["out"] = tree["out"] or default_out(tree, line)
     config: RunConfig = build(RunConfig, tree, "")
-    views = tuple(sorted(set(seen.values()))) if augment == "none" else (augment,)
-    return Composed(config, tree, views, auto_view("none", obs))
+    config = replace(config, out=config.out or default_out(config, line))
+    views = tuple(sorted(set(seen.names.values()))) if augment == "none" else (augment,)
+    return Composed(config, {**tree, "out": config.out}, views, seen.usual)
 
 
 def _kinds(env: Any, asked: Any) -> set[str]:

@@ -3,15 +3,25 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import reduce
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rlrep.settings import ConfigError, hint
-from rlrep.settings.groups import File, Tree, check_target, choices, find, merge, read, read_primary, values
+from rlrep.settings.groups import (
+    AUTO,
+    File,
+    Tree,
+    check_suffixes,
+    check_target,
+    choices,
+    listed,
+    merge,
+    read,
+    read_primary,
+    values,
+)
 
 Choice = str | list[str]
-AUTO = "auto"
 _MAY_BE_AUTO = ("encoder", "augment")
 _CHOOSE = ("env", "preset", "agent")
 _COMPONENTS = ("agent", "method", "data", "encoder", "augment")
@@ -44,15 +54,15 @@ def compose_files(
     """
     first, standard = read_primary(primary)
     start = {**standard, **asked}
-    env, preset = (_read(group, start.get(group, []), folders) for group in ("env", "preset"))
+    env, preset = (read(group, start.get(group, []), folders) for group in ("env", "preset"))
     own = kinds(_plain(env, str(start.get("env"))))
     cases = frozenset({str(start.get("preset")), *own})
     cases |= {str(values([first, *preset], cases).get("scale"))}
     made, agent = _settle(first, standard, asked, [*env, *preset], cases, folders)
     cases |= {str(made.get("agent"))}
-    _check_suffixes(made, own, folders)
+    check_suffixes({group: choice for group, choice in made.items() if group != "env"}, own, folders)
     files = {"env": [file.plain for file in env], "preset": preset, "agent": agent}
-    files |= {group: _read(group, made[group], folders) for group in standard if group not in files}
+    files |= {group: read(group, made[group], folders) for group in standard if group not in files}
     _chosen((file for group in standard.keys() - _CHOOSE for file in files[group]), cases, set())
     ordered = [first, *(file for group in standard for file in files[group]), *(file.conditional for file in env)]
     less = cases - {str(start.get("preset"))}
@@ -82,34 +92,18 @@ def _settle(
     """Return the choice made in every group, and the agent's files. choosing: those of environment and preset."""
     free = standard.keys() - {"env", "preset"}
     agent = {**standard, **_chosen(choosing, cases, free), **asked}.get("agent", [])
-    files, cases = _read("agent", agent, folders), cases | {str(agent)}
+    files, cases = read("agent", agent, folders), cases | {str(agent)}
     taken = _chosen(files, cases, free - {"agent"})
     usual = {**standard, **choices([first], cases), **taken}
     made = {**usual, **_chosen(choosing, cases, free), **taken, **asked}
     made |= {group: usual[group] for group in _MAY_BE_AUTO if made.get(group) == AUTO and group in usual}
-    return {**made, "aux": sorted({*_listed(made.get("aux", []))} - {"none"})}, files
-
-
-def _read(group: str, choice: Any, folders: Sequence[Path]) -> list[File]:
-    return [file for name in _listed(choice) for file in read(group, name, folders)]
-
-
-def _check_suffixes(made: Mapping[str, Any], kinds: Set[str], folders: Sequence[Path]) -> None:
-    """Raise ConfigError for a file NAME_KIND beside NAME, which was read in its place before there was `when`."""
-    for group in made.keys() - {"env"}:
-        for name, kind in product(_listed(made[group]), kinds):
-            if path := find(group, f"{name}_{kind}", folders):
-                raise ConfigError(f"{path} is not read for {group}={name}: say `when: {{{kind}: ...}}` in {name}.yaml")
+    return {**made, "aux": sorted({*listed(made.get("aux", []))} - {"none"})}, files
 
 
 def _chosen(files: Iterable[File], cases: Set[str], free: Set[str]) -> dict[str, Any]:
     """Return what files choose in other groups. Raises ConfigError where that is not one of those that are `free`."""
-    listed = list(files)
-    for file in listed:
+    files = list(files)
+    for file in files:
         for group in file.choices(cases).keys() - free:
             raise ConfigError(f"{file.name}: `override /{group}` has no place here{hint(group, free)}")
-    return choices(listed, cases)
-
-
-def _listed(choice: Any) -> list[str]:
-    return [str(name) for name in choice] if isinstance(choice, list) else [str(choice)]
+    return choices(files, cases)

@@ -19,12 +19,11 @@ from rlrep.nn import EncoderConfig
 from rlrep.process.machine import pick_device
 from rlrep.process.seeds import Seeds
 from rlrep.settings import TARGET, ConfigError, UserError, coerce, expand_names, hint, one_line
-from rlrep.settings.groups import choices, node, read, read_primary
+from rlrep.settings.groups import HeadViews, choices, node, read, read_primary
 from rlrep.views import View
 
 from .config import RunConfig
-from .files import AUTO
-from .options import auto_view, named_view, resolve
+from .options import resolve
 from .simulators import build_envs
 
 Options = Mapping[str, Any]
@@ -114,12 +113,7 @@ def load_component(
     for key in options or {}:
         if key not in found or key == TARGET:
             raise ConfigError(f"unknown option {path}.{key}{hint(key, set(found) - {TARGET})}")
-    auto = auto_view(augment, obs or "pixels")
-
-    def named(name: str, at: str) -> Any:
-        return named_view(auto if name == AUTO else name, at, (), holding)
-
-    found = expand_names({**found, **(options or {})}, path, View, named)
+    found = expand_names({**found, **(options or {})}, path, View, HeadViews(augment, holding).settings)
     context = {"env": {"size": size}, "image_size": 84, "precision": "float32"}
     resolved = resolve({**context, group: {name: found} if group == "aux" else found})[group]
     return coerce(resolved[name] if group == "aux" else resolved, KINDS.get(group, object), path)
@@ -134,42 +128,13 @@ def build_agent(
     compile: CompileMode,
     restored: bool = False,
     agent_steps: int | None = None,
-) -> Agent:
+) -> Agent | MetaAgent:
     """Build a run's agent. Raises UserError if its parts do not fit each other.
 
     restored: its weights come from a checkpoint, so `encoder.load` is not read again and its file may be gone.
     agent_steps: planned length, for schedules that depend on it.
     """
-    spec = _spec(config, envs, device=device, seed=seed, compile=compile, restored=restored)
-    return _made(_settled(config, agent_steps).make, spec)
-
-
-def build_meta_agent(
-    config: RunConfig,
-    envs: VectorEnv,
-    *,
-    device: torch.device,
-    seed: int,
-    compile: CompileMode,
-    restored: bool = False,
-    agent_steps: int | None = None,
-) -> MetaAgent:
-    """Build a run's agent for a family of tasks; see `build_agent`. Raises UserError if its parts do not fit."""
-    tasks = config.env.tasks()
-    assert tasks is not None
-    spec = _spec(config, envs, device=device, seed=seed, compile=compile, restored=restored)
-    spec = replace(spec, tasks=tasks.train, horizon=config.env.horizon)
-    return _made(_settled(config, agent_steps).make_meta, spec)
-
-
-def _settled(config: RunConfig, agent_steps: int | None) -> AgentConfig:
-    return config.agent if agent_steps is None else config.agent.for_length(agent_steps)
-
-
-def _spec(
-    config: RunConfig, envs: VectorEnv, *, device: torch.device, seed: int, compile: CompileMode, restored: bool
-) -> AgentSpec:
-    return AgentSpec(
+    spec = AgentSpec(
         envs.single_observation_space,
         envs.single_action_space,
         config.encoder.restored() if restored else config.encoder,
@@ -181,6 +146,10 @@ def _spec(
         envs.frame_stack,
         config.env.num_envs,
     )
+    agent = config.agent if agent_steps is None else config.agent.for_length(agent_steps)
+    if (tasks := config.env.tasks()) is None:
+        return _made(agent.make, spec)
+    return _made(agent.make_meta, replace(spec, tasks=tasks.train, horizon=config.env.horizon))
 
 
 def _made(make: Callable[[AgentSpec], A], spec: AgentSpec) -> A:

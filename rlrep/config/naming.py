@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from rlrep.settings import coerce
-
+from .config import RunConfig
 from .overrides import CommandLine
+from .pretrain_config import PretrainConfig
 
 NOT_IDENTITY = frozenset(
     {
@@ -29,22 +27,18 @@ _NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "log
 _PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
 
 
-def default_out(tree: Mapping[str, Any], line: CommandLine) -> str:
+def default_out(config: RunConfig, line: CommandLine) -> str:
     """Return `ROOT/ENV/PRESET/AGENT-AUGMENT-AUX[-hash of other overrides]/seedN`."""
-    chosen = tree["choices"]
+    chosen = config.choices
     name = "-".join(chosen[group] for group in ("agent", "augment", "aux")) + _suffix(line, _NAMED)
-    return str(_root(tree) / chosen["env"] / chosen["preset"] / name / f"seed{tree['seed']}")
+    return str(Path(config.root) / chosen["env"] / chosen["preset"] / name / f"seed{config.seed}")
 
 
-def default_pretrain_out(tree: Mapping[str, Any], line: CommandLine) -> str:
+def default_pretrain_out(config: PretrainConfig, line: CommandLine) -> str:
     """Return `ROOT/pretrain/DATA/PRESET/METHOD-ENCODER[-hash of other overrides]/seedN`."""
-    chosen = tree["choices"]
+    chosen = config.choices
     name = f"{chosen['method']}-{chosen['encoder']}{_suffix(line, _PRETRAIN_NAMED)}"
-    return str(_root(tree) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{tree['seed']}")
-
-
-def _root(tree: Mapping[str, Any]) -> Path:
-    return Path(coerce(tree["root"], str, "root"))
+    return str(Path(config.root) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{config.seed}")
 
 
 def _suffix(line: CommandLine, named: frozenset[str]) -> str:

@@ -1,15 +1,14 @@
 """Single options in a composed tree: set by dotted path, with the valid names where a path leads nowhere."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from rlrep.settings import TARGET, ConfigError, hint, one_line
-from rlrep.settings.groups import Tree, check, names, node
+from rlrep.settings.groups import Tree, names
 
 from .overrides import CommandLine
 
@@ -29,17 +28,6 @@ def apply_settings(tree: Tree, line: CommandLine, expand: Expand) -> None:
             holder.update(expand(holder, ".".join(parents)))
     if line.grammar.lengths:
         _settle_length(tree["train"], line)
-
-
-def named_view(name: str, path: str, folders: Sequence[Path] = (), cases: Set[str] = frozenset()) -> Tree:
-    """Return the settings of an augmentation by name."""
-    check("augment", name, folders, asked=f"{path}={name}")
-    return node("augment", name, path, folders=folders, cases=cases)
-
-
-def auto_view(augment: str, obs: str) -> str:
-    """Return what a head's `view=auto` is: the agent's augmentation or, where it has none, the kind's usual one."""
-    return {"pixels": "random_shift", "state": "amplitude_scale"}[obs] if augment == "none" else augment
 
 
 def resolve(tree: Mapping[str, Any]) -> Tree:
@@ -102,7 +90,7 @@ def _set(holder: dict[str, Any], leaf: str, value: Any, path: str) -> None:
             _set(old, key, inner, f"{path}.{key}")
     elif isinstance(old, dict) and not isinstance(value, str) and value is not None:
         raise ConfigError(
-            f"{path}={value}: expected one of its options, as in {path}.{next(iter(set(old) - {TARGET}), 'x')}=..."
+            f"{path}={value}: expected one of its options, as in {path}.{next((key for key in old if key != TARGET), 'x')}=..."
         )
     else:
         holder[leaf] = value

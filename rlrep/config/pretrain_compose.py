@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rlrep.settings import TARGET, ConfigError, build, expand_names, find_target, with_all_defaults
-from rlrep.settings.groups import PRETRAIN_GROUPS, Tree, check
+from rlrep.settings.groups import AUTO, PRETRAIN_GROUPS, Tree, check, view
 from rlrep.ssl.data import DataConfig
 from rlrep.views.base import View
 
-from .files import AUTO, compose_files
+from .files import compose_files
 from .naming import default_pretrain_out
-from .options import Expand, apply_settings, named_view, resolve
+from .options import Expand, apply_settings, resolve
 from .overrides import PRETRAIN, CommandLine, parse
 from .pretrain_config import PretrainConfig
 
@@ -35,20 +35,20 @@ def compose_pretraining(words: Sequence[str], folders: Sequence[Path] = ()) -> C
     node["choices"] = {g: str(made.choices.get(g, line.choices.get(g, AUTO))) for g in PRETRAIN_GROUPS}
     for group in ("method", "data", "encoder"):
         node[group] = with_all_defaults(node[group], group)
-    if (view := node["choices"]["augment"]) != AUTO:
-        check("augment", view, folders)
-    named = partial(named_view, folders=folders, cases=made.cases)
+    if (augment := node["choices"]["augment"]) != AUTO:
+        check("augment", augment, folders)
+    named = partial(view, folders=folders, cases=made.cases)
     expand = partial(expand_names, kind=View, named=named)
-    node["method"] = expand({**node["method"], "views": _views(node, view)}, "method")
+    node["method"] = expand({**node["method"], "views": _views(node, augment)}, "method")
     if line.setting("data.gap") is not None and "gap" not in node["data"]:
         raise ConfigError(
             f"data.gap needs frames with their time, data={node['choices']['data']} has none: leave it out"
         )
     _apply(node, line, expand)
     tree = resolve(node)
-    tree["out"] = tree["out"] or default_pretrain_out(tree, line)
     config: PretrainConfig = build(PretrainConfig, tree, "")
-    return ComposedPretraining(config, tree)
+    config = replace(config, out=config.out or default_pretrain_out(config, line))
+    return ComposedPretraining(config, {**tree, "out": config.out})
 
 
 def _views(node: Tree, asked: str) -> list[Any]:
@@ -69,5 +69,5 @@ def _apply(node: Tree, line: CommandLine, expand: Expand) -> None:
     others = tuple(setting for setting in line.settings if setting not in of_views)
     apply_settings(node, replace(line, settings=others), expand)
     grammar = replace(line.grammar, lengths=())  # a view has none
-    for view in node["method"]["views"]:
-        apply_settings({"augment": view}, replace(line, settings=of_views, grammar=grammar), expand)
+    for each in node["method"]["views"]:
+        apply_settings({"augment": each}, replace(line, settings=of_views, grammar=grammar), expand)

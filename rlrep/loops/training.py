@@ -9,9 +9,9 @@ from typing import Any, get_args
 import torch
 
 from rlrep.config.config import Compile, RunConfig
-from rlrep.config.make import build_agent, build_meta_agent
+from rlrep.config.make import build_agent
 from rlrep.config.simulators import INEXACT, build_envs, evaluation_variant, scoring_of
-from rlrep.contract.agent import Rows, Trainee
+from rlrep.contract.agent import Rows
 from rlrep.contract.env import TaskSet, VectorEnv
 from rlrep.envs.vector import Patience
 from rlrep.process.seeds import Seeds
@@ -72,8 +72,7 @@ class Training(Job):
         return resolved(self._plan)
 
     def build(self, *, restored: bool) -> None:
-        build: Callable[..., Trainee] = build_agent if self._tasks is None else build_meta_agent
-        self._agent = build(
+        self._agent = build_agent(
             self._config,
             self._envs,
             device=self._site.device,

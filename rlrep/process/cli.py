@@ -78,6 +78,20 @@ def check_alone() -> None:
         )
 
 
+def entry(
+    run: Callable[[Arguments], int], flags: Sequence[str] = (), *, check: Callable[[], object] = check_alone
+) -> Callable[[Sequence[str]], int]:
+    """Return the `main(argv)` of an entry point, which runs what the command line asks for and returns an exit code.
+
+    flags: that only this entry point has. check: see `run_main`.
+    """
+
+    def main(argv: Sequence[str]) -> int:
+        return run_main(lambda: run(read_arguments(argv, flags)), check=check)
+
+    return main
+
+
 def run_main(body: Callable[[], int], *, check: Callable[[], object] = check_alone) -> int:
     """Run an entry point's body and return its exit code; the user's errors become one line each.
 

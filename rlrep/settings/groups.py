@@ -13,10 +13,11 @@ on something stands under `when`: of its cases (a preset, `pixels` or `state`, a
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parent.parent / "configs"
 GROUPS = ("env", "agent", "augment", "aux", "encoder", "preset", "logger", "launcher")
 PRETRAIN_GROUPS = ("method", "data", "encoder", "augment", "preset", "logger", "launcher")
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
+AUTO = "auto"
 ELSE = "else"
 """The case of `when` that always holds."""
 
@@ -125,6 +127,19 @@ def merge(node: Mapping[str, Any], more: Mapping[str, Any]) -> Tree:
     return {**node, **both}
 
 
+def listed(chosen: Any) -> list[str]:
+    """Return the names of a choice, one or several."""
+    return [str(name) for name in chosen] if isinstance(chosen, list) else [str(chosen)]
+
+
+def check_suffixes(chosen: Mapping[str, Any], kinds: Set[str], folders: Sequence[Path]) -> None:
+    """Raise ConfigError for a file NAME_KIND beside NAME, which was read in its place before there was `when`."""
+    for group, choice in chosen.items():
+        for name, kind in product(listed(choice), kinds):
+            if path := find(group, f"{name}_{kind}", folders):
+                raise ConfigError(f"{path} is not read for {group}={name}: say `when: {{{kind}: ...}}` in {name}.yaml")
+
+
 def values(files: Iterable[File], cases: Set[str]) -> Tree:
     """Return what files say together where these cases hold; later ones win."""
     return reduce(merge, (file.values(cases) for file in files), {})
@@ -135,11 +150,16 @@ def choices(files: Iterable[File], cases: Set[str]) -> dict[str, Any]:
     return {group: choice for file in files for group, choice in file.choices(cases).items()}
 
 
-def read(group: str, name: str, folders: Sequence[Path] = (), above: tuple[str, ...] = ()) -> list[File]:
-    """Return the files that `group=name` is made of, what it builds on first. above: files that build on it.
+def read(group: str, chosen: str | Sequence[str], folders: Sequence[Path] = ()) -> list[File]:
+    """Return the files that `group=chosen`, a name or several, is made of, what a file builds on before it.
 
     Raises ConfigError in one line if one of them is missing or cannot be read.
     """
+    return [file for name in listed(chosen) for file in _read(group, name, folders, ())]
+
+
+def _read(group: str, name: str, folders: Sequence[Path], above: tuple[str, ...]) -> list[File]:
+    """Return the files of one name. above: those that build on it."""
     check(group, name, folders)
     path = find(group, name, folders)
     if path is None:
@@ -151,7 +171,7 @@ def read(group: str, name: str, folders: Sequence[Path] = (), above: tuple[str, 
     return [
         each
         for base in file.builds_on
-        for each in ([file] if base == _SELF else read(group, base, folders, (*above, name)))
+        for each in ([file] if base == _SELF else _read(group, base, folders, (*above, name)))
     ]
 
 
@@ -185,6 +205,37 @@ def node(group: str, name: str, path: str, *, folders: Sequence[Path] = (), case
         found = found.get(key) if isinstance(found, dict) else None
     check_target(found, group, name)
     return with_defaults(found, path)
+
+
+def view(name: str, path: str, folders: Sequence[Path] = (), cases: Set[str] = frozenset()) -> Tree:
+    """Return the settings of an augmentation by name. path: what errors call it."""
+    check("augment", name, folders, asked=f"{path}={name}")
+    return node("augment", name, path, folders=folders, cases=cases)
+
+
+@dataclass(frozen=True)
+class HeadViews:
+    """The views that heads name.
+
+    augment: the agent's, which `auto` follows. cases: that hold. names: of those asked for, by path.
+    """
+
+    augment: str
+    cases: Set[str]
+    folders: Sequence[Path] = ()
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def usual(self) -> str:
+        """What `auto` is where the agent has no augmentation."""
+        return "amplitude_scale" if "state" in self.cases else "random_shift"
+
+    def settings(self, name: str, path: str) -> Tree:
+        """Return the settings of a view by name. path: what errors call it."""
+        if name == AUTO:
+            name = self.usual if self.augment == "none" else self.augment
+        self.names[path] = name
+        return view(name, path, self.folders, self.cases)
 
 
 def check_target(node: Any, group: str, choice: str) -> None:
