@@ -70,7 +70,7 @@ class Heads:
 
     def __init__(self, tasks: Mapping[str, Head], configs: Mapping[str, HeadConfig], default: Pull) -> None:
         self.tasks = tasks
-        self.modules = nn.ModuleDict(tasks)  # type: ignore[arg-type]  # heads are modules
+        self.modules = nn.ModuleDict(tasks)
         self.weights = {name: config.weight for name, config in configs.items()}
         self.pulls: dict[str, Pull] = {name: config.pull or default for name, config in configs.items()}
         self.balance = Balance((AT_LATENT, AT_ENCODER, *self.pulling("balanced")))

@@ -14,8 +14,8 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.wrappers import RescaleAction, TimeLimit
 from torch import Tensor, nn
 
-from rlrep.heads import Encoded, Encoders, HeadConfig, Metrics
-from rlrep.replay import Batch, Needs, Pairs
+from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics
+from rlrep.replay import Batch, Pairs
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,16 @@ class InverseModel(HeadConfig):
         return InverseModelHead(latent_dim, spaces.flatdim(action_space))
 
 
-class InverseModelHead(nn.Module):
+class InverseModelHead(Head):
     """Squared error of continuous actions, told from both latents."""
 
     def __init__(self, latent_dim: int, actions: int) -> None:
         super().__init__()
-        self.needs, self.predict = Needs(), nn.Linear(2 * latent_dim, actions)
+        self.predict = nn.Linear(2 * latent_dim, actions)
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         both = torch.cat([encoded.latent, encoders.online(batch.next_obs)], 1)
         return nn.functional.mse_loss(self.predict(both), batch.action), {}
-
-    def after_update(self) -> None:
-        """Nothing moves."""
 
 
 @dataclass(frozen=True)

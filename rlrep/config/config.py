@@ -125,8 +125,7 @@ class RunConfig:
     root: str = "runs"
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, it is {self.seed}")
+        ranges.at_least(self, 0, ("seed",))
 
 
 @dataclass(frozen=True)

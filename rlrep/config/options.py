@@ -89,9 +89,8 @@ def _set(holder: dict[str, Any], leaf: str, value: Any, path: str) -> None:
                 raise ConfigError(f"unknown option {path}.{key}{hint(str(key), set(old) - {TARGET})}")
             _set(old, key, inner, f"{path}.{key}")
     elif isinstance(old, dict) and not isinstance(value, str) and value is not None:
-        raise ConfigError(
-            f"{path}={value}: expected one of its options, as in {path}.{next((key for key in old if key != TARGET), 'x')}=..."
-        )
+        example = next((key for key in old if key != TARGET), "x")
+        raise ConfigError(f"{path}={value}: expected one of its options, as in {path}.{example}=...")
     else:
         holder[leaf] = value
 

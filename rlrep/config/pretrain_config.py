@@ -6,6 +6,7 @@ from typing import Literal
 
 from rlrep.launch import LauncherConfig
 from rlrep.nn import EncoderConfig
+from rlrep.settings import ranges
 from rlrep.ssl import MethodConfig, OptimiserConfig
 from rlrep.ssl.data import DataConfig
 from rlrep.ssl.evaluation import ProbeConfig
@@ -36,10 +37,7 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         counts = ("epochs", "updates", "batch_size", "micro_batches", "evaluations", "log_every", "checkpoint_every")
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        ranges.at_least(self, 1, counts)
 
 
 @dataclass(frozen=True)
@@ -62,5 +60,4 @@ class PretrainConfig:
     root: str = "runs"
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, it is {self.seed}")
+        ranges.at_least(self, 0, ("seed",))

@@ -59,6 +59,3 @@ class SplitBatchNorm(_BatchNorm):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return normal.view_as(x)
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Nothing: `forward` checks."""

@@ -10,9 +10,9 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.contrast.parts import Metrics
-from rlrep.replay import Batch, Needs, Pairs
+from rlrep.replay import Batch, Pairs
 
-from .base import Encoded, Encoders, HeadConfig
+from .base import Encoded, Encoders, Head, HeadConfig
 from .branches import make_projector
 
 KERNEL = 3
@@ -43,22 +43,20 @@ class Autoencoder(HeadConfig):
             raise ValueError(f"bits must be 1 to 8 and strides not empty, got {self.bits} and {self.strides}")
 
     def fitted(self, obs_shape: tuple[int, ...], frame_stack: int = 1) -> "Autoencoder":
-        """Return the settings with the shape of what the encoder reads, where they leave it open."""
         return replace(self, obs_shape=obs_shape) if self.obs_shape is None else self
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "AutoencoderHead":
-        """Build the head. Raises ValueError without `obs_shape`, and on frames too small for the strides."""
         if self.obs_shape is None:
             raise ValueError(f"aux.{name} draws observations: give obs_shape=[channels,height,width], or [width]")
         return AutoencoderHead(self, self.obs_shape, latent_dim)
 
 
-class AutoencoderHead(nn.Module):
-    """Squared error of the RL batch's observations, as the encoder saw them, drawn from its latents."""
+class AutoencoderHead(Head):
+    """Squared error of the RL batch's observations, as the encoder saw them, drawn from its latents; and two decays."""
 
     def __init__(self, config: Autoencoder, obs_shape: tuple[int, ...], latent_dim: int) -> None:
         super().__init__()
-        self.config, self.needs = config, Needs()
+        self.config = config
         self.decoder = (
             make_projector(latent_dim, config.hidden_dim, *obs_shape)
             if len(obs_shape) == 1
@@ -66,7 +64,6 @@ class AutoencoderHead(nn.Module):
         )
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the squared error, mean over everything, with the two decays."""
         target, config, latent = target_of(batch.obs, self.config.bits), self.config, encoded.latent
         drawn = self.decoder(latent).float()
         error = nn.functional.mse_loss(drawn, target.reshape(drawn.shape))  # states may have axes of their own
@@ -76,9 +73,6 @@ class AutoencoderHead(nn.Module):
             loss = loss + 0.5 * config.decoder_decay * parameter.square().sum()
         health = {"squared_error": error.detach(), "explained": 1 - error.detach() / _spread(target)}
         return loss, health | {"latent_norm": size.detach().sqrt()}
-
-    def after_update(self) -> None:
-        """Nothing moves."""
 
 
 class FrameDecoder(nn.Module):
@@ -107,7 +101,6 @@ class FrameDecoder(nn.Module):
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Draw frames."""
         frames: Tensor = self.layers(self.spread(latent).unflatten(1, self.inner).permute(0, 3, 1, 2))
         return frames
 

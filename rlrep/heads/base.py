@@ -1,11 +1,12 @@
 """What a head is, and what its settings say of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlrep.contrast.parts import Metrics
 from rlrep.nn.gaussians import Gaussians
@@ -46,22 +47,24 @@ class Encoders:
     target_context: Callable[[Transitions], Gaussians] | None = None
 
 
-class Head(Protocol):
-    """A head: an `nn.Module` whose parameters the agent trains with the encoder's, as its `Pull` says."""
+class Head(nn.Module, ABC):
+    """A head, whose parameters the agent trains with the encoder's, as its `Pull` says.
 
-    needs: Needs
+    needs: what is drawn for it beside the batch.
+    """
 
+    needs: Needs = Needs()
+
+    @abstractmethod
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar loss and health metrics. Free of random draws and of host synchronisation.
 
         pairs: what `needs` asks for, `pairs[request]`.
         It may be computed without an update, in evaluation mode; it then leaves no trace in the head's buffers.
         """
-        ...
 
-    def after_update(self) -> None:
+    def after_update(self) -> None:  # nothing moves in many heads
         """Move EMA targets and the like, after the optimiser's step. Never part of a compiled or recorded update."""
-        ...
 
 
 @dataclass(frozen=True)

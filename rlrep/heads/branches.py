@@ -1,28 +1,46 @@
 """What stands between the agent's encoders and an objective: a projector, and its copy on the other view's side."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from rlrep.contrast import MomentumTarget, Projector
+from rlrep.views.base import View
 
-from .base import Encoders
+from .base import Encoders, HeadConfig
 
 Target = Literal["ema", "online"]
-"""Who encodes the other view: the agent's EMA encoder and an EMA projector, without gradient, or the online ones."""
+"""Who encodes the other side: the agent's EMA encoder and an EMA projector, without gradient, or the online ones."""
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig(HeadConfig):
+    """What the settings of heads have in common that embed both sides of their pairs.
+
+    target: who encodes the other side. tau: EMA rate of the projector's copy, per update.
+    hidden_dim, embedding_dim: of the projector and, where there is one, the predictor.
+    view: augmentation of the other side (None = the agent's own).
+    """
+
+    target: Target = "ema"
+    tau: float = 0.05
+    hidden_dim: int = 256
+    embedding_dim: int = 128
+    view: View | None = None
 
 
 class Branches(nn.Module):
-    """A joint embedding on the agent's two encoders. tau: EMA rate of the projector's copy, per update."""
+    """A joint embedding on the agent's two encoders: a projector, and its copy on the other side."""
 
-    def __init__(self, project: nn.Module, *, target: Target, tau: float) -> None:
+    def __init__(self, config: EmbeddingConfig, project: nn.Module) -> None:
         super().__init__()
         self.project = project
-        self.follow = MomentumTarget(project, tau) if target == "ema" else None
+        self.follow = MomentumTarget(project, config.tau) if config.target == "ema" else None
 
     def other(self, obs: Tensor, encoders: Encoders) -> Tensor:
-        """Embed observations of the other view. Returns `(B, E)`."""
+        """Embed observations of the other side. Returns `(B, E)`."""
         if self.follow is None:
             embedded: Tensor = self.project(encoders.online(obs))
             return embedded
@@ -31,7 +49,7 @@ class Branches(nn.Module):
             return followed
 
     def update(self) -> None:
-        """Move the projector's copy."""
+        """Move the projector's copy; the agent moves its own EMA encoder."""
         if self.follow is not None:
             self.follow.update()
 

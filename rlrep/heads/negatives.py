@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rlrep.contrast.parts import same_known
 from rlrep.replay import ReturnBin, ReturnLabels, SeenAt, Time
+from rlrep.settings import ranges
 
 from .base import HeadConfig
 
@@ -41,21 +42,22 @@ class NegativeMask(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._binned()  # refuses numbers out of range
-        if self.mask_within is not None and self.mask_within < 0:
-            raise ValueError(f"mask_within counts agent steps, 0 or more, not {self.mask_within}.")
+        assert self.binned  # which refuses numbers out of range
+        ranges.at_least(self, 0, ("mask_within",))
 
     @property
     def bin_request(self) -> ReturnBin | None:
         """What asks for the return bins, if they are masked by."""
-        return ReturnBin(self._binned()) if self.mask_same_return else None
+        return ReturnBin(self.binned) if self.mask_same_return else None
 
     @property
     def time_request(self) -> SeenAt | None:
         """What asks for the times, if they are masked by."""
         return None if self.mask_within is None else SeenAt()
 
-    def _binned(self) -> ReturnLabels:
+    @property
+    def binned(self) -> ReturnLabels:
+        """How returns are binned."""
         return ReturnLabels(
             "return_bin", bins=self.bins, binning=self.binning, discount=self.discount, horizon=self.horizon
         )

@@ -1,6 +1,5 @@
 """Which objective pulls a query to its keys and away from whom: shared by the heads that contrast within a batch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -18,18 +17,16 @@ from rlrep.contrast.parts import (
     in_batch_health,
     masked_share,
 )
-from rlrep.replay import Noise, Pairs, Request
+from rlrep.replay import Needs, Noise, Pairs, Request
 from rlrep.settings import hint
 
-from .branches import NormedProjector, Target, make_projector
+from .base import Head, HeadConfig
+from .branches import Branches, EmbeddingConfig, NormedProjector, make_projector
 from .negatives import NegativeMask, Origin
-
-OPTIONS = ("temperature", "tau_plus", "beta", "t_pos", "t_neg")
-"""The objectives' options that a head has under these names."""
 
 
 @dataclass(frozen=True)
-class ContrastConfig(NegativeMask):
+class ContrastConfig(NegativeMask, EmbeddingConfig):
     """Objective and negatives of a head.
 
     objective: `bilinear` (CURL; on the latents themselves, or on a `NormedProjector` where they are wider than
@@ -41,7 +38,6 @@ class ContrastConfig(NegativeMask):
     t_pos, t_neg: sharpness of the transport weights (`cacr`).
     queue_size: keys. queue_decay: see `Queue`.
     hardest, mixed, query_mixed: see `mix_hard_negatives`; mixing waits for `hardest` keys (`mochi`).
-    target: who encodes the other view. hidden_dim, embedding_dim: of the projector. tau: EMA rate of its copy.
     """
 
     objective: str | Objective = "bilinear"
@@ -56,16 +52,11 @@ class ContrastConfig(NegativeMask):
     hardest: int = 256
     mixed: int = 64
     query_mixed: int = 16
-    target: Target = "ema"
-    hidden_dim: int = 256
-    embedding_dim: int = 128
-    tau: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chosen.labels or not self.chosen.rows:
-            raise ValueError(f"objective={self.objective} does not contrast rows with rows, which this head does")
-        if self.queued and not self.chosen.memory:
+        chosen = self.chosen
+        if self.queued and not chosen.memory:
             raise ValueError(f"negatives=queue goes with objective=info_nce or mochi, not {self.objective}")
         if self.queued and self.mask_within is not None:
             raise ValueError("mask_within is for negatives in the batch: a queue does not know when its keys were seen")
@@ -81,7 +72,7 @@ class ContrastConfig(NegativeMask):
     @property
     def chosen(self) -> Objective:
         """The objective with its settings."""
-        return chosen_objective(self, self.objective, OPTIONS)
+        return chosen_objective(self, self.objective, rows=True)
 
     @property
     def queued(self) -> bool:
@@ -148,16 +139,52 @@ class Contrast(nn.Module):
             self.queue.push()
 
 
-def chosen_objective(config: object, given: str | Objective, options: Sequence[str]) -> Objective:
+class ContrastHead(Head):
+    """A head that contrasts within a batch; its subclasses say what with.
+
+    asked: its pairs. predictor_dim: hidden width of a residual predictor on the query, None = no predictor.
+    """
+
+    def __init__(
+        self,
+        config: ContrastConfig,
+        latent_dim: int,
+        asked: Request[Any],
+        *,
+        predictor_dim: int | None = None,
+        init: Literal["uniform", "identity"] = "uniform",
+    ) -> None:
+        super().__init__()
+        project, dim = config.project(latent_dim)
+        self.branches = Branches(config, project)
+        self.predictor = None if predictor_dim is None else make_projector(dim, predictor_dim, dim)
+        self.contrast = Contrast(config, dim, init=init)
+        self.needs = Needs((asked, *self.contrast.requests), config.view)
+
+    def query(self, latent: Tensor) -> Tensor:
+        """Embed the batch's latents `(B, D)`."""
+        query: Tensor = self.branches.project(latent)
+        return query if self.predictor is None else query + self.predictor(query)
+
+    def after_update(self) -> None:
+        self.branches.update()
+        self.contrast.after_update()
+
+
+def chosen_objective(config: HeadConfig, given: str | Objective, *, rows: bool) -> Objective:
     """Return the objective of a head, by name with those of the head's options that are its own and not None.
 
-    One that is built already is returned as it is. Raises ValueError, with the valid names, on another name.
+    rows: whether the head contrasts rows with rows. One that is built already is returned as it is.
+    Raises ValueError if it is not of that kind; for a name, with those that are.
     """
     if isinstance(given, Objective):
+        if given.labels or given.rows != rows:
+            kind = "contrasts rows with rows" if rows else "takes the batch as a whole"
+            raise ValueError(f"objective={type(given).__name__} does not fit: this head {kind}")
         return given
-    if given not in OBJECTIVES:
-        raise ValueError(f"objective={given} is not a choice{hint(given, OBJECTIVES)}")
-    kind = OBJECTIVES[given]
-    own = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # all of them are dataclasses
-    values = {name: getattr(config, name) for name in options if name in own}
-    return kind(**{name: value for name, value in values.items() if value is not None})
+    choices = {name: kind for name, kind in OBJECTIVES.items() if kind.rows == rows}
+    if given not in choices:
+        raise ValueError(f"objective={given} is not a choice{hint(given, choices)}")
+    options = {f.name: getattr(config, f.name) for f in fields(config)}
+    own = {f.name for f in fields(choices[given]) if f.init} - {f.name for f in fields(HeadConfig)}  # type: ignore[arg-type]
+    return choices[given](**{name: options[name] for name in own & options.keys() if options[name] is not None})

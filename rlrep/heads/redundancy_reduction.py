@@ -11,25 +11,19 @@ from torch import Tensor, nn
 from rlrep.contrast import feature_correlation, feature_std
 from rlrep.contrast.parts import Among, Metrics, Objective
 from rlrep.replay import Batch, Needs, Pairs, SecondView
-from rlrep.views.base import View
 
-from .base import Encoded, Encoders, HeadConfig
-from .branches import Branches, Target, make_projector
+from .base import Encoded, Encoders, Head
+from .branches import Branches, EmbeddingConfig, Target, make_projector
 from .objective import chosen_objective
-
-OPTIONS = ("off_diagonal", "invariance", "variance", "covariance")
-"""The objectives' options that the head has under these names."""
 
 
 @dataclass(frozen=True)
-class RedundancyReduction(HeadConfig):
-    """Settings of `aux=barlow_twins` and `aux=vicreg`.
+class RedundancyReduction(EmbeddingConfig):
+    """Settings of `aux=barlow_twins` and `aux=vicreg`, both of whose views have gradient, as in the papers.
 
     objective: `barlow_twins`, `vicreg`, or a `rlrep.contrast.parts.Objective` of one's own over features.
     off_diagonal: weight of the redundancy (`barlow_twins`). invariance, variance, covariance: weights (`vicreg`).
-    target: `online` (both views with gradient, as in the papers) or `ema`. tau: EMA rate of the projector's copy.
-    hidden_dim, embedding_dim, layers: of the projector, which has batch norm.
-    view: augmentation of the other view (None = the agent's own).
+    layers: of the projector, which has batch norm.
     """
 
     objective: str | Objective = "barlow_twins"
@@ -38,28 +32,23 @@ class RedundancyReduction(HeadConfig):
     variance: float = 25.0
     covariance: float = 1.0
     target: Target = "online"
-    tau: float = 0.05
-    hidden_dim: int = 256
     embedding_dim: int = 256
     layers: int = 3
-    view: View | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chosen.rows:
-            raise ValueError(f"objective={self.objective} contrasts rows: take it as aux.curl.objective")
+        assert self.chosen  # which refuses others
 
     @property
     def chosen(self) -> Objective:
         """The objective with its settings."""
-        return chosen_objective(self, self.objective, OPTIONS)
+        return chosen_objective(self, self.objective, rows=False)
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "RedundancyReductionHead":
-        """Build the head; actions play no part in it."""
         return RedundancyReductionHead(self, latent_dim)
 
 
-class RedundancyReductionHead(nn.Module):
+class RedundancyReductionHead(Head):
     """Agreement of the online latent's embedding with another view's, feature by feature."""
 
     def __init__(self, config: RedundancyReduction, latent_dim: int) -> None:
@@ -69,15 +58,13 @@ class RedundancyReductionHead(nn.Module):
         self.needs = Needs((self.view,), config.view)
         hidden, dim = config.hidden_dim, config.embedding_dim
         project = make_projector(latent_dim, hidden, dim, layers=config.layers, batch_norm=True)
-        self.branches = Branches(project, target=config.target, tau=config.tau)
+        self.branches = Branches(config, project)
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the objective between the two views' embeddings."""
         first, second = self.branches.project(encoded.latent), self.branches.other(pairs[self.view], encoders)
         return self.objective([first, second], Among()), _health(first.detach(), second.detach())
 
     def after_update(self) -> None:
-        """Move the projector's copy, if it has one."""
         self.branches.update()
 
 

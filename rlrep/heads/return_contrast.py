@@ -1,6 +1,6 @@
 """Return-based contrast of state-actions (RCRL: Liu et al. 2021, arXiv 2102.10960)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,9 +13,8 @@ from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, Partners, ReturnLabels, S
 from rlrep.views.base import View
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders
+from .base import Encoded, Encoders, Head
 from .branches import make_projector
-from .health import label_quality
 from .negatives import NegativeMask, Origin, has_negative
 
 
@@ -51,23 +50,14 @@ class ReturnContrast(NegativeMask):
     @property
     def labels(self) -> ReturnLabels:
         """The labelling rule."""
-        return ReturnLabels(
-            self.mode,
-            threshold=self.threshold,
-            segments=self.segments,
-            max_length=self.max_length,
-            bins=self.bins,
-            binning=self.binning,
-            discount=self.discount,
-            horizon=self.horizon,
-        )
+        segments, length = self.segments, self.max_length
+        return replace(self.binned, mode=self.mode, threshold=self.threshold, segments=segments, max_length=length)
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastHead":
-        """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
         return ReturnContrastHead(self, latent_dim, action_dim(action_space))
 
 
-class ReturnContrastHead(nn.Module):
+class ReturnContrastHead(Head):
     """Tells state-actions of one return segment (or bin) from those of others.
 
     Queries: online encoder and projector on (state, action). Keys: the EMA encoder and projector on the partner,
@@ -94,7 +84,6 @@ class ReturnContrastHead(nn.Module):
         self.discriminator = make_projector(4 * width, config.hidden_dim, 1) if pairs else None
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the contrast loss over labelled anchors that have a negative (0 while there are none), and health."""
         found = pairs[self.partners]
         query = self.projector(join_action(*self._anchors(found, batch, encoded, encoders), self.action_dim))
         with torch.no_grad():
@@ -104,7 +93,6 @@ class ReturnContrastHead(nn.Module):
         return loss, health | label_quality(found)
 
     def after_update(self) -> None:
-        """Move the momentum projector."""
         self.target_projector.update()
 
     def score(self, first: Tensor, second: Tensor) -> Tensor:
@@ -168,6 +156,29 @@ class ReturnContrastHead(nn.Module):
         loss = sup_con(z[:, None], labels, temperature=t, valid=negative, row_weight=counted.float())
         others = same & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
         return loss, label_health(z, same) | {"counted": (counted & others.any(1)).float().mean()}
+
+
+@torch.no_grad()
+def label_quality(pairs: Partners) -> Metrics:
+    """How good the return labels are.
+
+    same_return_rate: partners of labelled anchors, of those whose known return bin is the anchor's.
+    false_negative_rate: negatives (before any masking) known to share it.
+    Both are over pairs with both bins known, 0 while there are none.
+    labelled: anchors with a partner. lone: anchors that are alone in their group; the rest have no group yet.
+    segment_length: agent steps.
+    """
+    known = (pairs.anchor_bin[:, None] != UNKNOWN) & (pairs.positive_bin[None, :] != UNKNOWN)
+    same = same_known(pairs.anchor_bin, pairs.positive_bin)
+    off = ~torch.eye(len(known), dtype=torch.bool, device=known.device)
+    return {
+        "same_return_rate": (same.diagonal() & pairs.labelled).sum()
+        / (known.diagonal() & pairs.labelled).sum().clamp(min=1),
+        "false_negative_rate": (same & off).sum() / (known & off).sum().clamp(min=1),
+        "labelled": pairs.labelled.float().mean(),
+        "lone": (~pairs.labelled & (pairs.group != UNKNOWN)).float().mean(),
+        "segment_length": pairs.length.float().mean(),
+    }
 
 
 def nearest_negative(negative: Tensor) -> Tensor:

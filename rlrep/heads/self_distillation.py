@@ -12,42 +12,34 @@ from torch.nn.functional import normalize
 from rlrep.contrast import DirectPredictor, feature_std, negative_cosine
 from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, Needs, Pairs, SecondView
-from rlrep.views.base import View
 
-from .base import Encoded, Encoders, HeadConfig
-from .branches import Branches, Target, make_projector
+from .base import Encoded, Encoders, Head
+from .branches import Branches, EmbeddingConfig, make_projector
 
 
 @dataclass(frozen=True)
-class SelfDistillation(HeadConfig):
+class SelfDistillation(EmbeddingConfig):
     """Settings of `aux=byol` and `aux=directpred`.
 
     predictor: `mlp` (BYOL), `direct` (set from the projections' correlation: DirectPred, or DirectCopy with power=1),
         `none` (collapses; for studies).
-    target: `ema` (BYOL) or `online` (SimSiam); it never receives gradient. tau: EMA rate of the projector's copy.
-    hidden_dim, embedding_dim: of projector and predictor. batch_norm: on their hidden layers.
+    target: `ema` (BYOL) or `online` (SimSiam); it never receives gradient.
+    batch_norm: on the hidden layers of projector and predictor.
     rho, eps, every, power: of the direct predictor, see `DirectPredictor`.
-    view: augmentation of the other view (None = the agent's own).
     """
 
     predictor: Literal["mlp", "direct", "none"] = "mlp"
-    target: Target = "ema"
-    tau: float = 0.05
-    hidden_dim: int = 256
-    embedding_dim: int = 128
     batch_norm: bool = True
     rho: float = 0.9
     eps: float = 0.1
     every: int = 1
     power: float = 0.5
-    view: View | None = None
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfDistillationHead":
-        """Build the head; actions play no part in it."""
         return SelfDistillationHead(self, latent_dim)
 
 
-class SelfDistillationHead(nn.Module):
+class SelfDistillationHead(Head):
     """2 - 2 cos between the prediction from the online latent and the other view's embedding, in one direction."""
 
     def __init__(self, config: SelfDistillation, latent_dim: int) -> None:
@@ -56,7 +48,7 @@ class SelfDistillationHead(nn.Module):
         self.needs = Needs((self.view,), config.view)
         hidden, dim, batch_norm = config.hidden_dim, config.embedding_dim, config.batch_norm
         project = make_projector(latent_dim, hidden, dim, batch_norm=batch_norm)
-        self.branches = Branches(project, target=config.target, tau=config.tau)
+        self.branches = Branches(config, project)
         self.predictor: nn.Module = nn.Identity()
         if config.predictor == "mlp":
             self.predictor = make_projector(dim, hidden, dim, batch_norm=batch_norm)
@@ -66,7 +58,6 @@ class SelfDistillationHead(nn.Module):
             )
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the mean of 2 - 2 cos(prediction, target)."""
         embedded = self.branches.project(encoded.latent)
         with torch.no_grad():
             target = self.branches.other(pairs[self.view], encoders)
@@ -76,7 +67,6 @@ class SelfDistillationHead(nn.Module):
         return loss, {"positive_similarity": 1 - loss.detach() / 2, "target_std": feature_std(normalize(target, dim=1))}
 
     def after_update(self) -> None:
-        """Set a direct predictor, then move the projector's copy; the agent moves its own EMA encoder."""
         if isinstance(self.predictor, DirectPredictor):
             self.predictor.refresh()
         self.branches.update()

@@ -11,43 +11,33 @@ from torch import Tensor, nn
 from rlrep.contrast import feature_std, negative_cosine, weighted_mean
 from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, LaterSteps, Needs, Pairs
-from rlrep.views.base import View
+from rlrep.settings import ranges
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, HeadConfig
-from .branches import Branches, Target, make_projector
+from .base import Encoded, Encoders, Head
+from .branches import Branches, EmbeddingConfig, make_projector
 
 
 @dataclass(frozen=True)
-class SelfPrediction(HeadConfig):
+class SelfPrediction(EmbeddingConfig):
     """Settings of `aux=self_prediction`.
 
     steps: agent steps predicted. transition_dim: hidden width of the transition model.
-    hidden_dim, embedding_dim: of projector and predictor.
-    target: `ema`, or `online` (SPR with augmentation, tau = 1); it never receives gradient. tau: EMA rate of the
-        projector's copy.
-    view: augmentation of the later observations (None = the agent's own).
+    target: `ema`, or `online` (SPR with augmentation, tau = 1); it never receives gradient.
     """
 
     steps: int = 5
     transition_dim: int = 256
-    hidden_dim: int = 256
-    embedding_dim: int = 128
-    target: Target = "ema"
-    tau: float = 0.05
-    view: View | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, not {self.steps}")
+        ranges.at_least(self, 1, ("steps",))
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "SelfPredictionHead":
-        """Build the head. Raises ValueError on action spaces that are neither Box nor Discrete."""
         return SelfPredictionHead(self, latent_dim, action_dim(action_space))
 
 
-class SelfPredictionHead(nn.Module):
+class SelfPredictionHead(Head):
     """2 - 2 cos between predictions rolled out in latent space and what was seen, while the episode lasts."""
 
     def __init__(self, config: SelfPrediction, latent_dim: int, action_dim: int) -> None:
@@ -59,11 +49,10 @@ class SelfPredictionHead(nn.Module):
         self.transition = nn.Sequential(
             *make_projector(latent_dim + action_dim, config.transition_dim, latent_dim), nn.LayerNorm(latent_dim)
         )
-        self.branches = Branches(make_projector(latent_dim, hidden, dim), target=config.target, tau=config.tau)
+        self.branches = Branches(config, make_projector(latent_dim, hidden, dim))
         self.predictor = make_projector(dim, hidden, dim)
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the mean over all predictions whose observation exists (0 while there are none)."""
         later = pairs[self.later]
         predicted = self.predictor(self.branches.project(self._roll_out(encoded.latent, later.action)))
         with torch.no_grad():
@@ -73,7 +62,6 @@ class SelfPredictionHead(nn.Module):
         return loss, self._health(predicted, target, valid)
 
     def after_update(self) -> None:
-        """Move the projector's copy; the agent moves its own EMA encoder."""
         self.branches.update()
 
     def _roll_out(self, latent: Tensor, actions: Tensor) -> Tensor:

@@ -24,11 +24,11 @@ from rlrep.contrast.pairs import compare, wide
 from rlrep.contrast.parts import Metrics
 from rlrep.nn import Gaussians, product
 from rlrep.replay import Batch, Needs, Pairs, Transitions, Windows, WindowSpec
-from rlrep.views.base import View
+from rlrep.settings import ranges
 
 from .actions import action_dim, join_action
-from .base import Encoded, Encoders, HeadConfig
-from .branches import Target, make_projector
+from .base import Encoded, Encoders, Head
+from .branches import EmbeddingConfig, make_projector
 
 CONTEXT_WINDOW, OBSERVATION_WINDOW = 64, 8
 """Transitions per window where nobody says: for agents that encode transitions, and for those that encode observations,
@@ -44,7 +44,7 @@ TEMPERATURES = {"bilinear": 1.0, "cosine": 0.1, "mahalanobis": 1.0, "wasserstein
 
 
 @dataclass(frozen=True)
-class TrajectoryContrast(HeadConfig):
+class TrajectoryContrast(EmbeddingConfig):
     """Settings of `aux=trajectory_contrast`.
 
     objective: `info_nce` over rows, or `focal`, which pulls rows of one group together and pushes others apart.
@@ -58,9 +58,7 @@ class TrajectoryContrast(HeadConfig):
     ordered: W transitions in a row, or W independent draws. disjoint: the two windows share none; None = where
         they are ordered and of one trajectory.
     negatives: how many other rows repel a row; None = all. Those of its own group (task; else episode) never do.
-    target: who encodes the second window. tau: EMA rate of the head's own encoder.
-    hidden_dim, layers, embedding_dim: of the transition encoder, where the agent has none.
-    view: augmentation of the windows' observations (None = the agent's own).
+    hidden_dim, layers, embedding_dim, tau: of the transition encoder, where the agent has none.
     """
 
     objective: Literal["info_nce", "focal"] = "info_nce"
@@ -72,12 +70,8 @@ class TrajectoryContrast(HeadConfig):
     ordered: bool = True
     disjoint: bool | None = None
     negatives: int | None = None
-    target: Target = "ema"
-    tau: float = 0.05
-    hidden_dim: int = 256
     layers: int = 3
     embedding_dim: int = 16
-    view: View | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,15 +79,12 @@ class TrajectoryContrast(HeadConfig):
             raise ValueError("objective=focal takes all pairs of whole windows: neither per_transition nor negatives")
         if self.objective == "focal" and (self.similarity != "mahalanobis" or self.temperature is not None):
             raise ValueError("objective=focal has a distance of its own: neither similarity nor temperature")
-        if self.negatives is not None and self.negatives < 1:
-            raise ValueError(f"negatives counts the rows that repel, at least 1, not {self.negatives}")
-        if self.temperature is not None and not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        ranges.at_least(self, 1, ("negatives",))
+        ranges.positive(self, ("temperature",))
         self.windows(CONTEXT_WINDOW, next_obs=True)
 
     @property
     def per_transition(self) -> bool:
-        """Whether transitions, not windows, are contrasted."""
         return self.positives == "per_transition"
 
     def windows(self, default: int, *, next_obs: bool, single_task: bool = False) -> WindowSpec:
@@ -155,7 +146,7 @@ class TransitionEncoder(nn.Module):
         return Gaussians(mean, nn.functional.softplus(spread))
 
 
-class TrajectoryContrastHead(nn.Module):
+class TrajectoryContrastHead(Head):
     """Contrast of what stands for two windows of each row: the product of their transitions' Gaussians.
 
     encoder: of transitions; None = the agent's own. Query: online encoders on the first window. Key: EMA encoders on
@@ -180,7 +171,6 @@ class TrajectoryContrastHead(nn.Module):
         self.temperature = TEMPERATURES[config.similarity] if given is None else given
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
-        """Return the loss over the rows that another one repels (0 if there is none) and its health."""
         windows = pairs[self.windows]
         query, key = self._encode(windows.first, encoders), self._key(windows.second, encoders)
         repels = self._repels(windows)
@@ -201,7 +191,6 @@ class TrajectoryContrastHead(nn.Module):
         return diagonal_cross_entropy(scores / self.temperature, valid=repels, row_weight=counted), health
 
     def after_update(self) -> None:
-        """Move the EMA copy of the head's own encoder; the agent moves its encoders'."""
         if self.follow is not None:
             self.follow.update()
 

@@ -12,7 +12,7 @@ from rlrep.agents.pearl import PEARL, PEARLConfig
 from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Task
 from rlrep.contract.meta import Trajectory
-from rlrep.heads import Encoded, Encoders, HeadConfig, Metrics
+from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics
 from rlrep.nn import IdentityConfig, product
 from rlrep.replay import Batch, Needs, Pairs, WindowSpec
 from rlrep.views import NoChange
@@ -46,7 +46,7 @@ class Pull(HeadConfig):
         return PullHead(self, latent_dim)
 
 
-class PullHead(nn.Module):
+class PullHead(Head):
     def __init__(self, config: Pull, latent_dim: int) -> None:
         super().__init__()
         spec = WindowSpec(config.length, positives=config.positives, ordered=config.ordered, disjoint=config.disjoint)
@@ -58,9 +58,6 @@ class PullHead(nn.Module):
         query = product(encoders.online_context(windows.first)).mean
         key = product(encoders.target_context(windows.second)).mean
         return (self.turned(query) - key).square().mean(), {"spread": encoded.latent.detach().std()}
-
-    def after_update(self) -> None:
-        """Nothing moves."""
 
 
 def make_pearl(

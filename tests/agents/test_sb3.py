@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rlrep.agents.sb3 import AuxDQN, AuxSAC
 from rlrep.agents.sb3.joint import owner
 from rlrep.agents.sb3.replay import AuxReplayBuffer, Drawn, Draws
-from rlrep.heads import Encoded, Encoders, Metrics
+from rlrep.heads import Encoded, Encoders, Head, Metrics
 from rlrep.replay import UNKNOWN, Batch, LaterSteps, Needs, Pairs, ReturnBin, ReturnLabels, SameReturn, SeenAt
 from rlrep.replay.kinds.same_return import SameReturnSampler
 from tests.replay.replay_twin import Script, make_script, make_spec
@@ -79,15 +79,12 @@ class SmallLatent:
         return SmallLatentHead()
 
 
-class SmallLatentHead(nn.Module):
-    needs = Needs()
+class SmallLatentHead(Head):
+    """Half the squared length of the latent."""
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         assert torch.allclose(encoders.target(batch.obs), encoded.latent) and batch.discount.shape == batch.reward.shape
         return 0.5 * encoded.latent.square().sum(1).mean(), {}
-
-    def after_update(self) -> None:
-        """Nothing moves."""
 
 
 def one_linear(**more: Any) -> AuxSAC:

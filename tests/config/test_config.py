@@ -139,7 +139,7 @@ def test_a_number_is_no_bool_and_a_switch_is() -> None:
         (["train.agent_steps=0"], "agent_steps must be at least 1"),
         (["seed=range(0,3)"], "is a sweep: add -m"),
         (["aux=curl,none"], "is a sweep: add -m"),
-        (["seed=-1"], "seed must not be negative"),
+        (["seed=-1"], "seed must be at least 0"),
         (["seed"], "write key=value"),
         (["seed=["], "cannot read 'seed=['"),
         (["~env"], "write key=value"),
@@ -171,6 +171,7 @@ def test_an_environment_asked_for_states_drops_its_frames_augmentation() -> None
     assert type(pixels.config.augment).__name__ == "RandomCrop"
     assert type(states.config.augment).__name__ == "NoChange"
     assert states.config.choices["encoder"] == "mlp"
+    assert (pixels.tree["agent"]["lr"], states.tree["agent"]["lr"]) == (2e-4, 3e-4), "CURL's rate is for pixels only"
 
 
 def test_settings_for_one_kind_of_observation_stay_there(tmp_path: Path) -> None:
@@ -183,11 +184,6 @@ def test_settings_for_one_kind_of_observation_stay_there(tmp_path: Path) -> None
     assert "when" not in pixels.tree
     asked = compose_run(["env=toy_pixels", "preset=mine", "agent.batch_size=9"], [tmp_path])
     assert asked.tree["agent"]["batch_size"] == 9
-
-
-def test_curls_learning_rate_on_cheetah_is_for_pixels_only() -> None:
-    pixels, states = compose_run(["env=dmc_cheetah"]), compose_run(["env=dmc_cheetah", "env.obs=state"])
-    assert (pixels.tree["agent"]["lr"], states.tree["agent"]["lr"]) == (2e-4, 3e-4)
 
 
 def test_the_command_line_wins() -> None:
@@ -316,11 +312,11 @@ def test_compile_auto_is_a_fixed_rule(asked: Compile, device: str, pixels: bool,
     assert choose_compile(asked, device=device, pixels=pixels, updates=updates).mode == mode
 
 
-def test_compile_auto_needs_a_compiler_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_auto_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlrep.loops.compile_rule.find_compiler", lambda: "/usr/bin/g++")
-    assert choose_compile("auto", device="cpu", pixels=False, updates=20_000).mode == "default"
-    assert choose_compile("auto", device="cpu", pixels=True, updates=20_000, gains_on_pixels=True).mode == "default"
-    assert choose_compile("auto", device="cpu", pixels=True, updates=19_999, gains_on_pixels=True).mode == "off"
+    for pixels, updates, mode in ((False, 20_000, "default"), (True, 20_000, "default"), (True, 19_999, "off")):
+        choice = choose_compile("auto", device="cpu", pixels=pixels, updates=updates, gains_on_pixels=True)
+        assert choice.mode == mode
     monkeypatch.setattr("rlrep.loops.compile_rule.find_compiler", lambda: None)
     choice = choose_compile("auto", device="cpu", pixels=False, updates=20_000)
     assert choice.mode == "off" and "install g++" in choice.reason
@@ -351,12 +347,12 @@ def test_the_builders_name_what_is_wrong(build_it: Any, message: str) -> None:
         build_it()
 
 
-def test_an_augmentation_for_the_other_kind_of_observation_is_refused() -> None:
-    states, pixels = rlrep.make_env("toy_state"), rlrep.make_env("toy_pixels")
-    with pytest.raises(UserError, match="it is for pixels"):
-        rlrep.make_agent("sac", states, augment="random_crop", options={"capacity": 50})
-    with pytest.raises(UserError, match="it is for states"):
-        rlrep.make_agent("sac", pixels, augment="amplitude_scale", options={"capacity": 50})
+@pytest.mark.parametrize(
+    ("env", "augment", "of"), [("state", "random_crop", "pixels"), ("pixels", "amplitude_scale", "states")]
+)
+def test_an_augmentation_for_the_other_kind_of_observation_is_refused(env: str, augment: str, of: str) -> None:
+    with pytest.raises(UserError, match=f"it is for {of}"):
+        rlrep.make_agent("sac", rlrep.make_env(f"toy_{env}"), augment=augment, options={"capacity": 50})
 
 
 def test_heads_take_the_settings_of_the_environments_family() -> None:

@@ -50,28 +50,15 @@ def test_a_folder_is_no_group_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "env=mine is not known" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"", "no _target_"), (b"a: [1\n", "mine.yaml"), (b"\xff", "method=")]
-)
-def test_a_broken_method_is_one_line(
-    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "method").mkdir()
-    (tmp_path / "method" / "mine.yaml").write_bytes(content)
-    assert pretrain(["method=mine", "data=digits", "--config-dir", str(tmp_path), "--cfg"]) == 2
-    (error,) = capsys.readouterr().err.splitlines()
-    assert message in error
-
-
 @pytest.mark.parametrize("content", [b"a: [1\n", b"\xff", b"3\n", b""])
-@pytest.mark.parametrize("group", ["aux", "augment", "agent", "suite", "encoder"])
+@pytest.mark.parametrize("group", ["aux", "augment", "agent", "suite", "encoder", "method"])
 def test_every_group_of_files_is_read_so(
     group: str, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / group).mkdir()
     (tmp_path / group / "mine.yaml").write_bytes(content)
-    words = ["suite=mine", "--dry-run"] if group == "suite" else ["env=toy_state", f"{group}=mine"]
-    assert (bench if group == "suite" else train)([*words, "--config-dir", str(tmp_path), "--cfg"]) == 2
+    command, words = {"suite": (bench, "--dry-run"), "method": (pretrain, "data=digits")}.get(group, (train, "env=toy"))
+    assert command([f"{group}=mine", words, "--config-dir", str(tmp_path), "--cfg"]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from rlrep.contrast.parts import in_batch_health, same_known
 from rlrep.heads import Encoded, Encoders, InstanceContrast, ReturnContrast
 from rlrep.heads.actions import action_dim, join_action
-from rlrep.heads.health import label_quality
 from rlrep.heads.negatives import has_negative
-from rlrep.heads.return_contrast import ReturnContrastHead, nearest_negative
+from rlrep.heads.return_contrast import ReturnContrastHead, label_quality, nearest_negative
 from rlrep.replay import (
     Batch,
     LaterSteps,

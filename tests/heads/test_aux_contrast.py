@@ -1,7 +1,7 @@
 """Heads that contrast within a batch or against a queue: objectives, masks, queues, later frames, return labels."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+import rlrep.heads
 from rlrep.contrast import cacr, debiased_nt_xent, hard_nt_xent, info_nce, nt_xent, sup_con
 from rlrep.contrast.parts import (
     Among,
     HardMixing,
     KeyQueue,
+    NTXent,
     Objective,
     Queue,
+    SupCon,
     Views,
     label_health,
     masked_share,
@@ -24,8 +27,9 @@ from rlrep.contrast.parts import (
 from rlrep.heads import InstanceContrast, RedundancyReduction, ReturnContrast, TemporalContrast
 from rlrep.heads.instance_contrast import InstanceContrastHead
 from rlrep.heads.negatives import NegativeMask, Origin
+from rlrep.heads.objective import ContrastConfig
 from rlrep.replay import Batch, Later, LaterSteps, Pairs, SecondView, Time
-from rlrep.settings import build
+from rlrep.settings import ConfigError, build, groups
 from rlrep.ssl import JointEmbedding
 
 from .test_aux import BOX, ROWS, WIDTH, Setting, given, make_pairs
@@ -290,11 +294,36 @@ def test_heads_and_image_methods_take_an_objective_from_outside() -> None:
     assert same.objective == config.objective == Closest(3.0)
 
 
-def test_an_objective_that_a_head_cannot_take_is_refused() -> None:
-    for kind, options, words in (
-        (InstanceContrast, {"objective": "debaised"}, "objective=debaised is not a choice: did you mean debiased?"),
-        (InstanceContrast, {"objective": "vicreg"}, "objective=vicreg does not contrast rows"),
-        (RedundancyReduction, {"objective": "nt_xent"}, "objective=nt_xent contrasts rows"),
-    ):
-        with pytest.raises(ValueError, match=re.escape(words)):
-            kind(**options)  # type: ignore[arg-type]
+HEADS_WITH_OBJECTIVES = [
+    kind for kind in vars(rlrep.heads).values() if is_dataclass(kind) and "objective" in kind.__dataclass_fields__
+]
+
+
+@pytest.mark.parametrize("kind", HEADS_WITH_OBJECTIVES)
+def test_a_head_takes_every_objective_that_it_lists(kind: type[Any]) -> None:
+    with pytest.raises(ConfigError, match="is not a choice") as error:
+        build(kind, {"objective": "none of them"}, "aux.x")
+    names = str(error.value).partition("valid: ")[2].split(", ")
+    assert len(names) > 1
+    in_batch = {"negatives": "batch", "queue_decay": 1.0} if issubclass(kind, ContrastConfig) else {}
+    for name in names:
+        head = build(kind, {"objective": name, **in_batch}, "aux.x").fitted((9, 8, 8), 3)
+        assert head.make_context("x", WIDTH, 9) if name == "focal" else head.make("x", WIDTH, BOX)
+    if kind is InstanceContrast:
+        (listed,) = re.findall(r"^objective: \w+ # (.*)$", (groups.ROOT / "aux/curl.yaml").read_text(), re.MULTILINE)
+        assert sorted(listed.split(" | ")) == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "words"),
+    [
+        (InstanceContrast, "debaised", "objective=debaised is not a choice: did you mean debiased?"),
+        (InstanceContrast, "vicreg", "objective=vicreg is not a choice"),
+        (InstanceContrast, SupCon(), "objective=SupCon does not fit: this head contrasts rows with rows"),
+        (RedundancyReduction, "nt_xent", "objective=nt_xent is not a choice"),
+        (RedundancyReduction, NTXent(), "objective=NTXent does not fit: this head takes the batch as a whole"),
+    ],
+)
+def test_an_objective_that_a_head_cannot_take_is_refused(kind: type[Any], objective: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        kind(objective=objective)

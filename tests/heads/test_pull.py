@@ -16,9 +16,9 @@ from rlrep.agents.meeting import OUTLIER, SHARE, total_norm, trained
 from rlrep.agents.sac.update import td_target
 from rlrep.config.compose import compose_run
 from rlrep.contrast import MomentumTarget
-from rlrep.heads import Encoded, Encoders, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
+from rlrep.heads import Encoded, Encoders, Head, HeadConfig, InstanceContrast, Metrics, Pull, ReturnContrast
 from rlrep.nn import PixelEncoderConfig
-from rlrep.replay import Batch, Needs, Pairs
+from rlrep.replay import Batch, Pairs
 from rlrep.settings import ConfigError, completed
 from tests.agents import test_sac as sac
 from tests.agents.rainbow_rig import make_rainbow
@@ -27,10 +27,8 @@ from tests.agents.rainbow_rig import parameters as rainbow_parameters
 ROWS, WIDTH = 6, 4
 
 
-class Head(nn.Module):
+class Reading(Head):
     """Squared error of a linear reading of the shared latent, of observations encoded apart, or of both."""
-
-    needs = Needs()
 
     def __init__(self, kind: str, scale: float) -> None:
         super().__init__()
@@ -42,9 +40,6 @@ class Head(nn.Module):
             latents.append(encoders.online(batch.next_obs))
         return self.scale * torch.stack([self.read(z).square().mean() for z in latents]).sum(), {}
 
-    def after_update(self) -> None:
-        """Nothing moves."""
-
 
 class Rig:
     """An encoder, an RL loss on its latent, heads of all kinds; a fresh batch an update."""
@@ -53,7 +48,7 @@ class Rig:
         torch.manual_seed(0)
         self.encoder = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, WIDTH)).double()
         self.q = nn.Linear(WIDTH, 1, dtype=torch.float64)
-        self.tasks = {name: Head(kind, 3.0 + place) for place, (name, kind) in enumerate(kinds.items())}
+        self.tasks = {name: Reading(kind, 3.0 + place) for place, (name, kind) in enumerate(kinds.items())}
         self.heads = Heads(self.tasks, configs, default)
         self.owned = self.heads.owned(encoder=trained(self.encoder), rl=trained(self.q))
         self.encoders = Encoders(self.encoder, MomentumTarget(self.encoder, 0.1))

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlrep.agents.sb3 import AuxSAC
-from rlrep.heads import Encoded, Encoders, HeadConfig, Metrics
+from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics
 from rlrep.replay import Anchors, Batch, Needs, Pairs, Replay, Request, Sampler, Stepped, Steps, TaskReplay, Viewing
 from tests.agents.sb3_models import chase, small
 from tests.loops.test_resume import assert_equal_runs, interrupt_at
@@ -81,7 +81,7 @@ class GoodReward(HeadConfig):
         return GoodRewardHead(AskServedByAnother() if self.outside else AskElsewhere(), latent_dim)
 
 
-class GoodRewardHead(nn.Module):
+class GoodRewardHead(Head):
     """Tells good rewards from observations seen elsewhere."""
 
     def __init__(self, elsewhere: AskElsewhere, latent_dim: int) -> None:
@@ -94,9 +94,6 @@ class GoodRewardHead(nn.Module):
         logits = self.score(encoders.online(found.obs)).squeeze(1)
         good = found.good.to(logits.dtype)
         return nn.functional.binary_cross_entropy_with_logits(logits, good), {"good": good.mean()}
-
-    def after_update(self) -> None:
-        """Nothing moves."""
 
 
 @pytest.fixture
