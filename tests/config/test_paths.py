@@ -23,43 +23,11 @@ from rlrep.record.trust import Trust
 from rlrep.settings.groups import names
 from tests.runs import ROOT, run
 
-HARD = (
-    *(
-        "ü",
-        "日本",
-        "a,b",
-        "a=b",
-        "x/lr=0.1",
-        "(",
-        "a)",
-        "[",
-        "[a]",
-        "]",
-        "{",
-        "{a: b}",
-        "}",
-        "it's",
-        'a"b',
-        "#",
-        "a #b",
-    ),
-    *(
-        "a b",
-        " a",
-        "$x",
-        "${seed}",
-        "${oc.env:HOME}",
-        "${",
-        "a\\${seed}",
-        "a\\",
-        "a\\\\b",
-        "a:b",
-        "a://b",
-        "%j",
-        "a%20b",
-    ),
-    *("*", "?", "!", "@", "&", "123", "1e3", "true", "nan", "-a", "+a", "a~b", "~no_such_user", "tab\there", "\udcff"),
-)
+WORDS = """
+ü 日本 a,b a=b x/lr=0.1 ( a) [ [a] ] { } it's a"b # $x ${seed} ${oc.env:HOME} ${ a\\${seed} a\\ a\\\\b a:b a://b %j
+a%20b * ? ! @ & 123 1e3 true nan -a +a a~b ~no_such_user
+"""
+HARD = (*WORDS.split(), "{a: b}", "a #b", "a b", " a", "tab\there", "\udcff")
 ALL_AT_ONCE = "ü , = ( [ ' # {$x} $ {seed} \" \\ a:b"
 
 

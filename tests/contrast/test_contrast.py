@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -179,24 +180,23 @@ def test_negatives_add_up() -> None:
         info_nce(z1, z2, temperature=0.5, negatives=queue, valid=torch.ones(6, 6, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("name", ["cosine", "bilinear", "mahalanobis", "nt_xent", "debiased", "hard", "sup_con"])
-def test_row_weights_select_samples(name: str) -> None:
+ROW_WEIGHTED: dict[str, Callable[..., Tensor]] = {
+    "cosine": info_nce,
+    "bilinear": partial(bilinear_info_nce, weight=WEIGHT),
+    "mahalanobis": lambda a, b, **more: mahalanobis_info_nce(a, a**2, b, b**2, **more),
+    "nt_xent": nt_xent,
+    "debiased": partial(debiased_nt_xent, tau_plus=0.1),
+    "hard": partial(hard_nt_xent, tau_plus=0.1, beta=1.0),
+    "sup_con": lambda a, b, **more: sup_con(torch.stack([a, b], 1), LABELS, **more),
+}
+
+
+@pytest.mark.parametrize("objective", ROW_WEIGHTED.values(), ids=ROW_WEIGHTED)
+def test_row_weights_select_samples(objective: Callable[..., Tensor]) -> None:
     z1, z2 = draw(6, 4, seed=1), draw(6, 4, seed=2)
 
     def loss(row_weight: Tensor | None) -> Tensor:
-        if name == "cosine":
-            return info_nce(z1, z2, temperature=0.5, row_weight=row_weight)
-        if name == "bilinear":
-            return bilinear_info_nce(z1, z2, WEIGHT, temperature=0.5, row_weight=row_weight)
-        if name == "mahalanobis":
-            return mahalanobis_info_nce(z1, z1**2, z2, z2**2, temperature=0.5, row_weight=row_weight)
-        if name == "nt_xent":
-            return nt_xent(z1, z2, temperature=0.5, row_weight=row_weight)
-        if name == "debiased":
-            return debiased_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1, row_weight=row_weight)
-        if name == "sup_con":
-            return sup_con(torch.stack([z1, z2], 1), LABELS, temperature=0.5, row_weight=row_weight)
-        return hard_nt_xent(z1, z2, temperature=0.5, tau_plus=0.1, beta=1.0, row_weight=row_weight)
+        return objective(z1, z2, temperature=0.5, row_weight=row_weight)
 
     each = [loss(row) for row in torch.eye(6, dtype=torch.float64)]
     torch.testing.assert_close(torch.stack(each).mean(), loss(None))

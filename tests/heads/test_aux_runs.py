@@ -8,7 +8,8 @@ import pytest
 from rlrep.settings import groups
 from tests.runs import lines, metrics, run
 
-OBJECTIVES = ("info_nce", "nt_xent", "debiased", "hard_negative", "mochi", "cacr")
+OBJECTIVES = {"hard_negative": "toy_state", "mochi": "toy_state", "cacr": "toy_pixels"}
+"""An objective of two views, one of a queue, one of several views, and what they are run on."""
 SHORT = ("train.agent_steps=24", "train.eval_every=0", "train.log_every=12")
 RUNS = {
     "temporal": ("env=toy_pixels", "aux.temporal.mask_within=2"),
@@ -37,8 +38,9 @@ def test_head_runs_and_logs_its_health(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_objective_of_curl_runs(objective: str, tmp_path: Path) -> None:
-    env = "toy_pixels" if objective in ("debiased", "cacr") else "toy_state"
-    assert run(tmp_path / "x", f"env={env}", "aux=curl", f"aux.curl.objective={objective}", *SHORT) == 0
+    assert (
+        run(tmp_path / "x", f"env={OBJECTIVES[objective]}", "aux=curl", f"aux.curl.objective={objective}", *SHORT) == 0
+    )
     assert math.isfinite(metrics(tmp_path / "x")[-1]["aux/curl/accuracy"])
 
 
