@@ -6,14 +6,13 @@ The rate is that of a shorter run, between two of its log rows after everything 
 extrapolated from it. Evaluations are aside. Writes results/atari_game_DEVICE.json.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from . import machine
+from . import machine, result
 
 ARMS = {"no head": "none", "curl + return_contrast": "[curl,return_contrast]"}
 LENGTH, SKIPPED = 100_000, 3_000
@@ -38,7 +37,7 @@ def timed(game: str, aux: str, agent_steps: int, device: str, out: Path) -> dict
 
 def main() -> None:
     """Time the arms and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--game", default="krull")
     parser.add_argument("--agent-steps", type=int, default=8_000)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -48,15 +47,13 @@ def main() -> None:
         for index, (name, aux) in enumerate(ARMS.items()):
             out = Path(folder) / str(index)
             found[name] = timed(options.game, aux, options.agent_steps, options.device, out)
-    report = {
-        "machine": machine.describe(),
-        "table": {"columns": COLUMNS, "rows": [cells(name, rates) for name, rates in found.items()]},
-        "arms": found,
-        "limits": f"{options.game}, one run of {options.agent_steps:,} agent steps each; evaluations aside.",
-    }
-    path = machine.ROOT / "benchmarks" / "results" / f"atari_game_{options.device}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {path}")
+    result.save(
+        options.results / f"atari_game_{options.device}.json",
+        COLUMNS,
+        [cells(name, rates) for name, rates in found.items()],
+        limits=f"{options.game}, one run of {options.agent_steps:,} agent steps each; evaluations aside.",
+        more={"arms": found},
+    )
 
 
 def cells(name: str, rates: dict[str, float]) -> list[str]:

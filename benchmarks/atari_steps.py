@@ -7,9 +7,6 @@ steps; rates are medians over blocks, so that a disturbance of the machine meets
 results/atari_steps.json.
 """
 
-import argparse
-import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,7 +22,8 @@ from numpy.typing import NDArray
 from rlrep.envs.atari.env import Atari
 from rlrep.envs.vector import make_vector
 
-from . import machine
+from . import result
+from .timing import rates_in_turn, ratios_to
 
 GAMES = {"pong": "Pong", "breakout": "Breakout", "road_runner": "RoadRunner"}
 COUNTS = (1, 8)
@@ -61,25 +59,17 @@ class Ways:
 
 def measure(game: str, count: int, blocks: int) -> dict[str, Any]:
     """Return the median rates of one game, in agent steps of all environments per second."""
-    ways, random = Ways(game, count), np.random.default_rng(0)
-    rates: dict[str, list[float]] = {name: [] for name in ways.steps}
-    for _ in range(blocks + 1):
-        actions = random.integers(ways.actions, size=(max(1, STEPS // count), count))
-        for name, step in ways.steps.items():
-            start = time.perf_counter()
-            for row in actions:
-                step(row)
-            rates[name].append(actions.size / (time.perf_counter() - start))
+    ways, rows = Ways(game, count), max(1, STEPS // count)
+    plays = {name: partial(_play, step, ways.actions, (rows, count)) for name, step in ways.steps.items()}
+    rates = rates_in_turn(plays, rows * count, blocks)
     ways.close()
-    found = {name: round(float(np.median(each[1:])), 1) for name, each in rates.items()}
-    ratios = {name: round(found[name] / found[PEER], 2) for name in OURS}
-    return {"game": game, "environments": count, "rates": found, "ratios": ratios}
+    return {"game": game, "environments": count, "rates": rates, "ratios": ratios_to(PEER, rates)}
 
 
-def row(result: dict[str, Any]) -> list[object]:
+def row(found: dict[str, Any]) -> list[object]:
     """Return the table's row of one measurement."""
-    rates, ratios = result["rates"], result["ratios"]
-    return [result["game"], result["environments"], *(rates[name] for name in (PEER, *OURS)), *ratios.values()]
+    rates, ratios = found["rates"], found["ratios"]
+    return [found["game"], found["environments"], *(rates[name] for name in (PEER, *OURS)), *ratios.values()]
 
 
 def average(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -91,6 +81,11 @@ def average(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         }
         for count in COUNTS
     }
+
+
+def _play(step: Step, actions: int, shape: tuple[int, int]) -> None:
+    for row in np.random.default_rng(0).integers(actions, size=shape):
+        step(row)
 
 
 def _plain(game: str) -> gymnasium.Env[Any, Any]:
@@ -105,24 +100,18 @@ def _step(vector: Any, actions: NDArray[np.int64]) -> object:
 
 def main() -> None:
     """Measure, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--blocks", type=int, default=15)
-    blocks = parser.parse_args().blocks
+    options = parser.parse_args()
     gymnasium.register_envs(ale_py)
-    results = []
-    for game in GAMES:
-        for count in COUNTS:
-            results.append(measure(game, count, blocks))
-            print(*row(results[-1]), sep="\t", flush=True)
-    report = {
-        "machine": machine.describe(),
-        "average": average(results),
-        "table": {"columns": COLUMNS, "rows": [row(result) for result in results]},
-        "games": results,
-        "limits": f"random play; {blocks} blocks of {STEPS} agent steps, taking turns; medians.",
-    }
-    print(report["average"])
-    (machine.ROOT / "benchmarks" / "results" / "atari_steps.json").write_text(json.dumps(report, indent=2) + "\n")
+    results = [measure(game, count, options.blocks) for game in GAMES for count in COUNTS]
+    result.save(
+        options.results / "atari_steps.json",
+        COLUMNS,
+        map(row, results),
+        limits=f"random play; {options.blocks} blocks of {STEPS} agent steps, taking turns; medians.",
+        more={"average": average(results), "games": results},
+    )
 
 
 if __name__ == "__main__":

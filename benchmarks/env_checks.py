@@ -6,8 +6,6 @@ A second bare one says how large the noise is. All three step in turn, so that a
 alike. Writes results/env_checks.json.
 """
 
-import argparse
-import json
 import time
 from typing import Any
 
@@ -21,7 +19,7 @@ from rlrep.envs.metaworld.single import MT1
 from rlrep.envs.toy import ToyState
 from rlrep.envs.vector.checked import Checked
 
-from . import machine
+from . import result
 
 CASES: dict[str, Any] = {
     "toy_state": ToyState(),
@@ -72,7 +70,7 @@ def row(name: str, blocks: list[NDArray[np.float64]]) -> list[str]:
 
 def main() -> None:
     """Time every case and write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--blocks", type=int, default=5)
     asked = parser.parse_args()
@@ -80,17 +78,12 @@ def main() -> None:
     for _ in range(asked.blocks):
         for name, config in CASES.items():
             found[name].append(timed(config, asked.rounds))
-    rows = [row(name, blocks) for name, blocks in found.items()]
-    columns = ["environment", "bare step, us", "checks, us (blocks)", "share", "two bare ones differ by, us (blocks)"]
-    report = {
-        "question": "What does it cost to hold what an environment hands over against its space?",
-        "limits": f"medians of {asked.blocks} blocks of {asked.rounds} steps; what two bare twins differ by is noise.",
-        "machine": machine.describe(),
-        "table": {"columns": columns, "rows": rows},
-    }
-    path = machine.ROOT / "benchmarks" / "results" / "env_checks.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print("\n".join("  ".join(row) for row in rows))
+    result.save(
+        asked.results / "env_checks.json",
+        ["environment", "bare step, us", "checks, us (blocks)", "share", "two bare ones differ by, us (blocks)"],
+        [row(name, blocks) for name, blocks in found.items()],
+        limits=f"medians of {asked.blocks} blocks of {asked.rounds} steps; what two bare twins differ by is noise.",
+    )
 
 
 if __name__ == "__main__":

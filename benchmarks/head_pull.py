@@ -8,29 +8,25 @@ reads cart and pole from the latents of episodes that were held out. Positions a
 take several.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from rlrep.agents.sac import SAC
 from rlrep.config.make import load_component
 from rlrep.contract.agent import AgentSpec
 from rlrep.envs.dmc.env import DMC
 
-from . import machine
+from . import machine, result
+from .random_play import Play, one_step, play
 
 SIZE, STACK, REPEAT = 60, 3, 8
 EPISODES, HELD_OUT = 30, 6
@@ -38,18 +34,6 @@ BATCH, HIDDEN = 32, 256
 HEADS, PULLS, REWARDS = ("curl", "return_contrast", "self_prediction"), ("sum", "own", "balanced"), (1.0, 10.0)
 TARGETS = {"position": ("x", "cos", "sin"), "velocity": ("qvel_0", "qvel_1")}
 RIDGE = 1e-3
-RESULT = machine.ROOT / "benchmarks" / "results" / "head_pull.json"
-Array = NDArray[Any]
-
-
-class Play(NamedTuple):
-    """E episodes of T steps, all ended by the time limit. obs: `(E, T + 1, S*C, H, W)`. action: `(E, T, 1)`.
-    reward: `(E, T)`. state: `(E, T + 1, V)`, what `TARGETS` names, in its order."""
-
-    obs: Array
-    action: Array
-    reward: Array
-    state: Array
 
 
 class Cell(NamedTuple):
@@ -62,22 +46,10 @@ class Cell(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def play(seed: int) -> Play:
-    """Play with random actions, each held for so many steps as the episode's number says (1 to 10)."""
-    env = DMC("cartpole", "swingup", action_repeat=REPEAT, frame_stack=STACK, size=SIZE).make(seed)
-    rng, episodes = np.random.default_rng(seed), []
-    for episode in range(EPISODES):
-        obs, over = env.reset(seed=1000 * seed + episode)[0], False
-        rows: dict[str, list[Any]] = {"obs": [np.array(obs)], "action": [], "reward": [], "state": [_state(env)]}
-        while not over:
-            if len(rows["action"]) % (episode % 10 + 1) == 0:
-                action = rng.uniform(-1.0, 1.0, 1).astype(np.float32)
-            obs, reward, _, over, _ = env.step(action)
-            for name, value in zip(rows, (np.array(obs), action, reward, _state(env)), strict=True):
-                rows[name].append(value)
-        episodes.append([np.array(part) for part in rows.values()])
-    env.close()
-    return Play(*(np.stack(part) for part in zip(*episodes, strict=True)))
+def played_at(seed: int) -> Play:
+    """Play the episodes of a seed."""
+    task = DMC("cartpole", "swingup", action_repeat=REPEAT, frame_stack=STACK, size=SIZE)
+    return play(task, EPISODES, seed, _state)
 
 
 def _state(env: Any) -> list[float]:
@@ -115,14 +87,8 @@ def store(agent: SAC, played: Play, factor: float) -> None:
     for episode, step in product(range(kept), range(played.reward.shape[1])):
         last = step == played.reward.shape[1] - 1
         following = played.obs[episode, step + 1][None]
-        outcome: Any = SimpleNamespace(
-            obs=played.obs[(episode + 1) % kept, 0][None] if last else following,
-            final_obs=following,
-            reward=np.array([factor * played.reward[episode, step]], np.float32),
-            terminated=np.zeros(1, bool),
-            truncated=np.array([last]),
-            died=np.zeros(1, bool),
-        )
+        next_obs = played.obs[(episode + 1) % kept, 0][None] if last else following
+        outcome = one_step(next_obs, following, factor * played.reward[episode, step], truncated=last)
         agent.observe(played.action[episode, step][None], outcome)
 
 
@@ -133,7 +99,7 @@ def probe(agent: SAC, played: Play) -> dict[str, float]:
         latent = (
             torch.cat([agent.nets.encoder(agent.augment.fixed(part)) for part in frames.split(256)]).double().numpy()
         )
-    state = played.state.reshape(-1, played.state.shape[-1])
+    state = played.told.reshape(-1, played.told.shape[-1])
     cut = (EPISODES - HELD_OUT) * played.obs.shape[1]
     x, y = (part - part[:cut].mean(0) for part in (latent, state))
     x = x / (x[:cut].std(0) + 1e-6)
@@ -145,7 +111,7 @@ def probe(agent: SAC, played: Play) -> dict[str, float]:
 
 def measure(cell: Cell, updates: int) -> dict[str, float]:
     """Return a run's probes, and how hard the head pulled at the end."""
-    played = play(cell.seed)
+    played = played_at(cell.seed)
     agent = train(cell, played, updates)
     ratios = {key.rsplit("/", 1)[1]: value for key, value in agent.metrics().items() if "grad_ratio" in key}
     return probe(agent, played) | ratios
@@ -158,7 +124,7 @@ def plan(seeds: int) -> list[Cell]:
 
 
 def report(found: Mapping[Cell, Mapping[str, float]], updates: int) -> dict[str, Any]:
-    """Return the result file's content."""
+    """Return what the result file says."""
     arms = dict.fromkeys((cell.head, cell.pull) for cell in found)
     rows = []
     for head, pull in arms:
@@ -175,7 +141,6 @@ def report(found: Mapping[Cell, Mapping[str, float]], updates: int) -> dict[str,
         "question": "Does a head's gradient reach the encoder, whatever the size of the RL loss's?",
         "limits": f"R² of linear probes after {updates} updates, mean (every run); the last column is the norm of the "
         f"head's gradient over the RL loss's at the latent at the end, before Adam.",
-        "machine": machine.describe(),
         "updates": updates,
         "table": {"columns": [*columns, "gradient ratio"], "rows": rows},
         "runs": [cell._asdict() | {key: round(number, 4) for key, number in v.items()} for cell, v in found.items()],
@@ -184,11 +149,10 @@ def report(found: Mapping[Cell, Mapping[str, float]], updates: int) -> dict[str,
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the grid and write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=machine.cores())
-    parser.add_argument("--result", type=Path, default=RESULT)
     options = parser.parse_args(words)
     cells = plan(options.seeds)
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
@@ -196,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for cell, values in zip(cells, pool.map(measure, cells, [options.updates] * len(cells)), strict=True):
             found[cell] = values
             print(cell.head or "no head", cell.pull, f"reward x{cell.reward:g} seed {cell.seed}:", values, flush=True)
-            options.result.write_text(json.dumps(report(found, options.updates), indent=1) + "\n")
+            result.write(options.results / "head_pull.json", report(found, options.updates))
     return 0
 
 

@@ -5,8 +5,6 @@
 How good labels are while an agent learns, its metrics tell, and the report draws. Writes results/label_clock.json.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from rlrep.envs.dmc.env import DMC
 from rlrep.replay.returns import discounted_returns
 
 from . import result
+from .random_play import Play, play
 
 TASKS = {
     "cartpole_swingup": DMC("cartpole", "swingup", obs="state", action_repeat=8),
@@ -28,34 +27,6 @@ RETURNS: dict[str, tuple[float, int | None]] = {
 }
 NEIGHBOURS = 10
 Array = NDArray[np.float64]
-
-
-class Play(NamedTuple):
-    """E episodes of T agent steps, all ended by the time limit. state: `(E, T, D)`. reward: `(E, T)`."""
-
-    state: Array
-    reward: Array
-
-
-def play(task: DMC, episodes: int) -> Play:
-    """Play with random actions, each held for so many steps as the episode's number says (1 to 10), from seed 0."""
-    env, rng = task.make(0), np.random.default_rng(0)
-    states, rewards = [], []
-    for episode in range(episodes):
-        obs, over = env.reset(seed=episode)[0], False
-        seen: list[Array] = []
-        earned: list[float] = []
-        while not over:
-            if len(seen) % (episode % 10 + 1) == 0:
-                action = rng.uniform(-1.0, 1.0, env.action_space.shape).astype(np.float32)
-            seen.append(np.array(obs, np.float64))
-            obs, reward, terminated, over, _ = env.step(action)
-            assert not terminated
-            earned.append(float(reward))
-        states.append(seen)
-        rewards.append(earned)
-    env.close()
-    return Play(np.array(states), np.array(rewards))
 
 
 def explained(value: Array, predicted: Array) -> float:
@@ -91,7 +62,7 @@ def clock(played: Play) -> dict[str, dict[str, float]]:
     found = {}
     for name, (discount, horizon) in RETURNS.items():
         value = returns_of(played.reward, discount, horizon)
-        state = played.state[:, : value.shape[1]]
+        state = played.obs[:, : value.shape[1]].astype(np.float64)
         predictions = {"step": by_step(value), "state": by_state(state, value)}
         found[name] = {key: round(explained(value, guess), 4) for key, guess in predictions.items()}
     return found

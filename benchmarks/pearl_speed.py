@@ -11,9 +11,6 @@ best rate that the same process reaches in plain products. Writes results/pearl_
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.pearl import PEARL, PEARLConfig
 from rlrep.config.make import load_component
@@ -32,11 +28,12 @@ from rlrep.nn import IdentityConfig
 from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange
 
-from . import machine
+from . import result
 from .pearl_eager import EagerPEARL
-from .update_speed import rate
+from .timing import UPDATES, Rounds, apart, counted, operations, rate
 
 HORIZON, EPISODES = 200, 10
+ARMS = ("ours", "eager")
 COLUMNS = ("what", "updates/s", "eager", "ratio", "GFLOP per update", "GFLOP/s", "of the best rate", "compile, s")
 
 
@@ -124,21 +121,19 @@ def measure(name: str, arm: str, device: str, seconds: float) -> dict[str, float
     for _ in range(10 if device == "cuda" else 3):  # compiles, or captures graphs
         learner.update()
     found = {"start_seconds": time.perf_counter() - started}
-    found["updates_per_second"] = rate(learner.update, device, seconds)
+    found[UPDATES] = rate(learner.update, device, seconds)
     if agent:
         if device == "cpu":  # the operations are the same elsewhere
-            found["gflop_per_update"] = count(case) / 1e9
+            found["gflop_per_update"] = count(case)
         found |= best_rates(device, case.config)
     return found
 
 
 def count(case: Case) -> float:
-    """Count the floating-point operations of one update's matrix products (2 per multiply-add), run eagerly."""
+    """Count the GFLOP of one update's matrix products (2 operations per multiply-add)."""
     agent = make_agent(case, "cpu", "off")
     fill(agent, case, episodes=1)
-    with FlopCounterMode(display=False) as counter:
-        agent.update()
-    return float(counter.get_total_flops())
+    return operations(agent.update)
 
 
 def best_rates(device: str, config: PEARLConfig) -> dict[str, float]:
@@ -153,78 +148,45 @@ def best_rates(device: str, config: PEARLConfig) -> dict[str, float]:
 
 def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Time both arms of a case in turn, `rounds` times."""
-    rounds = [[run_arm(name, arm, options) for arm in ("ours", "eager")] for _ in range(options.rounds)]
-    ratios = [ours["updates_per_second"] / eager["updates_per_second"] for ours, eager in rounds]
-    ours, eager = ({key: statistics.median(r[side][key] for r in rounds) for key in rounds[0][side]} for side in (0, 1))
-    result: dict[str, Any] = {"ours": ours, "eager": eager, "ratio": statistics.median(ratios), "ratios": ratios}
-    print(f"{name}: {ours['updates_per_second']:.2f}/s, {result['ratio']:.2f} times eager", end="")
-    if "gflop_per_update" in ours:
-        # Rates of one process are of one moment: shares are taken round by round too.
-        shares = [share(round_[0]) for round_ in rounds]
-        result["gflops_reached"] = ours["gflop_per_update"] * ours["updates_per_second"]
-        result |= {"share_of_best": statistics.median(shares), "shares": shares}
-        print(f", {100 * result['share_of_best']:.0f} % of this machine's rate", end="")
-    print(flush=True)
-    return result
+    rounds = Rounds(ARMS, options.rounds, lambda arm: apart("pearl_speed", f"{name}:{arm}", options))
+    found = {**{arm: rounds.median(arm) for arm in ARMS}, **rounds.ratio(*ARMS), **rounds.shares("ours")}
+    print(" | ".join(table_row(name, found)), flush=True)
+    return found
 
 
-def share(ours: dict[str, float]) -> float:
-    """Return what part of the best product's rate an update's products reach."""
-    reached = ours["gflop_per_update"] * ours["updates_per_second"]
-    return reached / max(ours["square_gflops"], ours["layer_gflops"])
-
-
-def table_row(name: str, result: dict[str, Any]) -> list[str]:
+def table_row(name: str, found: dict[str, Any]) -> list[str]:
     """Return a line of the README's table."""
-    ours = result["ours"]
-    counted = "gflop_per_update" in ours
+    ours = found["ours"]
     return [
         CASES[name].what,
-        f"{ours['updates_per_second']:.2f}",
-        f"{result['eager']['updates_per_second']:.2f}",
-        f"{result['ratio']:.2f}",
-        f"{ours['gflop_per_update']:.1f}" if counted else "",
-        f"{result['gflops_reached']:.0f}" if counted else "",
-        f"{100 * result['share_of_best']:.0f} %" if counted else "",
+        f"{ours[UPDATES]:.2f}",
+        f"{found['eager'][UPDATES]:.2f}",
+        f"{found['ratio']:.2f}",
+        f"{ours['gflop_per_update']:.1f}" if "gflop_per_update" in ours else "",
+        *counted(found),
         f"{ours['start_seconds']:.0f}",
     ]
 
 
-def run_arm(name: str, arm: str, options: argparse.Namespace) -> dict[str, float]:
-    """Time one arm in a fresh process."""
-    words = ["--measure", f"{name}:{arm}", "--device", options.device, "--seconds", str(options.seconds)]
-    command = [sys.executable, "-m", "benchmarks.pearl_speed", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=machine.ROOT)
-    if done.returncode:
-        raise SystemExit(f"{name}, {arm}: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of timing, per arm and round")
+    parser = result.timing(__doc__, seconds=10.0)
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         name, arm = options.measure.split(":")
         print(json.dumps(measure(name, arm, options.device, options.seconds)))
         return
     cases = {name: compare(name, options) for name in options.cases.split(",")}
-    limits = (
-        f"Medians of {options.rounds} rounds, each arm in a process of its own; 16 tasks of {CASES['tcl'].tasks} with "
-        f"256 transitions each. GFLOP: of the matrix products in one of ours. The best rate: a matrix product of "
-        f"2048 a side, or a hidden layer's on the whole batch, in the same process."
+    result.save(
+        options.results / f"pearl_speed_{options.device}.json",
+        COLUMNS,
+        [table_row(name, case) for name, case in cases.items()],
+        limits=f"Medians of {options.rounds} rounds, each arm in a process of its own; 16 tasks of "
+        f"{CASES['tcl'].tasks} with 256 transitions each. GFLOP: of the matrix products in one of ours. The best rate: "
+        "a matrix product of 2048 a side, or a hidden layer's on the whole batch, in the same process.",
+        more={"rounds": options.rounds, "cases": cases},
     )
-    table = {"columns": list(COLUMNS), "rows": [table_row(name, case) for name, case in cases.items()]}
-    report = {"machine": machine.describe(), "rounds": options.rounds, "cases": cases, "table": table, "limits": limits}
-    path = machine.ROOT / "benchmarks" / "results" / f"pearl_speed_{options.device}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"written to {path.relative_to(machine.ROOT)}")
 
 
 if __name__ == "__main__":

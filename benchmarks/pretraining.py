@@ -21,23 +21,19 @@ from . import result
 from .grid import Run, command_line, read_rows, run_all, show
 from .tables import spread, spread_head
 
-ON_FRAMES = {
+Words = tuple[str, ...]
+ON_FRAMES: dict[str, Words] = {
     **{name: (f"method={name}",) for name in ("simclr", "moco_v2", "byol", "barlow_twins", "autoencoder")},
     "simclr without gap": ("method=simclr", "data.gap=0"),
     "simclr without gap or shifts": ("method=simclr", "data.gap=0", "augment=mild"),
 }
 """By arm, what makes it: methods as they come, and one without what frames have of their own."""
-FRAMES = {
+FRAMES: dict[str, Words] = {
     "atari_pong": ("data=atari_frames", "data.env=atari_pong", "data.steps=10000", "encoder=der"),
     "dmc_cartpole": (
-        "data=dmc_frames",
-        "data.env=dmc_cartpole",
-        "data.steps=10000",
-        "data.size=60",
-        "encoder=curl_small",
+        *("data=dmc_frames", "data.env=dmc_cartpole", "data.steps=10000", "data.size=60", "encoder=curl_small"),
     ),
 }
-Words = tuple[str, ...]
 GUARDS: dict[str, dict[str, Words]] = {
     "byol": {"byol without predictor": ("method.predictor=null",)},
     "shuffled_dbn": {
@@ -47,6 +43,7 @@ GUARDS: dict[str, dict[str, Words]] = {
     "directpred": {"directpred without small eigenvalues": ("method.predictor.eps=-0.5",)},
 }
 """By method: what it is called without its guard against collapse, and the words that take that away."""
+NO_NORM = ("method.projector.norm=none", "method.projector.last_norm=none")
 CONTROLS: dict[str, tuple[str, Words]] = {
     "autoencoder": ("penalty", ("method.latent_penalty=0.0",)),
     "barlow_twins": ("decorrelation", ("method.objective.off_diagonal=0.0",)),
@@ -64,23 +61,17 @@ CONTROLS: dict[str, tuple[str, Words]] = {
     "simclr": ("views", ("augment=none",)),
     "simsiam": ("predictor", ("method.predictor=null",)),
     "suncet": ("labels", ("method.weight=0.0",)),
-    "supcon": (
-        "labels",
-        (
-            "method=simclr",
-            "method.objective.temperature=0.1",
-            "method.projector.norm=none",
-            "method.projector.last_norm=none",
-        ),
-    ),
+    "supcon": ("labels", ("method=simclr", "method.objective.temperature=0.1", *NO_NORM)),
     "vicreg": ("variance and covariance", ("method.objective.variance=0.0", "method.objective.covariance=0.0")),
 }
 """By method: what is its own, and the words that take it away and leave the rest. Of supcon that is SimCLR."""
 METHODS = tuple(CONTROLS)
 """Those that learn features; what trains a classifier is measured elsewhere."""
-FRAMES_LENGTH = ("train.updates=600", "train.batch_size=128", "train.evaluations=1")
-DIGITS_LENGTH = ("train.evaluations=1",)
-COLLAPSE_LENGTH = ("train.updates=800", "train.evaluations=8")
+LENGTHS: dict[str, Words] = {
+    "digits": ("train.evaluations=1",),
+    "collapse": ("train.updates=800", "train.evaluations=8"),
+    "frames": ("train.updates=600", "train.batch_size=128", "train.evaluations=1"),
+}
 QUIET = ("logger.tensorboard=false",)
 PROBES = ("knn_accuracy", "linear_accuracy", "linear_1_per_class_accuracy", "linear_10_per_class_accuracy")
 REFERENCES = {"random": "untrained encoder", "pixels": "raw pixels"}
@@ -129,30 +120,20 @@ def gathered(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float]]:
 
 def plan(suite: str, seeds: int, words: Words) -> list[Run]:
     """Return a suite's runs; seeds vary slowest."""
-    runs: list[Run] = []
-    for seed in range(seeds):
-        if suite == "digits":
-            for name in METHODS:
-                runs += [digits(name, name, seed, (*DIGITS_LENGTH, *words))]
-                own = CONTROLS[name][1]
-                runs += [digits(control(name), name, seed, (*own, *DIGITS_LENGTH, *words))]
-        if suite == "collapse":
-            for name, changes in GUARDS.items():
-                for arm, change in {name: (), **changes}.items():
-                    runs += [digits(arm, name, seed, (*change, *COLLAPSE_LENGTH, *words))]
-        if suite == "frames":
-            for env, data in FRAMES.items():
-                runs += [
-                    Run(env, arm, seed, (*chosen, *data, "preset=cpu", *FRAMES_LENGTH, *QUIET, *words))
-                    for arm, chosen in ON_FRAMES.items()
-                ]
-    return runs
+    more = ("preset=cpu", *QUIET, *LENGTHS[suite], *words)
+    return [Run(*cell, seed, (*chosen, *more)) for seed in range(seeds) for cell, chosen in arms(suite).items()]
 
 
-def digits(arm: str, method: str, seed: int, words: Words) -> Run:
-    """Return a run on digits; `words` may name another method."""
-    chosen = () if any(word.startswith("method=") for word in words) else (f"method={method}",)
-    return Run("digits", arm, seed, (*chosen, "data=digits", "preset=cpu", *QUIET, *words))
+def arms(suite: str) -> dict[tuple[str, str], Words]:
+    """Return the words of every arm by data and name."""
+    if suite == "frames":
+        return {(env, arm): (*chosen, *data) for env, data in FRAMES.items() for arm, chosen in ON_FRAMES.items()}
+    without = GUARDS if suite == "collapse" else {name: {control(name): CONTROLS[name][1]} for name in METHODS}
+    return {
+        ("digits", arm): (f"method={name}", "data=digits", *change)  # of two methods the last counts
+        for name, changes in without.items()
+        for arm, change in {name: (), **changes}.items()
+    }
 
 
 def control(method: str) -> str:

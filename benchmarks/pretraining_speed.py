@@ -7,12 +7,7 @@ image, as data loaders do, the other with our batched views. All are timed in tu
 Writes results/pretraining_speed_DEVICE.json.
 """
 
-import argparse
 import copy
-import json
-import statistics
-import sys
-import time
 from collections.abc import Callable
 
 import torch
@@ -27,8 +22,8 @@ from rlrep.ssl.data import ImageData
 from rlrep.ssl.learner import plan
 from rlrep.views import View
 
-from . import machine
-from .result import RESULTS
+from . import result
+from .timing import UPDATES, Numbers, Rounds, rate
 
 CASES = {
     "32x32 RGB, ResNet-18": ((3, 32, 32), ("encoder=resnet18", "augment=simclr_cifar")),
@@ -89,17 +84,6 @@ def one_by_one(view: View, images: Tensor, generator: Generator) -> Tensor:
     return torch.cat([view(image[None], generator) for image in images])
 
 
-def rate(update: Update, device: str, seconds: float) -> float:
-    """Return images per second."""
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        update()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        done += BATCH
-    return done / (time.perf_counter() - start)
-
-
 def measure(name: str, device: str, rounds: int, seconds: float) -> dict[str, float]:
     """Time a case's three loops in turn."""
     shape, words = CASES[name]
@@ -114,42 +98,35 @@ def measure(name: str, device: str, rounds: int, seconds: float) -> dict[str, fl
     }
     for loop in loops.values():
         loop()
-    found = [{label: rate(loop, device, seconds) for label, loop in loops.items()} for _ in range(rounds)]
-    result = {label: statistics.median(row[label] for row in found) for label in loops}
-    for label in ("batched", "one_by_one"):
-        result[f"ratio_{label}"] = statistics.median(row["ours"] / row[label] for row in found)
-    print(name, {key: round(value, 2) for key, value in result.items()}, flush=True)
-    return result
+
+    def timed(label: str) -> Numbers:
+        return {UPDATES: rate(loops[label], device, seconds, stretch=1)}
+
+    found = Rounds(list(loops), rounds, timed)
+    speed = {label: BATCH * found.median(label)[UPDATES] for label in loops}
+    ratios = {f"ratio_{label}": found.ratio("ours", label)["ratio"] for label in ("batched", "one_by_one")}
+    return {key: round(value, 3) for key, value in (speed | ratios).items()}
 
 
-def main() -> int:
-    """Measure and write the results. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each loop in each round")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options = parser.parse_args()
+def main() -> None:
+    """Measure and write the results."""
+    options = result.timing(__doc__, seconds=3.0).parse_args()
     set_threads()
     keep_large_blocks()
     cases = {name: measure(name, options.device, options.rounds, options.seconds) for name in CASES}
-    rows = [
-        [name, *(f"{c[k]:.2f}x" if k.startswith("ratio") else f"{c[k]:.0f}" for k in KEYS)] for name, c in cases.items()
-    ]
-    report = {
-        "question": "How many images per second does SimCLR pretraining take in, against plain eager loops?",
-        "limits": f"Random images, batch {BATCH}; all three use the same encoder, projector and augmentations.",
-        "machine": machine.describe(),
-        "rounds": options.rounds,
-        "table": {"columns": list(COLUMNS), "rows": rows},
-        "cases": {name: {key: round(value, 3) for key, value in case.items()} for name, case in cases.items()},
-    }
-    path = RESULTS / f"pretraining_speed_{options.device}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {path}")
-    return 0
+    result.save(
+        options.results / f"pretraining_speed_{options.device}.json",
+        COLUMNS,
+        [
+            [name, *(f"{c[k]:.2f}x" if k.startswith("ratio") else f"{c[k]:.0f}" for k in KEYS)]
+            for name, c in cases.items()
+        ],
+        limits=f"Random images, batch {BATCH}; all three use the same encoder, projector and augmentations.",
+        more={"rounds": options.rounds, "cases": cases},
+    )
 
 
 KEYS = ("ours", "batched", "ratio_batched", "one_by_one", "ratio_one_by_one")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

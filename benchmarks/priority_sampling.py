@@ -8,12 +8,10 @@ on the host; beside a GPU they would make every update wait. Then a whole replay
 prioritised. Writes results/priority_sampling_DEVICE.json.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from rlrep.process.machine import keep_large_blocks
 from rlrep.replay import Batch, Priority, Replay, ReplaySpec
 from rlrep.replay.weights import LEVELS, WeightTree
 
-from . import machine
+from . import result
 
 BATCH = 32
 SIZES = (100_000, 1_000_000)
@@ -222,27 +220,18 @@ def time_replays(rounds: int, device: torch.device, capacity: int = SIZES[0]) ->
     return {name: clock.medians() for name, clock in clocks.items()}
 
 
-def table(found: Mapping[int, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+def rows(found: Mapping[int, Mapping[str, Mapping[str, float]]]) -> list[list[object]]:
     """Return draw plus write of every structure, by size, in microseconds and over ours."""
-
-    def both(size: int, name: str) -> float:
-        return found[size][name]["draw"] + found[size][name]["write"]
-
-    columns = ["structure"]
-    for size in found:
-        columns += [f"{size:,}: draw + write, µs", "relative to ours"]
-    rows = []
-    for name in found[SIZES[0]]:
-        row: list[object] = [name]
-        for size in found:
-            row += [round(both(size, name)), round(both(size, name) / both(size, OURS), 2)]
-        rows.append(row)
-    return {"columns": columns, "rows": rows}
+    both = {size: {name: sum(taken.values()) for name, taken in each.items()} for size, each in found.items()}
+    return [
+        [name, *(cell for each in both.values() for cell in (round(each[name]), round(each[name] / each[OURS], 2)))]
+        for name in both[SIZES[0]]
+    ]
 
 
 def main() -> None:
     """Measure, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=300)
     options = parser.parse_args()
@@ -252,19 +241,16 @@ def main() -> None:
     found = {size: time_structures(size, options.rounds, device) for size in SIZES}
     replays = time_replays(options.rounds, device)
     totals = {name: sum(taken.values()) for name, taken in replays.items()}
-    shown = table(found)
-    report = {
-        "machine": machine.describe(),
-        "table": shown,
-        "structures": {f"{size:,}": result for size, result in found.items()},
-        "replay": {**replays, "prioritised / uniform": round(totals["prioritised"] / totals["uniform"], 2)},
-        "limits": f"Batches of {BATCH}, one thread; medians of {options.rounds} rounds, the structures in turn.",
-    }
-    path = machine.ROOT / "benchmarks" / "results" / f"priority_sampling_{options.device}.json"
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    for row in [shown["columns"], *shown["rows"]]:
-        print(*row, sep=" | ")
-    print(json.dumps(report["replay"], indent=1))
+    result.save(
+        options.results / f"priority_sampling_{options.device}.json",
+        ["structure", *(name for size in SIZES for name in (f"{size:,}: draw + write, µs", "relative to ours"))],
+        rows(found),
+        limits=f"Batches of {BATCH}, one thread; medians of {options.rounds} rounds, the structures in turn.",
+        more={
+            "structures": {f"{size:,}": each for size, each in found.items()},
+            "replay": {**replays, "prioritised / uniform": round(totals["prioritised"] / totals["uniform"], 2)},
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,8 @@ ratios are taken round by round. Writes results/rainbow_speed_DEVICE.json.
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +22,9 @@ from rlrep.config.make import load_component
 from rlrep.contract.agent import AgentSpec, CompileMode
 from rlrep.process.machine import keep_large_blocks, set_threads
 
-from . import machine, peers
+from . import peers, result
+from .random_play import one_step
+from .timing import UPDATES, Rounds, apart, rate
 
 PEER = "kaixhin"
 ARMS: dict[str, tuple[str, ...]] = {
@@ -66,11 +63,9 @@ def fill(agent: Rainbow, replay: int) -> None:
     """Store `replay` transitions, a reward in 50."""
     frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 1, 4, 84, 84), np.uint8)
     agent.begin(frames[0])
-    no = np.zeros(1, bool)
     for step in range(replay):
-        ended, obs = np.array([step % 300 == 299]), frames[step % FRAMES]
-        outcome: Any = SimpleNamespace(obs=obs, final_obs=obs, terminated=ended, truncated=no, died=no)
-        outcome.reward = np.array([step % 50 == 0], np.float32)
+        obs = frames[step % FRAMES]
+        outcome = one_step(obs, obs, float(step % 50 == 0), terminated=step % 300 == 299)
         agent.observe(np.array([step % peers.ACTIONS]), outcome)
 
 
@@ -93,48 +88,16 @@ def measure(arm: str, options: argparse.Namespace) -> dict[str, float]:
     return {
         "fill_seconds": filled - started,
         "start_seconds": time.perf_counter() - filled,
-        "updates_per_second": 1 / seconds_per_call(update, options.device, options.seconds),
-        "act_milliseconds": 1000 * seconds_per_call(act, options.device, 0.2 * options.seconds),
+        UPDATES: rate(update, options.device, options.seconds, stretch=20),
+        "act_milliseconds": 1000 / rate(act, options.device, 0.2 * options.seconds, stretch=20),
     }
-
-
-def seconds_per_call(call: Callable[[], object], device: str, seconds: float) -> float:
-    """Return the median over stretches of 20 calls."""
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < 5:
-        start = time.perf_counter()
-        for _ in range(20):
-            call()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) / 20
-
-
-def run_arm(arm: str, options: argparse.Namespace) -> dict[str, float]:
-    """Time one arm in a fresh process."""
-    words = ["--measure", arm, "--device", options.device, "--seconds", options.seconds, "--replay", options.replay]
-    words += ["--rainbow", options.rainbow] if options.rainbow else []
-    command = [sys.executable, "-m", "benchmarks.rainbow_speed", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=machine.ROOT)
-    if done.returncode:
-        raise SystemExit(f"{arm}: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Time every arm in turn, `rounds` times."""
     arms = [*options.arms.split(","), *([PEER] if options.rainbow else [])]
-    rounds = [{arm: run_arm(arm, options) for arm in arms} for _ in range(options.rounds)]
-    found: dict[str, Any] = {}
-    for arm in arms:
-        found[arm] = {key: statistics.median(r[arm][key] for r in rounds) for key in rounds[0][arm]}
-        if options.rainbow:
-            ratios = [r[arm]["updates_per_second"] / r[PEER]["updates_per_second"] for r in rounds]
-            found[arm] |= {"ratio": statistics.median(ratios), "ratios": ratios}
-        print(arm, {key: round(value, 2) for key, value in found[arm].items() if key != "ratios"}, flush=True)
-    return found
+    rounds = Rounds(arms, options.rounds, lambda arm: apart("rainbow_speed", arm, options, "rainbow", "replay"))
+    return {arm: {**rounds.median(arm), **(rounds.ratio(arm, PEER) if options.rainbow else {})} for arm in arms}
 
 
 def table_row(arm: str, found: dict[str, Any]) -> list[str]:
@@ -147,7 +110,7 @@ def table_row(arm: str, found: dict[str, Any]) -> list[str]:
     }
     return [
         names.get(arm, f"ours, {arm}"),
-        f"{found['updates_per_second']:.0f}",
+        f"{found[UPDATES]:.0f}",
         f"{found['ratio']:.2f}" if "ratio" in found else "",
         f"{found['act_milliseconds']:.2f}",
         f"{found['start_seconds']:.0f}",
@@ -156,29 +119,25 @@ def table_row(arm: str, found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.timing(__doc__, seconds=5.0)
     parser.add_argument("--rainbow", type=Path, help="checkout of Kaixhin/Rainbow; without it only ours is timed")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--replay", type=int, default=100_000, help="transitions; a million take 7 GB, twice with the peer's"
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of timing, per arm and round")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"of {', '.join(ARMS)}")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure, options)))
         return
     found = compare(options)
-    limits = (
-        f"Medians of {options.rounds} rounds, each arm in a process of its own; {options.replay:,} transitions stored."
+    result.save(
+        options.results / f"rainbow_speed_{options.device}.json",
+        COLUMNS,
+        [table_row(arm, each) for arm, each in found.items()],
+        limits=f"Medians of {options.rounds} rounds, each arm in a process of its own; "
+        f"{options.replay:,} transitions stored.",
+        more={"replay": options.replay, "arms": found},
     )
-    table = {"columns": list(COLUMNS), "rows": [table_row(arm, each) for arm, each in found.items()]}
-    report = {"machine": machine.describe(), "replay": options.replay, "arms": found, "table": table, "limits": limits}
-    path = machine.ROOT / "benchmarks" / "results" / f"rainbow_speed_{options.device}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"written to {path.relative_to(machine.ROOT)}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ Every 25 env steps of an episode of random actions on each of CURL's six tasks, 
 after the other; rates are medians, so that a disturbance of the machine meets all alike. Writes results/render.json.
 """
 
-import argparse
 import importlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from rlrep.envs.dmc.env import DMC
 from rlrep.envs.render.gl import load_suite
 
-from . import machine
+from . import result
 
 SIZE = 84
 SPACING = 25
@@ -97,20 +95,24 @@ def measure(domain: str, task: str, frames: int) -> dict[str, Any]:
     }
 
 
-def row(result: dict[str, Any]) -> list[object]:
+def row(measured: dict[str, Any]) -> list[object]:
     """Return the table's row of one task."""
-    rates = [result[name]["frames_per_second"] for name in (PEER, *CHOICES)]
-    fast = result["fast"]
-    return [result["task"], *rates, result["ratio"], f"{fast['mean_difference']:.4f}", fast["max_difference"]]
+    rates, fast = [measured[name]["frames_per_second"] for name in (PEER, *CHOICES)], measured["fast"]
+    distance = [f"{fast['mean_difference']:.4f}", fast["max_difference"]]
+    return [measured["task"], *rates, measured["ratio"], *distance]
 
 
 def average(results: list[dict[str, Any]]) -> dict[str, float]:
     """Return the means over the tasks."""
+
+    def mean(key: str, digits: int, part: str | None = None) -> float:
+        return round(float(np.mean([(each if part is None else each[part])[key] for each in results])), digits)
+
     return {
-        "ratio": round(float(np.mean([result["ratio"] for result in results])), 2),
-        "processor_ratio": round(float(np.mean([result["processor_ratio"] for result in results])), 2),
-        "mean_difference": round(float(np.mean([result["fast"]["mean_difference"] for result in results])), 5),
-        "exact_max_difference": max(int(result["exact"]["max_difference"]) for result in results),
+        "ratio": mean("ratio", 2),
+        "processor_ratio": mean("processor_ratio", 2),
+        "mean_difference": mean("mean_difference", 5, "fast"),
+        "exact_max_difference": max(int(each["exact"]["max_difference"]) for each in results),
     }
 
 
@@ -126,28 +128,19 @@ def gl_driver() -> str:
 
 def main() -> None:
     """Measure, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--frames", type=int, default=40, help="per task")
-    frames = parser.parse_args().frames
+    options = parser.parse_args()
     driver = gl_driver()
-    results = []
-    for domain, task in TASKS:
-        results.append(measure(domain, task, frames))
-        print(*row(results[-1]), sep="\t", flush=True)
+    results = [measure(domain, task, options.frames) for domain, task in TASKS]
     means = average(results)
-    print(driver, means)
-    report = {
-        "machine": machine.describe(),
-        "gl": driver,
-        "average": means,
-        "table": {
-            "columns": COLUMNS,
-            "rows": [*map(row, results), ["average", "", "", "", "", means["ratio"], means["mean_difference"], ""]],
-        },
-        "tasks": results,
-        "limits": f"{driver}; {frames} frames a task; mean absolute differences (of 255) to dm_control's frames.",
-    }
-    (machine.ROOT / "benchmarks" / "results" / "render.json").write_text(json.dumps(report, indent=2) + "\n")
+    result.save(
+        options.results / "render.json",
+        COLUMNS,
+        [*map(row, results), ["average", "", "", "", "", means["ratio"], means["mean_difference"], ""]],
+        limits=f"{driver}; {options.frames} frames a task; mean absolute differences (of 255) to dm_control's frames.",
+        more={"gl": driver, "average": means, "tasks": results},
+    )
 
 
 if __name__ == "__main__":

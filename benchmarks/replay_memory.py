@@ -7,10 +7,8 @@ reads how much the process has grown. The last is Rainbow's, prioritised, and fi
 Writes results/replay_memory.json.
 """
 
-import argparse
 import ctypes
 import gc
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 from rlrep.replay import Needs, Priority, Replay, ReplaySpec, ReturnLabels, SameReturn, SecondView
 from rlrep.replay.ring import NUMPY
 
-from . import machine
+from . import result
 
 EPISODE = 250
 COLUMNS = [
@@ -122,19 +120,17 @@ def measure(case: Case, transitions: int) -> list[object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure every case and write the result."""
+    parser = result.command_line(__doc__)
     parser.add_argument("--transitions", type=int, default=20_000, help="capacity of each replay that is filled")
-    rows = [measure(case, parser.parse_args().transitions) for case in CASES]
-    limits = (
-        "With two return-label trackers attached; the million with priorities and the labels of reward events. "
-        "Frames of a few bytes pay for indices and labels."
+    options = parser.parse_args()
+    result.save(
+        options.results / "replay_memory.json",
+        COLUMNS,
+        [measure(case, options.transitions) for case in CASES],
+        limits="With two return-label trackers attached; the million with priorities and the labels of reward events. "
+        "Frames of a few bytes pay for indices and labels.",
     )
-    report = {"machine": machine.describe(), "table": {"columns": COLUMNS, "rows": rows}, "limits": limits}
-    path = machine.ROOT / "benchmarks" / "results" / "replay_memory.json"
-    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    print(" | ".join(COLUMNS))
-    for row in rows:
-        print(" | ".join(str(cell) for cell in row))
 
 
 if __name__ == "__main__":

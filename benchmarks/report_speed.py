@@ -1,20 +1,19 @@
 """How long a report on many runs takes, and how much memory: synthetic runs of the Control Suite, all figures drawn.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.report_speed [--seeds 50] [--json benchmarks/results/report_speed.json]
+    OMP_NUM_THREADS=1 python -m benchmarks.report_speed [--seeds 50] [--results FOLDER]
 
 `--seeds 50` makes 5 tasks x 4 arms x 50 seeds = 1,000 runs with 20 evaluations of 10 episodes and 100 log lines each.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from . import machine
+from . import machine, result
 from .synthetic_runs import write_grid
 
 MEGABYTE = 2**20
@@ -38,36 +37,27 @@ def measure(runs: Path, out: Path, *words: str) -> dict[str, float]:
     }
 
 
-def study(seeds: int, folder: Path) -> dict[str, object]:
+def study(seeds: int, folder: Path) -> Iterator[list[object]]:
     """Measure a tenth of the runs, then all of them, with and without figures."""
-    rows = []
     for part in sorted({max(1, seeds // 10), seeds}):
         count = write_grid(folder / f"runs{part}", seeds=part)
         measure(folder / f"runs{part}", folder / "out", "figures=false")  # the files come from memory afterwards
         for words, figures in ((("figures=false",), "no"), ((), "yes")):
-            found = measure(folder / f"runs{part}", folder / "out", *words)
-            print(f"{count} runs, figures {figures}: {found}", flush=True)
-            rows.append([f"{count:,}", figures, *found.values()])
-    return {
-        "machine": machine.describe(),
-        "limits": "Synthetic runs, the files in the system's cache; 5 tasks, 4 arms, 2,000 resamples.",
-        "table": {
-            "columns": ["runs", "figures", "seconds", "CPU seconds", "peak memory, MB", "page, MB"],
-            "rows": rows,
-        },
-    }
+            yield [f"{count:,}", figures, *measure(folder / f"runs{part}", folder / "out", *words).values()]
 
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--json", type=Path, default=machine.ROOT / "benchmarks" / "results" / "report_speed.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = study(options.seeds, Path(folder))
-    options.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"wrote {options.json}")
+        result.save(
+            options.results / "report_speed.json",
+            ["runs", "figures", "seconds", "CPU seconds", "peak memory, MB", "page, MB"],
+            study(options.seeds, Path(folder)),
+            limits="Synthetic runs, the files in the system's cache; 5 tasks, 4 arms, 2,000 resamples.",
+        )
 
 
 if __name__ == "__main__":

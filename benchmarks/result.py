@@ -18,11 +18,15 @@ def command_line(doc: str | None) -> argparse.ArgumentParser:
 
 
 def timing(doc: str | None, *, seconds: float) -> argparse.ArgumentParser:
-    """Return the same for a script that times arms in turn. seconds: the default per arm and round."""
+    """Return the same for a script that times arms in turn, itself or in processes of its own (`--measure ARM`).
+
+    seconds: the default per arm and round.
+    """
     made = command_line(doc)
     made.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--seconds", type=float, default=seconds, help="of timing, per arm and round")
+    made.add_argument("--measure", help=argparse.SUPPRESS)
     return made
 
 

@@ -9,11 +9,9 @@ turns; rates are medians over blocks, so that a disturbance of the machine meets
 results/task_steps.json.
 """
 
-import argparse
-import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -28,7 +26,8 @@ from rlrep.envs.families.running import AntGoal, CheetahVel, HumanoidDir
 from rlrep.envs.metaworld.families import ML1
 from rlrep.envs.vector import make_vector
 
-from . import machine
+from . import result
+from .timing import rates_in_turn, ratios_to
 
 FAMILIES = {
     "point_robot": PointRobot(),
@@ -108,50 +107,39 @@ def measure(name: str, kind: str, *, count: int, steps: int, blocks: int) -> dic
     act = make_actor(kind, single.observation_space.shape[0], single.action_space.shape[0])
     ways: dict[str, Loop | Together] = {PEER: Loop(single, tasks)}
     ways |= {way: Together(vector, tasks) for way, vector in zip(OURS, vectors, strict=True)}
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(blocks + 1):
-        for way, player in ways.items():
-            start = time.perf_counter()
-            player.play(act, steps)
-            rates[way].append(steps * count / (time.perf_counter() - start))
+    rates = rates_in_turn(
+        {way: partial(player.play, act, steps) for way, player in ways.items()}, steps * count, blocks
+    )
     for vector in vectors:
         vector.close()
-    found = {way: round(float(np.median(each[1:])), 1) for way, each in rates.items()}
-    ratios = {way: round(found[way] / found[PEER], 2) for way in OURS}
-    return {"family": name, "tasks": count, "actions": kind, "rates": found, "ratios": ratios}
+    return {"family": name, "tasks": count, "actions": kind, "rates": rates, "ratios": ratios_to(PEER, rates)}
 
 
-def row(result: dict[str, Any]) -> list[object]:
+def row(found: dict[str, Any]) -> list[object]:
     """Return the table's row of one measurement."""
-    rates, ratios = result["rates"], result["ratios"]
-    return [
-        result["family"],
-        result["tasks"],
-        result["actions"],
-        *(rates[way] for way in (PEER, *OURS)),
-        *ratios.values(),
-    ]
+    rates = [found["rates"][way] for way in (PEER, *OURS)]
+    return [found["family"], found["tasks"], found["actions"], *rates, *found["ratios"].values()]
 
 
 def main() -> None:
     """Measure, print and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.command_line(__doc__)
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = []
-    for name, kind in product(FAMILIES, ACTORS):
-        results.append(measure(name, kind, count=options.tasks, steps=options.steps, blocks=options.blocks))
-        print(*row(results[-1]), sep="\t", flush=True)
-    report = {
-        "machine": machine.describe(),
-        "table": {"columns": COLUMNS, "rows": [row(result) for result in results]},
-        "families": results,
-        "limits": f"one thread of torch; a new task every {options.steps} steps; medians of {options.blocks} blocks.",
-    }
-    (machine.ROOT / "benchmarks" / "results" / "task_steps.json").write_text(json.dumps(report, indent=2) + "\n")
+    results = [
+        measure(name, kind, count=options.tasks, steps=options.steps, blocks=options.blocks)
+        for name, kind in product(FAMILIES, ACTORS)
+    ]
+    result.save(
+        options.results / "task_steps.json",
+        COLUMNS,
+        map(row, results),
+        limits=f"one thread of torch; a new task every {options.steps} steps; medians of {options.blocks} blocks.",
+        more={"families": results},
+    )
 
 
 if __name__ == "__main__":

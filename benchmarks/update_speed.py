@@ -12,20 +12,14 @@ process reaches in a plain product and in the encoder's largest convolution. Wri
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch.utils.flop_counter import FlopCounterMode
 
 from rlrep.agents.sac import SAC, SACConfig
 from rlrep.contract.agent import AgentSpec, CompileMode
@@ -34,7 +28,9 @@ from rlrep.nn import IdentityConfig, PixelEncoderConfig
 from rlrep.process.machine import keep_large_blocks, set_threads
 from rlrep.views import NoChange, RandomCrop
 
-from . import machine, peers
+from . import peers, result
+from .random_play import one_step
+from .timing import UPDATES, Rounds, apart, counted, operations, rate
 
 STATES = 17
 HEADS: dict[str, HeadConfig] = {"curl": InstanceContrast(), "return_contrast": ReturnContrast()}
@@ -65,6 +61,7 @@ class Arm:
     peer: str = ""
 
 
+SIDES = ("ours", "against")
 PRECISIONS: dict[str, Literal["float32", "bf16"]] = {"": "float32", "_bf16": "bf16"}
 PEERS = {"curl": "CURL's code", "sb3": "Stable-Baselines3's SAC"}
 COLUMNS = ("what", "updates/s", "against", "updates/s", "ratio", "GFLOP/s", "of the best rate", "start and compile, s")
@@ -117,11 +114,8 @@ def fill(agent: SAC, shape: tuple[int, ...], steps: int = 1000) -> None:
         return rng.integers(0, 256, (1, *shape), np.uint8) if pixels else rng.standard_normal((1, *shape), np.float32)
 
     agent.begin(observe())
-    no = np.zeros(1, bool)
     for step in range(steps):
-        ended = np.array([step % 125 == 124])
-        outcome: Any = SimpleNamespace(obs=observe(), final_obs=observe(), terminated=no, truncated=ended, died=no)
-        outcome.reward = rng.random(1, np.float32)
+        outcome = one_step(observe(), observe(), rng.random(dtype=np.float32), truncated=step % 125 == 124)
         agent.observe(rng.uniform(-1, 1, (1, peers.ACTIONS)).astype(np.float32), outcome)
 
 
@@ -141,33 +135,12 @@ def measure(arm: Arm, device: str, curl: Path | None, seconds: float) -> dict[st
         update = make_agent(arm, device, execution(arm, device)).update
     for _ in range(10 if device == "cuda" else 4):  # compiles, or captures graphs
         update()
-    found = {"start_seconds": time.perf_counter() - started, "updates_per_second": rate(update, device, seconds)}
+    found = {"start_seconds": time.perf_counter() - started, UPDATES: rate(update, device, seconds)}
     if not arm.peer:
         if device == "cpu":  # the operations are the same elsewhere
-            found["gflop_per_update"] = count(arm) / 1e9
+            found["gflop_per_update"] = operations(make_agent(arm, "cpu", "off").update, times=2)
         found |= best_rates(device, arm)
     return found
-
-
-def rate(update: Callable[[], object], device: str, seconds: float) -> float:
-    """Return calls per second: the median over pairs of calls (the actor moves every second update)."""
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < 5:
-        start = time.perf_counter()
-        update(), update()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) / 2)
-    return 1 / statistics.median(times)
-
-
-def count(arm: Arm) -> float:
-    """Count the floating-point operations of one update (mean of two), run eagerly."""
-    agent = make_agent(arm, "cpu", "off")
-    with FlopCounterMode(display=False) as counter:
-        agent.update()
-        agent.update()
-    return float(counter.get_total_flops()) / 2
 
 
 def best_rates(device: str, arm: Arm) -> dict[str, float]:
@@ -192,42 +165,22 @@ def best_rates(device: str, arm: Arm) -> dict[str, float]:
 
 def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Time both arms of a case in turn, `rounds` times."""
-    rounds: list[list[dict[str, float]]] = []
-    for _ in range(options.rounds):
-        rounds.append([run_arm(name, side, options) for side in (0, 1)])
-    ratios = [ours["updates_per_second"] / theirs["updates_per_second"] for ours, theirs in rounds]
-    ours, theirs = (
-        {key: statistics.median(r[side][key] for r in rounds) for key in rounds[0][side]} for side in (0, 1)
-    )
-    result: dict[str, Any] = {"ours": ours, "against": theirs, "ratio": statistics.median(ratios), "ratios": ratios}
-    if "gflop_per_update" in ours:
-        reached = ours["gflop_per_update"] * ours["updates_per_second"]
-        result["gflops_reached"] = reached
-        result["share_of_best"] = reached / max(ours["product_gflops"], ours.get("convolution_gflops", 0))
-    print(
-        f"{name}: {ours['updates_per_second']:.2f}/s against {theirs['updates_per_second']:.2f}/s, "
-        f"ratio {result['ratio']:.2f}",
-        end="",
-    )
-    print(
-        f", {100 * result['share_of_best']:.0f} % of this machine's rate" if "share_of_best" in result else "",
-        flush=True,
-    )
-    return result
+    rounds = Rounds(SIDES, options.rounds, lambda side: apart("update_speed", f"{name}:{side}", options, "curl"))
+    found = {**{side: rounds.median(side) for side in SIDES}, **rounds.ratio(*SIDES), **rounds.shares("ours")}
+    print(" | ".join(table_row(name, found)), flush=True)
+    return found
 
 
 def table_row(name: str, case: dict[str, Any]) -> list[str]:
     """Return a line of the README's table."""
     ours, theirs = CASES[name]
-    gflops, share = case.get("gflops_reached"), case.get("share_of_best")
     return [
         describe(ours),
-        f"{case['ours']['updates_per_second']:.2f}",
+        f"{case['ours'][UPDATES]:.2f}",
         describe(theirs),
-        f"{case['against']['updates_per_second']:.2f}",
+        f"{case['against'][UPDATES]:.2f}",
         f"{case['ratio']:.2f}",
-        f"{gflops:.0f}" if gflops else "",
-        f"{100 * share:.0f} %" if share else "",
+        *counted(case),
         f"{case['ours']['start_seconds']:.0f}",
     ]
 
@@ -241,41 +194,26 @@ def describe(arm: Arm) -> str:
     return f"SAC{heads} on {what}, batch {arm.batch}" + (", bf16" if arm.precision == "bf16" else "")
 
 
-def run_arm(name: str, side: int, options: argparse.Namespace) -> dict[str, float]:
-    """Time one arm in a fresh process."""
-    words = ["--measure", f"{name}:{side}", "--device", options.device, "--seconds", str(options.seconds)]
-    words += ["--curl", str(options.curl)] if options.curl else []
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.update_speed", *words], capture_output=True, text=True, cwd=machine.ROOT
-    )
-    if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = result.timing(__doc__, seconds=5.0)
     parser.add_argument("--curl", type=Path, help="checkout of MishaLaskin/curl; without it its cases are left out")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of timing, per arm and round")
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         name, side = options.measure.split(":")
-        print(json.dumps(measure(CASES[name][int(side)], options.device, options.curl, options.seconds)))
+        arm = CASES[name][SIDES.index(side)]
+        print(json.dumps(measure(arm, options.device, options.curl, options.seconds)))
         return
     names = [name for name in options.cases.split(",") if options.curl or CASES[name][1].peer != "curl"]
     cases = {name: compare(name, options) for name in names}
-    limits = f"Medians of {options.rounds} rounds; each round times both sides in turn, in processes of their own."
-    table = {"columns": list(COLUMNS), "rows": [table_row(name, case) for name, case in cases.items()]}
-    report = {"machine": machine.describe(), "rounds": options.rounds, "cases": cases, "table": table, "limits": limits}
-    path = machine.ROOT / "benchmarks" / "results" / f"update_speed_{options.device}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"written to {path.relative_to(machine.ROOT)}")
+    result.save(
+        options.results / f"update_speed_{options.device}.json",
+        COLUMNS,
+        [table_row(name, case) for name, case in cases.items()],
+        limits=f"Medians of {options.rounds} rounds; each round times both sides in turn, in processes of their own.",
+        more={"rounds": options.rounds, "cases": cases},
+    )
 
 
 if __name__ == "__main__":

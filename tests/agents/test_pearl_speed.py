@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks import pearl_speed
 from benchmarks.pearl_eager import EagerPEARL, Noise, Rows
+from benchmarks.timing import share
 from rlrep.agents.pearl import PEARL
 from rlrep.heads import TrajectoryContrast
 from rlrep.replay import Batch, Transitions
@@ -111,12 +112,12 @@ def test_operations_are_counted() -> None:
     wide = replace(case, config=replace(case.config, hidden_dim=64, batch_size=64, context_size=1))
     rows_, products = 3 * 64, 64 * 64
     least = 2 * rows_ * products * (1 + 2 + 6 + 3 + 4)
-    assert least < pearl_speed.count(wide) < 2.2 * least
+    assert least < 1e9 * pearl_speed.count(wide) < 2.2 * least
 
 
 def test_table_row() -> None:
     ours = {"updates_per_second": 2.0, "gflop_per_update": 50.0, "square_gflops": 160.0, "layer_gflops": 125.0}
     result = {"ours": ours | {"start_seconds": 9.0}, "eager": {"updates_per_second": 1.0}, "ratio": 2.0}
-    result |= {"gflops_reached": 100.0, "share_of_best": pearl_speed.share(ours)}
+    result |= {"gflops_reached": 100.0, "share_of_best": share(ours)}
     row = pearl_speed.table_row("tcl", result)
     assert row[1:] == ["2.00", "1.00", "2.00", "50.0", "100", "62 %", "9"]
