@@ -25,6 +25,7 @@ SHORT = ("device=cpu", "train.updates=1", "train.evaluations=1", "train.batch_si
 BASE = {"preset": "debug", "logger": "none", "data": "digits", "method": "simclr"}
 NORMED = ("encoder=resnet18", "encoder.width=4", "encoder.blocks=[1,1]")
 """An encoder with batch norm."""
+CLIPS = {"video_moco": {"data": "moving_digits"}}
 ELSEWHERE = {
     ("augment", "amplitude_scale"): "AmplitudeScale does not fit images of",
     ("encoder", "mlp"): "needs flat states",
@@ -92,7 +93,7 @@ def test_a_choice_of_pretrain_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Picture, "refresh", lambda *_: None)
-    chosen = {**BASE, group: name}
+    chosen = {**BASE, group: name, **CLIPS.get(name, {})}
     words = [*(f"{key}={value}" for key, value in chosen.items()), *SHORT, *data_words(chosen["data"], tmp_path)]
     words += ["data.size=36"] if group == "encoder" else []  # what the largest strides need
     words += ["method.labelled.per_class=2"] if name == "suncet" else []

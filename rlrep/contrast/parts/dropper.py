@@ -25,6 +25,7 @@ class Dropper:
 
     frames: in a clip, whose channels are theirs, frame after frame. drop: how many are left out of a clip, None = a
     quarter of them, one at least. after: share of training that is over before any is. channels: of its convolutions.
+    bound: the scores lie between -bound and bound, so that no frame is ever safe, or lost for good.
     """
 
     frames: int = 8
@@ -32,12 +33,13 @@ class Dropper:
     estimator: Estimator = "score_function"
     after: float = 0.5
     channels: int = 16
+    bound: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.channels < 1 or not 0.0 <= self.after <= 1.0:
+        if self.frames < 1 or self.channels < 1 or not 0.0 <= self.after <= 1.0 or not self.bound > 0.0:
             raise ValueError(
-                f"frames and channels must be at least 1 and after in [0, 1], not {self.frames}, {self.channels} and "
-                f"{self.after}"
+                f"frames and channels must be at least 1, after in [0, 1] and bound above 0, not {self.frames}, "
+                f"{self.channels}, {self.after} and {self.bound}"
             )
         if not 0 <= self.dropped < self.frames:
             raise ValueError(f"drop={self.dropped} leaves nothing of {self.frames} frames: give fewer, or 0")
@@ -89,7 +91,7 @@ class FrameDropper(nn.Module):
     def forward(self, clip: Tensor, noise: Tensor) -> Dropped:
         """Leave frames out of clips `(B, S*C, H, W)` in [0, 255]. noise: `(B, S)` from U[0, 1)."""
         pixels = clip.float()
-        scores = self.score(self.layers(pixels / 255.0 - 0.5))
+        scores = self.config.bound * self.score(self.layers(pixels / 255.0 - 0.5)).tanh()
         order, log_probability = self._draw(scores, noise)
         mask = torch.zeros_like(scores, dtype=torch.bool).scatter(1, order[:, : self.config.dropped], True)
         frames = pixels.unflatten(1, (self.config.frames, -1))
