@@ -43,7 +43,8 @@ SHORT = (
     "agent.batch_size=8",
     "agent.capacity=50",
 )
-LABELLED = ("cross_entropy", "supcon", "suncet")
+DATA = {**dict.fromkeys(("ascl", "cross_entropy", "supcon", "suncet"), "digits"), "video_moco": "moving_digits"}
+"""What methods train on that need classes, or clips."""
 FAMILY_HEADS = ("ccm", "focal")
 HEADS = "aux=[curl,return_contrast]"
 PONG = ("env=atari_pong", "env.max_frames=160", "train.eval_every=100")
@@ -118,8 +119,7 @@ def run_cases() -> Iterator[tuple[str, Callable[[], int], list[str]]]:
         heads = ["aux=trajectory_contrast"] if agent == "pearl" else []
         yield agent, train, [*SHORT_META, "env=point_robot", f"agent={agent}", *heads]
     for method in names("method"):
-        data = "data=digits" if method in LABELLED else "data=toy_frames"
-        yield f"method {method}", pretrain, [*QUICK, data, f"method={method}"]
+        yield f"method {method}", pretrain, [*QUICK, f"data={DATA.get(method, 'toy_frames')}", f"method={method}"]
 
 
 def played(entry: Callable[[], int], words: list[str]) -> Any:

@@ -160,6 +160,7 @@ def sup_con(
     temperature: float,
     form: Literal["out", "in"] = "out",
     contrast: Literal["all", "one"] = "all",
+    attract: Tensor | None = None,
     valid: Tensor | None = None,
     row_weight: Tensor | None = None,
 ) -> Tensor:
@@ -168,11 +169,13 @@ def sup_con(
     features: `(N, V, D)`, V views. labels: `(N,)`; None = only views of one sample attract (`nt_xent` over V views).
     form: `out` averages over positives outside the logarithm, `in` inside.
     contrast: `all` views are anchors, or only the first `one`. Candidates are always all views.
+    attract: `(N, N)` bool over samples, tiled over views; False at (i, j) = j is no positive of i, and no negative.
     Anchors without a positive are not counted; 0 if none has one.
     """
     if form not in ("out", "in") or contrast not in ("all", "one"):
         raise ValueError(f"form must be out or in and contrast all or one, not {form!r} and {contrast!r}.")
-    logits, positive, negative = label_pairs(features, labels, temperature, valid, 1 if contrast == "one" else None)
+    anchors = 1 if contrast == "one" else None
+    logits, positive, negative = label_pairs(features, labels, temperature, valid, anchors, attract)
     count = positive.sum(1, dtype=logits.dtype)
     if form == "out":
         pull = (logits * positive).sum(1) / count.clamp_min(1)

@@ -94,23 +94,31 @@ def two_views(z1: Tensor, z2: Tensor, temperature: float, valid: Tensor | None) 
 
 
 def label_pairs(
-    features: Tensor, labels: Tensor | None, temperature: float, valid: Tensor | None, anchor_views: int | None = None
+    features: Tensor,
+    labels: Tensor | None,
+    temperature: float,
+    valid: Tensor | None,
+    anchor_views: int | None = None,
+    attract: Tensor | None = None,
 ) -> Pairs:
     """Pair the rows of V views `(N, V, D)`, view after view: positives share the label (None: the sample).
 
-    anchor_views: how many of the views are anchors (None = all); candidates are always all.
+    anchor_views: how many of the views are anchors (None = all); candidates are always all. attract: `(N, N)` bool,
+    which pairs that share a label are positives; the others are neither.
     """
     if features.ndim != 3 or features.numel() == 0:
         raise ValueError(f"features must be (N, V, D) with N, V, D > 0, got {tuple(features.shape)}.")
     count, views, _ = features.shape
     check_valid(valid, count, count)
+    check_valid(attract, count, count, "attract")
     z = unit(features).transpose(0, 1).flatten(0, 1)
     anchors = views if anchor_views is None else anchor_views
     same = self_pairs(count, z) if labels is None else same_label(labels, count)
     other = ~same if valid is None else valid & ~same
     itself = self_pairs(count * views, z)[: count * anchors]
     logits = dot(z[: count * anchors] / above_zero(temperature), z)
-    return Pairs(logits, same.repeat(anchors, views) & ~itself, other.repeat(anchors, views))
+    positive = same if attract is None else same & attract
+    return Pairs(logits, positive.repeat(anchors, views) & ~itself, other.repeat(anchors, views))
 
 
 def same_label(labels: Tensor, count: int) -> Tensor:
@@ -127,10 +135,10 @@ def check_embeddings(names: str, *tensors: Tensor) -> None:
         raise ValueError(f"Expected {names} to be (N, D) of one shape with N, D > 0, got {shapes}.")
 
 
-def check_valid(valid: Tensor | None, rows: int, columns: int) -> None:
-    """Raise ValueError unless valid is None or bool `(rows, columns)`."""
+def check_valid(valid: Tensor | None, rows: int, columns: int, name: str = "valid") -> None:
+    """Raise ValueError unless valid is None or bool `(rows, columns)`. name: of the argument, for the message."""
     if valid is not None and (valid.shape != (rows, columns) or valid.dtype != torch.bool):
-        raise ValueError(f"valid must be bool {(rows, columns)}, got {valid.dtype} {tuple(valid.shape)}.")
+        raise ValueError(f"{name} must be bool {(rows, columns)}, got {valid.dtype} {tuple(valid.shape)}.")
 
 
 def above_zero(value: float, name: str = "temperature") -> float:

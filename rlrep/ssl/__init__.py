@@ -9,6 +9,7 @@ from .joint import JointEmbedding
 from .labelled import LabelledContrast
 from .learner import Learner, Length
 from .optimiser import OptimiserConfig
+from .robust import RobustClassifier
 from .target import TargetEmbedding
 from .video import VideoContrast
 
@@ -28,6 +29,7 @@ __all__ = [
     "MethodConfig",
     "Needs",
     "OptimiserConfig",
+    "RobustClassifier",
     "TargetEmbedding",
     "VideoContrast",
 ]

@@ -1,13 +1,17 @@
 """How well a method that trains a classifier classifies, how many wrong labels it learnt by heart, which it flags."""
 
-import torch
-from torch import Tensor
+from functools import partial
 
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import cross_entropy
+
+from rlrep.contrast.parts import Attack
 from rlrep.views import View
 
 from .base import Method
 from .data import ImageData
-from .evaluation import ProbeConfig, Score, evaluating, in_parts, thinned
+from .evaluation import BATCH, ProbeConfig, Score, evaluating, in_parts, thinned
 
 
 @torch.no_grad()
@@ -16,6 +20,7 @@ def classifier_scores(
 ) -> list[Score]:
     """Return the accuracy on test images and, where training labels were made wrong, what became of these.
 
+    robust_accuracy: of test images under `config.attack`, where there is one.
     memorised: share of the images with a wrong label that are classified as that label says. precision, recall: of the
     labels that the method flags as wrong. No scores of a method without a classifier.
     """
@@ -23,6 +28,10 @@ def classifier_scores(
         return []
     known = test.known(label)
     scores = {("classifier", "accuracy"): _share(found[known] == test.labels[label][known])}
+    if config.attack is not None:
+        scores["classifier", "robust_accuracy"] = _robust_accuracy(
+            method, test.rows(known.nonzero()[:, 0]), label, view, config.attack
+        )
     if label in train.truth:
         scores |= _noise_scores(method, train, label, view, config)
     return [Score("encoder", label, probe, metric, value) for (probe, metric), value in scores.items()]
@@ -41,6 +50,20 @@ def _noise_scores(
         wrong = train.labels[label] != train.truth[label]
         scores |= {("flagged", "precision"): _share(wrong[flagged]), ("flagged", "recall"): _share(flagged[wrong])}
     return scores
+
+
+def _robust_accuracy(method: Method, test: ImageData, label: str, view: View, attack: Attack) -> float:
+    """Return the share of images that are classified right although an adversary has moved their pixels."""
+    hits, draws = [], Generator(test.images.device).manual_seed(0)
+    with evaluating(method):
+        for images, classes in zip(test.images.split(BATCH), test.labels[label].split(BATCH), strict=True):
+            moved = attack(partial(_error, method, classes), view.fixed(images), draws)
+            hits.append(_logits(method, moved).argmax(1) == classes)
+    return _share(torch.cat(hits))
+
+
+def _error(method: Method, classes: Tensor, images: Tensor) -> Tensor:
+    return cross_entropy(_logits(method, images), classes)
 
 
 def _classes(method: Method, data: ImageData, view: View) -> Tensor | None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from rlrep.contrast import align, effective_rank, feature_correlation, uniform
-from rlrep.contrast.parts import spread
+from rlrep.contrast.parts import Attack, spread
 from rlrep.views import View
 from rlrep.views.compose import multi_view
 
@@ -31,7 +31,7 @@ from .probes import (
 )
 
 SD = "_sd"
-_BATCH = 256
+BATCH = 256
 _METER_ROWS = 1024
 
 
@@ -43,7 +43,7 @@ class ProbeConfig:
     linear probes. draws: of each such subset, the same for all features and runs. max_train, max_test: images used at
     most, evenly spaced. pixels: raw pixels are pooled to this many values at most. state_classes: neighbouring values
     of a discrete simulator state (a byte of memory) are merged into this many classes of about equal size, where there
-    are more.
+    are more. attack: on a classifier's test images, None = none; for methods that train a classifier.
     """
 
     neighbours: int = 20
@@ -54,6 +54,7 @@ class ProbeConfig:
     max_test: int = 10_000
     pixels: int = 2048
     state_classes: int = 16
+    attack: Attack | None = None
 
     def __post_init__(self) -> None:
         counts = (self.neighbours, self.draws, self.max_train, self.max_test, self.pixels, *self.labels_per_class)
@@ -114,7 +115,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, view: View | None = None) -> Tensor:
     """Return a network's output of images, in the view's fixed form, 256 at a time, in float32."""
-    parts = images.split(_BATCH)
+    parts = images.split(BATCH)
     return torch.cat([network(part if view is None else view.fixed(part)).float() for part in parts])
 
 

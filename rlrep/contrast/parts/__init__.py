@@ -1,5 +1,6 @@
 """Objectives, negatives, networks and health as small configured parts, from which heads and image methods are made."""
 
+from .attack import Attack
 from .dropper import Dropped, Dropper, Estimator, FrameDropper, embedding_change
 from .health import Metrics, in_batch_health, label_health, masked_share, pair_health, spread
 from .negatives import HardMixing, KeyQueue, Queue, same_known
@@ -27,6 +28,7 @@ from .objectives import (
 __all__ = [
     "OBJECTIVES",
     "Among",
+    "Attack",
     "BarlowTwins",
     "BilinearInfoNCE",
     "Debiased",
