@@ -5,9 +5,11 @@ DrQ-v2).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +38,23 @@ class Encoder(nn.Module):
         return obs
 
 
+class Section(NamedTuple):
+    """A part of a body, from one set of maps `(B, C, H, W)` to the next. modules: what it is made of."""
+
+    modules: tuple[nn.Module, ...]
+    run: Callable[[Tensor], Tensor]
+
+
 class PixelBody(nn.Module, ABC):
-    """Reads uint8 frames `(B, C, H, W)`, or floats in [0, 255]."""
+    """Reads uint8 frames `(B, C, H, W)`, or floats in [0, 255]: `sections` one after the other, then `features`."""
+
+    @abstractmethod
+    def sections(self) -> list[Section]:
+        """Return the parts that can be trained each by itself, from the frames on."""
+
+    @abstractmethod
+    def features(self, maps: Tensor) -> Tensor:
+        """Map the last section's output to features `(B, F)`."""
 
     @abstractmethod
     def prepare(self, obs: Tensor) -> Tensor:
@@ -126,14 +143,27 @@ class ConvBody(PixelBody):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map uint8 `(B, C, H, W)` to `(B, F)`."""
-        first, *rest = self.layers
+        x = self._first(obs)
+        for layer in self.layers[1:]:
+            x = _layer(layer, x)
+        return self.features(x)
+
+    def sections(self) -> list[Section]:
+        """Return the layers."""
+        return [
+            Section((self.layers[0],), self._first),
+            *(Section((layer,), partial(_layer, layer)) for layer in self.layers[1:]),
+        ]
+
+    def features(self, maps: Tensor) -> Tensor:
+        """Flatten in channels-last order."""
+        return maps.permute(0, 2, 3, 1).flatten(1)
+
+    def _first(self, obs: Tensor) -> Tensor:
+        first = self.layers[0]
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         bias = first.bias if self.offset == 0 else first.bias - self.offset * first.weight.sum((1, 2, 3))
-        x = nn.functional.conv2d(self.prepare(obs), first.weight / 255, bias, first.stride).relu_()
-        for layer in rest:
-            assert isinstance(layer, nn.Conv2d)
-            x = _convolve(x, layer).relu_()
-        return x.permute(0, 2, 3, 1).flatten(1)
+        return nn.functional.conv2d(self.prepare(obs), first.weight / 255, bias, first.stride).relu_()
 
     def prepare(self, obs: Tensor) -> Tensor:
         """Return what the first layer reads: floats in channels-last order, of the pixels that reach the output."""
@@ -157,6 +187,11 @@ def interleaved(obs: Tensor, dtype: torch.dtype) -> Tensor:
         return obs.to(dtype, memory_format=torch.channels_last)
     # Interleaving the bytes first, then casting, takes half the time of a cast into channels-last; compiled, thrice.
     return torch.stack(obs.unbind(1), -1).permute(0, 3, 1, 2).to(dtype)
+
+
+def _layer(layer: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    return _convolve(x, layer).relu_()
 
 
 def _convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:

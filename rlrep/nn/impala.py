@@ -1,11 +1,12 @@
 """The residual encoder of IMPALA (Espeholt et al. 2018, arXiv 1802.01561, figure 3)."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .encoders import FrameEncoder, PixelBody, Trunk, interleaved
+from .encoders import FrameEncoder, PixelBody, Section, Trunk, interleaved
 
 
 class ResidualBlock(nn.Module):
@@ -31,13 +32,26 @@ class ImpalaBody(PixelBody):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map uint8 `(B, C, H, W)`, or floats in [0, 255], to features. 1/255 is folded into the first layer."""
-        first = self.entries[0]
-        assert isinstance(first, nn.Conv2d)
-        x = nn.functional.conv2d(self.prepare(obs), first.weight / 255, first.bias, padding=1)
-        for index, blocks in enumerate(self.blocks):
-            x = x if index == 0 else self.entries[index](x)
-            x = blocks(nn.functional.max_pool2d(x, 3, 2, 1))
-        return x.relu().permute(0, 2, 3, 1).flatten(1)
+        for index in range(len(self.blocks)):
+            obs = self._section(index, obs)
+        return self.features(obs)
+
+    def sections(self) -> list[Section]:
+        """Return the sections."""
+        parts = zip(self.entries, self.blocks, strict=True)
+        return [Section(modules, partial(self._section, index)) for index, modules in enumerate(parts)]
+
+    def features(self, maps: Tensor) -> Tensor:
+        """ReLU, then flatten in channels-last order."""
+        return maps.relu().permute(0, 2, 3, 1).flatten(1)
+
+    def _section(self, index: int, x: Tensor) -> Tensor:
+        entry = self.entries[index]
+        assert isinstance(entry, nn.Conv2d)
+        weight = entry.weight if index else entry.weight / 255
+        x = nn.functional.conv2d(x if index else self.prepare(x), weight, entry.bias, padding=1)
+        maps: Tensor = self.blocks[index](nn.functional.max_pool2d(x, 3, 2, 1))
+        return maps
 
     def prepare(self, obs: Tensor) -> Tensor:
         """Return what the first layer reads."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .encoders import FrameEncoder, PixelBody, Trunk, interleaved
+from .encoders import FrameEncoder, PixelBody, Section, Trunk, interleaved
 from .init import init_orthogonal
 
 
@@ -43,9 +43,22 @@ class ResNetBody(PixelBody):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map uint8 `(B, C, H, W)`, or floats in [0, 255], to features. The scale 1/255 is folded into the stem."""
+        return self.features(self.stages(self._enter(obs)))
+
+    def sections(self) -> list[Section]:
+        """Return the residual blocks, the first with the stem."""
+        first, *rest = self.stages
+        entry = Section((self.stem, self.norm, first), lambda obs: first(self._enter(obs)))
+        return [entry, *(Section((block,), block) for block in rest)]
+
+    def features(self, maps: Tensor) -> Tensor:
+        """Average each map."""
+        return maps.mean((2, 3))
+
+    def _enter(self, obs: Tensor) -> Tensor:
         x = nn.functional.conv2d(self.prepare(obs), self.stem.weight / 255, padding=1)
-        features: Tensor = self.stages(self.norm(x).relu_()).mean((2, 3))
-        return features
+        maps: Tensor = self.norm(x).relu_()
+        return maps
 
     def prepare(self, obs: Tensor) -> Tensor:
         """Return what the stem reads."""

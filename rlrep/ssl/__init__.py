@@ -8,6 +8,7 @@ from .classifier import Classifier, LinearHead
 from .joint import JointEmbedding
 from .labelled import LabelledContrast
 from .learner import Learner, Length
+from .local import LocalContrast
 from .optimiser import OptimiserConfig
 from .robust import RobustClassifier
 from .target import TargetEmbedding
@@ -25,6 +26,7 @@ __all__ = [
     "Learner",
     "Length",
     "LinearHead",
+    "LocalContrast",
     "Method",
     "MethodConfig",
     "Needs",
