@@ -77,11 +77,11 @@ class Memorisation(Study):
     batch_size: int = 100
     trainings: int = 5
     pairs: int = 4
-    most: int = 300
+    most: int = 200
     every: int = 2
-    enough: float = 0.5
+    enough: float = 0.4
     at: float = 0.25
-    lr: float = 3e-4
+    lr: float = 1e-3
     temperature: float = 0.07
 
     about = About(
