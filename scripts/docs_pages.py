@@ -25,8 +25,8 @@ from rlrep.settings.coerce import TARGET, find_target
 from rlrep.settings.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = (*dict.fromkeys((*groups.GROUPS, *groups.PRETRAIN_GROUPS)), "suite", "study")
-COMMANDS = ("train", "bench", "report", "evaluate", "pretrain", "probe", "study")
+GROUPS = (*dict.fromkeys((*groups.GROUPS, *groups.FEDERATE_GROUPS)), "suite", "study")
+COMMANDS = ("train", "bench", "report", "evaluate", "pretrain", "federate", "probe", "study")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _SHOWN = {".csv", ".gif", ".html", ".json", ".mp4", ".pdf", ".png", ".svg"}
 """Files that a browser shows as they are; any other is copied as a text."""

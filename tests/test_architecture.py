@@ -22,6 +22,7 @@ HOUSE = (  # ground first; a room imports rooms of lower floors only
     ("rlrep.process",),
     ("rlrep.replay", "rlrep.launch"),
     ("rlrep.heads", "rlrep.ssl"),
+    ("rlrep.federated",),
     ("rlrep.agents", "rlrep.envs"),
     ("rlrep.config",),
     ("rlrep.record",),
@@ -32,7 +33,7 @@ HOUSE = (  # ground first; a room imports rooms of lower floors only
     ("rlrep",),  # entry points, and what `import rlrep` offers
 )
 FLOORS = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
-SHARED = ("rlrep.settings", "rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl")
+SHARED = ("rlrep.settings", "rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl", "rlrep.federated")
 BANNED_IN = {
     "rlrep.envs": {"torch": "worker processes must start fast and small"},
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},

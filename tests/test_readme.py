@@ -12,6 +12,7 @@ import pytest
 from benchmarks import tables
 from benchmarks.result import RESULTS
 from rlrep.config.compose import compose_run
+from rlrep.config.federate_compose import compose_federation
 from rlrep.config.overrides import expand
 from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.process.cli import read_arguments
@@ -42,6 +43,11 @@ def test_pretraining_command_composes(command: str) -> None:
     arguments = read_arguments(shlex.split(command))
     for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
         assert compose_pretraining(words).config.train
+
+
+@pytest.mark.parametrize("command", commands("federate"))
+def test_federation_command_composes(command: str) -> None:
+    assert compose_federation(read_arguments(shlex.split(command)).words).config.train
 
 
 def test_arms_compose() -> None:

@@ -12,6 +12,7 @@ from rlrep.config.config import Device
 from rlrep.config.files import compose_files
 from rlrep.config.options import apply_settings, resolve
 from rlrep.config.overrides import PROBE, CommandLine, parse
+from rlrep.config.pretrain_compose import innermost
 from rlrep.nn import Encoder, EncoderConfig, EncoderFile, load_encoder, read_encoder
 from rlrep.process.cli import Arguments, entry
 from rlrep.process.machine import pick_device, set_threads
@@ -174,7 +175,7 @@ def saved_view(place: str) -> View:
     """Return a view that shows images as a run's encoder saw them in evaluation: as they are, cut, or resized."""
     if not (Path(place) / "config.yaml").exists():
         return NoChange()
-    method = read_config(Path(place)).get("method")  # a pretraining run's
+    method = innermost(read_config(Path(place)).get("method"))  # a pretraining run's
     views = method.get("views") if isinstance(method, dict) else None
     if not (isinstance(views, list) and views and isinstance(views[0], dict)):
         return NoChange()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from rlrep.settings.groups import GROUPS, PRETRAIN_GROUPS, ROOT, names
+from rlrep.settings.groups import FEDERATE_GROUPS, GROUPS, PRETRAIN_GROUPS, ROOT, names
 
 
 def bench_help(folders: Sequence[Path]) -> str:
@@ -27,6 +27,12 @@ def pretrain_help(folders: Sequence[Path]) -> str:
 def study_help(folders: Sequence[Path]) -> str:
     """Return usage and studies of `rlrep.study`."""
     return help_text("study").format(studies=f"  {_wrap(names('study', folders))}")
+
+
+def federate_help(folders: Sequence[Path]) -> str:
+    """Return the same of `rlrep.federate`: the options that it has beside `rlrep.pretrain`'s."""
+    groups = _groups(FEDERATE_GROUPS, folders)
+    return help_text("federate").format(groups=groups, options=_options("federate"))
 
 
 def help_text(command: str) -> str:

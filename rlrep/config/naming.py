@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from .config import RunConfig
+from .federate_config import FederateConfig
 from .overrides import CommandLine
 from .pretrain_config import PretrainConfig
 
@@ -14,6 +15,7 @@ NOT_IDENTITY = frozenset(
         "root",
         "device",
         "launcher",
+        "engine",
         "logger",
         "video",
         "video_format",
@@ -25,6 +27,7 @@ NOT_IDENTITY = frozenset(
 """Keys, with what is below them, that may change between the sessions of one run."""
 _NAMED = frozenset({"env", "agent", "augment", "aux", "preset", "launcher", "logger"})
 _PRETRAIN_NAMED = frozenset({"method", "data", "encoder", "preset", "launcher", "logger"})
+_FEDERATE_NAMED = _PRETRAIN_NAMED | {"partition", "engine"}
 
 
 def default_out(config: RunConfig, line: CommandLine) -> str:
@@ -39,6 +42,13 @@ def default_pretrain_out(config: PretrainConfig, line: CommandLine) -> str:
     chosen = config.choices
     name = f"{chosen['method']}-{chosen['encoder']}{_suffix(line, _PRETRAIN_NAMED)}"
     return str(Path(config.root) / "pretrain" / chosen["data"] / chosen["preset"] / name / f"seed{config.seed}")
+
+
+def default_federate_out(config: FederateConfig, line: CommandLine) -> str:
+    """Return `ROOT/federated/DATA/PRESET/METHOD-PARTITION-ENCODER[-hash of other overrides]/seedN`."""
+    chosen = config.choices
+    name = "-".join(chosen[group] for group in ("method", "partition", "encoder")) + _suffix(line, _FEDERATE_NAMED)
+    return str(Path(config.root) / "federated" / chosen["data"] / chosen["preset"] / name / f"seed{config.seed}")
 
 
 def _suffix(line: CommandLine, named: frozenset[str]) -> str:

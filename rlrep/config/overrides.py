@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from rlrep.settings import ConfigError, hint, one_line
-from rlrep.settings.groups import GROUPS, PRETRAIN_GROUPS, names
+from rlrep.settings.groups import FEDERATE_GROUPS, GROUPS, PRETRAIN_GROUPS, names
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ TRAIN = Grammar(GROUPS, ("train.agent_steps", "train.env_steps"), "env steps cou
 PROBE = Grammar(("data",), paths=("encoder",))
 STUDY = Grammar(("study",))
 PRETRAIN = Grammar(PRETRAIN_GROUPS, ("train.epochs", "train.updates"), "an epoch is one pass over the data")
+FEDERATE = Grammar(FEDERATE_GROUPS)
 
 
 @dataclass(frozen=True)

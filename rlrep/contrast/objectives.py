@@ -68,6 +68,16 @@ def info_nce(
     return anchor_mean(one_positive(positive[:, 0], log_sum(negative, valid)), row_weight)
 
 
+def model_contrast(z: Tensor, z_global: Tensor, z_previous: Tensor, *, temperature: float) -> Tensor:
+    """Contrast of models (MOON, Li et al. 2021, arXiv 2103.16257, eq. 3): what a model makes of an image is to be near
+    to what the global model makes of it, and far from what earlier models made.
+
+    z, z_global: `(N, D)`. z_previous: `(N, D)`, or `(N, M, D)` of M earlier models. Raises ValueError on other shapes.
+    """
+    earlier = z_previous[:, None] if z_previous.ndim == 2 else z_previous
+    return info_nce(z, z_global, temperature=temperature, negatives=earlier)
+
+
 def bilinear_info_nce(
     query: Tensor,
     key: Tensor,

@@ -14,7 +14,7 @@ from rlrep.settings import TARGET, UserError, find_target, groups
 
 from .folder import read_config
 
-_GROUPS = frozenset({*groups.GROUPS, *groups.PRETRAIN_GROUPS})
+_GROUPS = frozenset({*groups.GROUPS, *groups.FEDERATE_GROUPS})
 _HOUSE = "rlrep."
 
 

@@ -31,6 +31,7 @@ from .errors import ConfigError, hint, one_line
 ROOT = Path(__file__).parent.parent / "configs"
 GROUPS = ("env", "agent", "augment", "aux", "encoder", "preset", "logger", "launcher")
 PRETRAIN_GROUPS = ("method", "data", "encoder", "augment", "preset", "logger", "launcher")
+FEDERATE_GROUPS = (*PRETRAIN_GROUPS, "partition", "engine")
 ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
 AUTO = "auto"
 ELSE = "else"
@@ -176,11 +177,19 @@ def _read(group: str, name: str, folders: Sequence[Path], above: tuple[str, ...]
 
 
 def read_primary(name: str) -> tuple[File, dict[str, str]]:
-    """Return `configs/NAME.yaml`, and the choice of each group that it has, in the order in which later groups win."""
-    file = replace(_load(ROOT / f"{name}.yaml", "config"), place=())
-    listed = [entry for entry in file.content["defaults"] if isinstance(entry, dict)]
-    standard = {str(group): str(choice) for entry in listed for group, choice in entry.items()}
-    return replace(file, content={key: value for key, value in file.content.items() if key != "defaults"}), standard
+    """Return `configs/NAME.yaml`, and the choice of each group that it has, in the order in which later groups win.
+
+    A name among its `defaults` is that of another such file, which it builds on.
+    """
+    file, standard = replace(_load(ROOT / f"{name}.yaml", "config"), place=()), dict[str, str]()
+    content = {key: value for key, value in file.content.items() if key != "defaults"}
+    for entry in file.content["defaults"]:
+        if isinstance(entry, dict):
+            standard |= {str(group): str(choice) for group, choice in entry.items()}
+        elif entry != _SELF:
+            base, standard = read_primary(entry)
+            content = merge(base.content, content)
+    return replace(file, content=content), standard
 
 
 def _load(path: Path, group: str) -> File:

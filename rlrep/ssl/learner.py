@@ -52,7 +52,7 @@ class Learner:
     within a batch is then contrasted within a part.
     gap: 0, or how many steps later in its episode, and within its class where the method uses classes, the frame may
     be that a view after the first is of.
-    image_shape: of the views, which the encoder is for.
+    image_shape: of the views, which the encoder is for. classes: how many there are, None = as many as the data has.
     Every update draws from streams of its own, by (seed, update, process), so that nothing of them needs saving.
     Raises ValueError if method, data and batch do not fit each other.
     """
@@ -70,10 +70,11 @@ class Learner:
         gap: int = 0,
         precision: Precision = "float32",
         micro_batches: int = 1,
+        classes: int | None = None,
     ) -> None:
         self.device = data.images.device
         self.image_shape = seen_shape(config.views, data.images)
-        about = DataShape(self.image_shape, class_count(data, label), len(data))
+        about = DataShape(self.image_shape, class_count(data, label) if classes is None else classes, len(data))
         self.method: Method = config.make(encoder, about).to(self.device).train()
         self.method.precision = precision
         self._rank, self._world = world()
@@ -88,8 +89,8 @@ class Learner:
         self._sampler = EpochSampler(len(data), length.batch_size, seed=self._draw(_SAMPLER), device=self.device)
         self._find_labels(label)
         self.method.prepare(data, self.labels, self.views[0])
-        classes = self.labels if self.method.needs.labels else None
-        self._reach = steps_left(data, classes).clamp(max=gap) if gap else None
+        apart = self.labels if self.method.needs.labels else None
+        self._reach = steps_left(data, apart).clamp(max=gap) if gap else None
         self._parameters = [parameter for parameter in self.method.parameters() if parameter.requires_grad]
         self._optimiser_config = optimiser
         self._optimiser = optimiser.make(self._parameters, length.batch_size)

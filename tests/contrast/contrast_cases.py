@@ -17,6 +17,7 @@ from rlrep.contrast import (
     hard_nt_xent,
     info_nce,
     mahalanobis_info_nce,
+    model_contrast,
     negative_cosine,
     nt_xent,
     suncet,
@@ -127,6 +128,11 @@ CASES = {
     "queue": Case(
         lambda a, b, t, v: info_nce(a, b, temperature=t, negatives=QUEUE.to(a.dtype)),
         lambda a, b, t, v: twins.info_nce_against(a, b, QUEUE, t, "cosine", None),
+        masked=False,
+    ),
+    "model_contrast": Case(
+        lambda a, b, t, v: model_contrast(a, b, torch.stack([a.roll(1, 1), 2 * b - a], 1), temperature=t),
+        lambda a, b, t, v: twins.model_contrast(a, b, [a.roll(1, 1), 2 * b - a], t),
         masked=False,
     ),
     "negative_cosine": Case(

@@ -63,6 +63,14 @@ def info_nce_against(query: Tensor, key: Tensor, negatives: Tensor, t: float, ki
     return mean(losses)
 
 
+def model_contrast(z: Tensor, received: Tensor, earlier: list[Tensor], t: float) -> float:
+    total = 0.0
+    for i, row in enumerate(z.tolist()):
+        near, *far = (math.exp(cosine(row, other[i].tolist()) / t) for other in (received, *earlier))
+        total -= math.log(near / (near + sum(far)))
+    return total / len(z)
+
+
 def bilinear(query: Tensor, key: Tensor, weight: Tensor, t: float, valid: Tensor | None = None) -> float:
     return diagonal(lambda i, j: float(query[i] @ weight @ key[j]) / t, len(query), valid)
 

@@ -1,5 +1,6 @@
 """Pretraining an encoder on images: what is built and said."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Pretrain(Job):
     """A run of an image method."""
 
     counted = shown = "updates"
-    columns = COLUMNS
+    columns: Sequence[str] = COLUMNS
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = self._config = config
@@ -59,11 +60,14 @@ class Pretrain(Job):
         ]
 
     def work(self, outlets: Outlets) -> Pretraining:
+        return Pretraining(self.parts(outlets), self._config.train, outlets)
+
+    def parts(self, outlets: Outlets) -> Parts:
+        """Return what is worked with."""
         config = self._config
         data = ProbeData.of(self._split, config.probe)
         picture = Picture(outlets.folder, _title(config), outlets.reporter.say)
-        parts = Parts(self._learner, config.encoder, data, config.probe, picture, versions.command_line())
-        return Pretraining(parts, config.train, outlets)
+        return Parts(self._learner, config.encoder, data, config.probe, picture, versions.command_line())
 
     def places(self) -> list[str]:
         return ["pretraining.png", "encoder.safetensors", "eval.csv", "metrics.jsonl"]

@@ -58,12 +58,15 @@ class Parts:
 
 
 class Pretraining(Work):
-    """A run of an image method. Evaluations are evenly spaced, the first before any update."""
+    """A run of an image method. Evaluations are evenly spaced, the first before any update.
+
+    total: steps of the run, None = the learner's updates.
+    """
 
     lr = "optimiser.lr"
 
-    def __init__(self, parts: Parts, train: PretrainSettings, outlets: Outlets) -> None:
-        total = parts.learner.length.updates
+    def __init__(self, parts: Parts, train: PretrainSettings, outlets: Outlets, *, total: int | None = None) -> None:
+        total = parts.learner.length.updates if total is None else total
         super().__init__(parts.learner, total, outlets)
         self.parts, self.learner = parts, parts.learner
         self._marks = {round(i * total / train.evaluations) for i in range(train.evaluations)}
@@ -71,7 +74,7 @@ class Pretraining(Work):
 
     @property
     def progress(self) -> int:
-        return self.learner.updates
+        return self.updates
 
     @property
     def where(self) -> str:
@@ -106,7 +109,7 @@ class Pretraining(Work):
         return {**self.learner.metrics(), **perf}
 
     def due(self) -> int:
-        return sum(mark <= self.learner.updates for mark in self._marks)
+        return sum(mark <= self.updates for mark in self._marks)
 
     def kind(self, number: int) -> str:
         return "initial" if number == FIRST else super().kind(number)
@@ -123,7 +126,7 @@ class Pretraining(Work):
         networks = {"latent": method.encoder, "embedding": method.online}
         summary = {**summarise(scores), **meters, **alignment(networks, data.test.images, self.learner.views, seed=0)}
         self._test_features = test_x
-        self._note = _shown(summarise([*own, *classified]))
+        self._note = shown(summarise([*own, *classified]))
         return Evaluation(
             [score._asdict() for score in scores], {}, len(scores), summary, self._note or "nothing to probe"
         )
@@ -166,7 +169,7 @@ class Pretraining(Work):
         self.learner.load_state(state["learner"])
 
 
-def _shown(summary: dict[str, float]) -> str:
+def shown(summary: dict[str, float]) -> str:
     """Name the scores in a line: `knn 0.95  linear 0.97  linear_1_per_class 0.73 (sd 0.05)`."""
     return "  ".join(
         f"{key.rsplit('/', 1)[1].removesuffix('_accuracy')} {value:.3f}"
