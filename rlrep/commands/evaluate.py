@@ -135,12 +135,12 @@ def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
 
     folder = Path(asked.out)
     check_plain(folder)
-    with _sound(asked.out):
+    with sound(asked.out):
         config = make_config(trust.read(folder))
-        steps, state = _newest(folder)
+        steps, state = newest(folder)
     set_threads()
     video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
-    found = _play(config, asked, partial(_take, place=folder / "checkpoints", state=state), video)
+    found = _play(config, asked, partial(take_state, place=folder / "checkpoints", state=state), video)
     for epsilon, evaluation in found.items():
         print(_line(config, steps, evaluation) + ("" if asked.attack is None else f"  attack.epsilon {epsilon:.4g}"))
     table = folder / "evaluate.csv"
@@ -178,7 +178,7 @@ def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | 
     episodes = asked.episodes or (10 if single else 1)
     train = replace(config.train, eval_episodes=episodes, final_episodes=None)
     with ExitStack() as stack:
-        with _sound(asked.out):
+        with sound(asked.out):
             most, patience = eval_envs(train) if single else config.env.num_envs, Patience(train.env_timeout or None)
             simulators = build_envs(evaluation_variant(config.env), [0] * min(most, _MOST_ENVS), patience)
             envs = stack.enter_context(closing(simulators))
@@ -208,7 +208,7 @@ def _seen(envs: "VectorEnv", flicker: float) -> "VectorEnv":
 
 
 @contextmanager
-def _sound(folder: str) -> Iterator[None]:
+def sound(folder: str) -> Iterator[None]:
     """Build from a run folder, which may hold anything. Raises UserError for whatever comes of that."""
     try:
         yield
@@ -227,7 +227,7 @@ def _last(rows: Sequence[Row]) -> list[Row]:
     return [row for row, count in zip(rows, known, strict=True) if count == max(known)]
 
 
-def _take(agent: "Trainee", *, place: Path, state: Any) -> None:
+def take_state(agent: "Trainee", *, place: Path, state: Any) -> None:
     """Give an agent the state of a checkpoint. Raises UserError if it is none of such an agent."""
     from rlrep.record.tree import misfit
 
@@ -237,7 +237,7 @@ def _take(agent: "Trainee", *, place: Path, state: Any) -> None:
     agent.load_state(state["agent"])
 
 
-def _newest(folder: Path) -> tuple[int, Any]:
+def newest(folder: Path) -> tuple[int, Any]:
     """Return the agent steps and state of the newest sound checkpoint, leaving damaged ones where they are."""
     from rlrep.record.checkpoint import Checkpoints
     from rlrep.record.chunks import Damaged

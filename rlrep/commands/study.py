@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlrep.process.cli import Arguments, read_arguments, run_main
+from rlrep.process.cli import Arguments, entry
 from rlrep.settings import TARGET, ConfigError, build, find_target, groups, hint
 
 if TYPE_CHECKING:
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 ENTRY = "rlrep.study"
 ALL = "all"
+OF_ENCODER = "_of_encoder"
+"""What the files of a study of a trained encoder end with."""
 _OWN = ("out", "seeds", "preset", "jobs")
 _MOST_SEEDS = 1000
+_MOST_FRAMES = 20_000
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,16 @@ class StudyConfig:
     seeds: int | tuple[int, ...] | None = None
     preset: Literal["cpu", "debug"] = "cpu"
     jobs: int | Literal["auto"] = "auto"
+    encoder: str | None = None
+    frames: int = 1000
 
     def __post_init__(self) -> None:
         count = self.seeds if isinstance(self.seeds, int) else 1 if self.seeds is None else len(self.seeds)
         listed = self.seeds if isinstance(self.seeds, tuple) else ()
         if not 0 < count <= _MOST_SEEDS or min(listed, default=0) < 0 or len(set(listed)) < len(listed):
             raise ValueError("seeds: give how many, as in seeds=5, or different ones by number, as in seeds=[0,1]")
+        if not 10 <= self.frames <= _MOST_FRAMES:
+            raise ValueError(f"frames must be from 10 to {_MOST_FRAMES}, not {self.frames}")
         if self.jobs != "auto" and self.jobs < 1:
             raise ValueError(f"jobs must be auto or at least 1, not {self.jobs}")
 
@@ -40,11 +47,6 @@ class StudyConfig:
     def listed(self) -> tuple[int, ...] | None:
         """The seeds, None = as many as a study needs."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    return run_main(lambda: _run(read_arguments(argv)))
 
 
 def _run(arguments: Arguments) -> int:
@@ -57,17 +59,32 @@ def _run(arguments: Arguments) -> int:
         raise ConfigError("-m is rlrep.train's: name one study, or all")
     name, words = _name(arguments)
     config = _settings(words)
+    if name == ALL and config.encoder is not None:
+        raise ConfigError("encoder= is for one study: name it in place of all")
     if name == ALL:
         return _run_all(config, words, arguments)
     study = compose(name, words, config.preset, arguments.folders)
+    if config.encoder is not None:
+        name, study = f"{name}{OF_ENCODER}", _applied(name, study, config, arguments)
     if arguments.show:
         import yaml
 
-        from rlrep.settings import plain
-
-        print(yaml.safe_dump({name: plain(study)}, sort_keys=False, width=120), end="")
+        print(yaml.safe_dump({name: study.settings}, sort_keys=False, width=120), end="")
         return 0
     return _run_one(name, study, config, arguments.again(ENTRY, [name, *_kept(words)]))
+
+
+def _applied(name: str, study: "Study", config: StudyConfig, arguments: Arguments) -> "Study":
+    """Return the study of a trained encoder. Raises ConfigError if the study takes none, UserError on a bad run."""
+    from rlrep.record.trust import Trust
+    from rlrep.studies.study import Applied
+
+    from .subject import play
+
+    if not isinstance(study, Applied):
+        raise ConfigError(f"{name} takes no encoder: collapse and simplex do")
+    trust = Trust(tuple(arguments.folders), tuple(arguments.modules))
+    return study.of(play(str(config.encoder), trust, steps=config.frames))
 
 
 def _name(arguments: Arguments) -> tuple[str, list[str]]:
@@ -121,7 +138,8 @@ def _run_one(name: str, study: "Study", config: StudyConfig, command: str) -> in
     measured, seconds = measure(study, seeds, lambda line: print(f"{name}: {line}", flush=True))
     outcome = Outcome(name, study, config.preset, command, versions, seeds, measured, seconds)
     page = write(Path(config.out), outcome)
-    write_index(Path(config.out), groups.names("study"))
+    names = groups.names("study")
+    write_index(Path(config.out), [*names, *(f"{each}{OF_ENCODER}" for each in names)])
     for verdict in outcome.verdicts:
         print(verdict.line)
     print(f"{name}: {outcome.data['verdict']}: {page}")
@@ -164,3 +182,6 @@ def _job(name: str, words: Sequence[str], names: Sequence[str], config: StudyCon
 def words_of(name: str, words: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the words that one study of all gets; the options of the others are not its own."""
     return [word for word in words if word.partition("=")[0].partition(".")[0] not in {*names} - {name}]
+
+
+main = entry(_run, ("--trust",))

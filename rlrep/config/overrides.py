@@ -30,7 +30,7 @@ class Grammar:
 
 TRAIN = Grammar(GROUPS, ("train.agent_steps", "train.env_steps"), "env steps count action repeats")
 PROBE = Grammar(("data",), paths=("encoder",))
-STUDY = Grammar(("study",))
+STUDY = Grammar(("study",), paths=("encoder",))
 PRETRAIN = Grammar(PRETRAIN_GROUPS, ("train.epochs", "train.updates"), "an epoch is one pass over the data")
 FEDERATE = Grammar(FEDERATE_GROUPS)
 

@@ -13,7 +13,7 @@ from rlrep.ssl.data import ImageData
 from rlrep.ssl.evaluation import collapse_meters, encode
 from rlrep.ssl.optimiser import OptimiserConfig
 
-from .study import About, Claim, Line, Measured, Panel, Study
+from .study import About, Applied, Claim, Line, Measured, OfEncoder, Panel, Study, Subject
 from .training import DIGIT_VIEW, balanced_digits, digit_learner, moments
 
 NONE, NORM, PLAIN, SHUFFLED = "no normalisation", "batch norm", "decorrelated", "shuffled"
@@ -26,7 +26,7 @@ _PANELS = {
 
 
 @dataclass(frozen=True)
-class Collapse(Study):
+class Collapse(Applied):
     """Settings.
 
     per_class: images of each of the ten digits.
@@ -76,6 +76,10 @@ class Collapse(Study):
         at_least(self, 2, ("batch_size",))
         positive(self, ("lr",))
 
+    def of(self, subject: Subject) -> Study:
+        """Return whether an encoder has collapsed, and how its logged meters went."""
+        return CollapseOfEncoder(subject)
+
     def measure(self) -> Measured:
         """Train a network per normalisation, from the same weights, and meter its projections."""
         data = balanced_digits(self.per_class, size=self.size)
@@ -122,3 +126,36 @@ class Collapse(Study):
 def meters(z: Tensor) -> dict[str, float]:
     """Return spread, correlation and effective rank of embeddings `(N, D)`."""
     return {key.rpartition("/")[2]: value for key, value in collapse_meters({"z": z}).items()}
+
+
+class CollapseOfEncoder(OfEncoder):
+    """Whether an agent's encoder has collapsed, completely or in its dimensions, and when."""
+
+    about = About(
+        title="Has an agent's encoder collapsed?",
+        source="After Hua et al. 2021, On feature decorrelation in self-supervised learning, arXiv 2105.00470",
+        claim="Complete collapse shows in the spread of latents, dimensional collapse in their correlation and rank.",
+        setup=(
+            "An agent acts on its environment; latents of what it sees are metered, and so are those of an encoder of "
+            "random weights. The curves are what the run logged of its batches."
+        ),
+    )
+    claims = (
+        Claim("no complete collapse, spread over that of random weights", "spread over random weights", low=0.5),
+        Claim("no dimensional collapse, correlation", "encoder/correlation", high=0.9),
+        Claim("no loss of rank against random weights, ratio", "rank over random weights", low=0.5),
+    )
+    panels = (
+        Panel("effective rank", "agent steps", "effective rank of a batch"),
+        Panel("feature std", "agent steps", "sd of features"),
+    )
+
+    def measure(self) -> Measured:
+        """Meter both encoders' latents."""
+        subject = self.subject
+        found = {"encoder": meters(subject.latents), "random weights": meters(subject.untrained)}
+        numbers = {f"{name}/{key}": value for name, metered in found.items() for key, value in metered.items()}
+        for key, said in (("spread", "spread"), ("effective_rank", "rank")):
+            ratio = numbers[f"encoder/{key}"] / max(numbers[f"random weights/{key}"], 1e-12)
+            numbers[f"{said} over random weights"] = ratio
+        return Measured(numbers, {panel.title: {"run": subject.logged[panel.title]} for panel in self.panels})

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlrep.process.seeds import Seeds
 from rlrep.record.stored import Unreadable, read_json
-from rlrep.settings import UserError, plain
+from rlrep.settings import UserError
 
 from .study import Measured, Study
 from .verdict import Verdict, judge
@@ -53,7 +53,7 @@ class Outcome:
             "source": about.source,
             "claim": about.claim,
             "setup": about.setup,
-            "settings": plain(self.study),
+            "settings": self.study.settings,
             "seeds": list(self.seeds),
             "verdict": summary([verdict.word for verdict in self.verdicts]),
             "verdicts": [_plain(verdict) for verdict in self.verdicts],

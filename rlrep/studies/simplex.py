@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from rlrep.contrast import sup_con
 from rlrep.nn import mlp
+from rlrep.settings import ConfigError
 from rlrep.settings.ranges import at_least, positive
 from rlrep.ssl.optimiser import OptimiserConfig
 
-from .study import About, Claim, Line, Measured, Numbers, Panel, Study
+from .study import About, Applied, Claim, Line, Measured, Numbers, OfEncoder, Panel, Study, Subject
 from .training import DIGITS, as_vectors, balanced_digits, drawn, moments, train
 
 _DEVIATION, _WITHIN = "deviation from the simplex", "within class"
@@ -52,7 +53,7 @@ def geometry(z: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Simplex(Study):
+class Simplex(Applied):
     """Settings.
 
     per_class: images of each of the ten digits.
@@ -107,6 +108,10 @@ class Simplex(Study):
         at_least(self, 2, ("batch_size",))
         positive(self, ("lr", "radius"))
 
+    def of(self, subject: Subject) -> Study:
+        """Return how far an encoder's return bins are from a simplex. Raises ConfigError on fewer than three bins."""
+        return SimplexOfEncoder(subject)
+
     def measure(self) -> Measured:
         """Train a network by each loss and look at its class means."""
         data = balanced_digits(self.per_class)
@@ -145,3 +150,49 @@ class Simplex(Study):
             found["classifier"] = float(F.cosine_similarity(classifier.detach(), means, dim=1).mean())
         steps = [step for step, _ in history]
         return found, ((steps, [at["deviation"] for _, at in history]), (steps, [at["within"] for _, at in history]))
+
+
+class SimplexOfEncoder(OfEncoder):
+    """How far the return bins of an agent's latents are from the simplex that `aux=sup_con_return` would end in."""
+
+    about = About(
+        title="Are an encoder's return bins a simplex?",
+        source="After Graf et al. 2021, Dissecting supervised contrastive learning, arXiv 2102.08817",
+        claim=(
+            "Supervised contrast of return bins is least where every bin is one point of a regular simplex; an encoder "
+            "that such a head has shaped should have come nearer to it than one of random weights."
+        ),
+        setup=(
+            "An agent acts on its environment; its observations are binned by quantiles of the return that follows, "
+            "discounted by 0.9 over 20 steps, and its latents compared with those of an encoder of random weights."
+        ),
+    )
+    claims = (
+        Claim("return bins are a simplex: max abs(cos + 1/(K-1))", "encoder/deviation", high=0.03),
+        Claim("return bins collapse: cosine with the mean", "encoder/within", low=0.985),
+        Claim("nearer to the simplex than random weights: rise of the deviation", "rise of the deviation", high=0.0),
+    )
+    panels = (Panel("cosines of bins' means", "pairs, sorted", "cosine"),)
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        count = len(subject.bins.unique())
+        if count < 3:
+            raise ConfigError(
+                f"{subject.place}: what followed its observations makes {count} return bins, a simplex needs three: "
+                f"give a run whose returns differ"
+            )
+
+    def measure(self) -> Measured:
+        """Compare both encoders' latents."""
+        numbers, lines = dict[str, float](), dict[str, Line]()
+        for name, z in (("encoder", self.subject.latents), ("random weights", self.subject.untrained)):
+            z = z - z.mean(0)  # the simplex is around the origin, a latent after a ReLU or layer norm need not be
+            numbers |= {f"{name}/{key}": value for key, value in geometry(z, self.subject.bins).items()}
+            unit = F.normalize(class_means(z, self.subject.bins), dim=1)
+            first, second = torch.triu_indices(len(unit), len(unit), 1)
+            cosines = (unit[first] * unit[second]).sum(1).sort().values.tolist()
+            lines[name] = list(range(len(cosines))), cosines
+            lines["simplex"] = list(range(len(cosines))), [-1.0 / (len(unit) - 1)] * len(cosines)
+        numbers["rise of the deviation"] = numbers["encoder/deviation"] - numbers["random weights/deviation"]
+        return Measured(numbers, {self.panels[0].title: lines})

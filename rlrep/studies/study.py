@@ -4,7 +4,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from rlrep.settings import plain
 
 Line = tuple[Sequence[float], Sequence[float]]
 """A curve: x and y, of equal length. Every seed has the same x."""
@@ -82,6 +86,51 @@ class Study(ABC):
     panels: ClassVar[tuple[Panel, ...]]
     seeds: ClassVar[int] = 3
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its settings as plain values."""
+        found: Mapping[str, Any] = plain(self)
+        return found
+
     @abstractmethod
     def measure(self) -> Measured:
         """Run it once; every random number comes from torch's global generator, which the caller has seeded."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained agent's encoder, and what it saw while the agent acted.
+
+    place: its run folder.
+    latents, untrained: `(N, D)` of N observations, by this encoder and by one of random weights.
+    bins: int64 `(N,)`, quantiles of the return that followed, over 20 steps discounted by 0.9.
+    logged: by meter, its curve over training.
+    """
+
+    place: str
+    latents: Tensor
+    untrained: Tensor
+    bins: Tensor
+    logged: Mapping[str, Line]
+
+
+class Applied(Study):
+    """A study that also asks its question of a trained encoder."""
+
+    @abstractmethod
+    def of(self, subject: Subject) -> Study:
+        """Return the study of an encoder. Raises ConfigError if what it saw does not answer the question."""
+
+
+class OfEncoder(Study):
+    """A study of a trained encoder, whose numbers are there already: one seed is all there is."""
+
+    seeds: ClassVar[int] = 1
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Which encoder."""
+        return {"encoder": self.subject.place, "observations": len(self.subject.latents)}

@@ -12,6 +12,7 @@ from rlrep.commands.evaluate import main as evaluate
 from rlrep.commands.pretrain import main as pretrain
 from rlrep.commands.probe import main as probe
 from rlrep.commands.report import main as report
+from rlrep.commands.study import main as study
 from rlrep.commands.train import main as train
 from rlrep.envs.render.gl import OFTEN_LEFT
 from rlrep.process.machine import set_threads
@@ -19,7 +20,7 @@ from tests.runs import ROOT, run
 from tests.ssl.ssl_rig import SMALL
 
 
-@pytest.mark.parametrize("command", [train, bench, evaluate, probe, report])
+@pytest.mark.parametrize("command", [train, bench, evaluate, probe, report, study])
 @pytest.mark.parametrize(
     ("size", "message"), [("2", "only a single rlrep.pretrain"), ("x", "unset it"), ("0", "unset")]
 )
