@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .optim import take_up
+
 
 class LARS:
     """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888, algorithm 1), as SimCLR's code has it:
@@ -54,10 +56,7 @@ class LARS:
             return steps
         torch._foreach_add_(matrices, weights, alpha=self.weight_decay)
         if self.eta is not None:
-            of_weights, of_gradients = (
-                torch.stack(torch._foreach_norm(weights)),
-                torch.stack(torch._foreach_norm(matrices)),
-            )
+            of_weights, of_gradients = (torch.stack(torch._foreach_norm(each)) for each in (weights, matrices))
             trust = self.eta * of_weights / of_gradients
             trust = torch.where((of_weights > 0) & (of_gradients > 0), trust, 1.0)
             torch._foreach_mul_(matrices, list(trust.unbind()))
@@ -69,11 +68,7 @@ class LARS:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Copy saved buffers into the existing layout. Raises ValueError if they belong to other parameters."""
-        saved = state["velocity"]
-        if [tensor.shape for tensor in self._velocity] != [tensor.shape for tensor in saved]:
-            raise ValueError("the checkpoint's optimiser belongs to parameters of other number or shape")
-        for target, source in zip(self._velocity, saved, strict=True):
-            target.copy_(source)
+        take_up(self._velocity, state["velocity"])
 
 
 def warmup_cosine(step: int, *, total: int, warmup: int = 0, final: float = 0.0) -> float:

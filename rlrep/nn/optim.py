@@ -63,15 +63,16 @@ class FusedAdam:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Copy saved moments into the existing layout. Raises ValueError if they belong to other parameters."""
-        for own, saved in (
-            (self._first, state["first"]),
-            (self._second, state["second"]),
-            (self._steps, state["steps"]),
-        ):
-            if [tensor.shape for tensor in own] != [tensor.shape for tensor in saved]:
-                raise ValueError("the checkpoint's optimiser belongs to parameters of other number or shape")
-            for target, source in zip(own, saved, strict=True):
-                target.copy_(source)
+        for own, name in ((self._first, "first"), (self._second, "second"), (self._steps, "steps")):
+            take_up(own, state[name])
+
+
+def take_up(own: list[Tensor], saved: list[Tensor]) -> None:
+    """Copy saved tensors into an optimiser's own. Raises ValueError if they belong to other parameters."""
+    if [tensor.shape for tensor in own] != [tensor.shape for tensor in saved]:
+        raise ValueError("the checkpoint's optimiser belongs to parameters of other number or shape")
+    for target, source in zip(own, saved, strict=True):
+        target.copy_(source)
 
 
 def norm_excess(gradients: tuple[Tensor, ...] | list[Tensor], max_norm: float) -> tuple[Tensor, Tensor]:
