@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlrep.loops.online import Online
-from tests.loops.test_resume_agents import assert_resumes, at_step
+from tests.loops.test_resume import assert_resumes, at_step
 
 from .runs import final_state
 

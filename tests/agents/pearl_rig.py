@@ -100,11 +100,6 @@ def random_episode(seed: int, length: int = 12) -> Trajectory:
     return Trajectory(obs, action, reward, reward + 1, terminated=bool(seed % 2))
 
 
-def parameters(agent: PEARL) -> dict[str, Tensor]:
-    named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.modules.state_dict().items()}}
-    return {name: tensor.clone() for name, tensor in named.items()}
-
-
 def moved(before: dict[str, Tensor], after: dict[str, Tensor], part: str) -> bool:
     """Whether any parameter under `part` changed."""
     names = [name for name in before if name.startswith(part)]

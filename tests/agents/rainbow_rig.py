@@ -1,5 +1,6 @@
-"""Small Rainbow agents with a filled replay, for the tests of the agent and of heads inside it."""
+"""Small Rainbow agents with a filled replay, and what other agents are filled by, for the tests of agents and heads."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
+from rlrep.agents import OnlineAgent
+from rlrep.agents.learner import Learner
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import HeadConfig
@@ -56,8 +59,16 @@ def observations(space: spaces.Box, rng: np.random.Generator, rows: int = 2) -> 
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def fill(agent: Rainbow, space: spaces.Box, steps: int = 40, seed: int = 0) -> None:
-    rng = np.random.default_rng(seed)
+def fill(
+    agent: OnlineAgent[Any],
+    space: spaces.Box,
+    steps: int = 40,
+    *,
+    reward: Callable[[np.random.Generator], Any] = lambda rng: rng.integers(-1, 2, 2),
+    action: Callable[[np.random.Generator], Any] = lambda rng: rng.integers(0, 3, 2),
+) -> None:
+    """Let an agent store random steps of two environments."""
+    rng = np.random.default_rng(0)
     agent.begin(observations(space, rng))
     for step in range(steps):
         ended = np.array([step % 10 == 9, step % 7 == 6])
@@ -65,15 +76,15 @@ def fill(agent: Rainbow, space: spaces.Box, steps: int = 40, seed: int = 0) -> N
         outcome: Any = SimpleNamespace(
             obs=np.where(ended.reshape(2, *[1] * len(space.shape)), observations(space, rng), seen),
             final_obs=seen,
-            reward=rng.integers(-1, 2, 2).astype(np.float32),
+            reward=reward(rng).astype(np.float32),
             terminated=ended & [True, False],
             truncated=ended & [False, True],
             died=np.zeros(2, bool),
         )
-        agent.observe(rng.integers(0, 3, 2), outcome)
+        agent.observe(action(rng), outcome)
 
 
-def parameters(agent: Rainbow) -> dict[str, Tensor]:
+def parameters(agent: Learner[Any, Any]) -> dict[str, Tensor]:
     """Copies of everything learned or tracked."""
     named = {**agent.nets.state_dict(), **{f"heads.{k}": v for k, v in agent.heads.modules.state_dict().items()}}
     return {name: tensor.clone() for name, tensor in named.items()}

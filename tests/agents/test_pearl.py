@@ -17,7 +17,8 @@ from rlrep.nn import Gaussians, MLPEncoderConfig, product
 from rlrep.replay import Transitions
 from tests.runs import differences
 
-from .pearl_rig import ACTIONS, HORIZON, SMALL, STATES, TASKS, Pull, make_pearl, parameters, random_episode
+from .pearl_rig import ACTIONS, HORIZON, SMALL, STATES, TASKS, Pull, make_pearl, random_episode
+from .rainbow_rig import parameters
 
 NOISE = np.array([0.5, -1.0], np.float32)
 OBS = np.random.default_rng(0).standard_normal((4, STATES)).astype(np.float32)

@@ -17,7 +17,8 @@ from rlrep.agents.pearl.update import encoder_loss
 from rlrep.nn import Gaussians, product
 from rlrep.replay import Batch, Transitions
 
-from .pearl_rig import ACTIONS, SMALL, Pull, make_pearl, moved, parameters
+from .pearl_rig import ACTIONS, SMALL, Pull, make_pearl, moved
+from .rainbow_rig import parameters
 
 
 def some_gaussians(*shape: int) -> Gaussians:

@@ -22,6 +22,7 @@ from rlrep.heads import (
     Encoders,
     HeadConfig,
     InstanceContrast,
+    Pull,
     RedundancyReduction,
     ReturnContrast,
     SelfDistillation,
@@ -46,6 +47,7 @@ HEADS: dict[str, HeadConfig] = {
     "autoencoder": Autoencoder(strides=(2, 1), channels=4, hidden_dim=8),
 }
 BOTH = {name: HEADS[name] for name in ("curl", "return_contrast")}
+OTHERS = {name: HEADS[name] for name in ("byol", "self_prediction", "sup_con")}
 
 
 def plain_update(before: Rainbow, agent: Rainbow, config: RainbowConfig) -> Tensor:
@@ -238,17 +240,17 @@ def test_beta_rises_over_the_planned_length() -> None:
     assert priority is not None and (priority.beta, priority.beta_steps) == (0.4, 160)
 
 
-@pytest.mark.parametrize("aux", [{}, BOTH, {k: HEADS[k] for k in ("byol", "self_prediction", "sup_con")}], ids=len)
-@pytest.mark.parametrize("config", [SMALL, DQN], ids=["rainbow", "dqn"])
-def test_resume_is_bit_exact(aux: dict[str, HeadConfig], config: RainbowConfig) -> None:
-    agent = make_rainbow(aux=aux, config=config)
+@pytest.mark.parametrize(
+    ("config", "aux", "pull"),
+    [(SMALL, BOTH, "balanced"), (SMALL, OTHERS, "sum"), (DQN, {}, "own"), (DQN, BOTH, "own")],
+)
+def test_resume_is_bit_exact(config: RainbowConfig, aux: dict[str, HeadConfig], pull: Pull) -> None:
+    agent, other = (make_rainbow(aux=aux, config=replace(config, pull=pull), seed=k) for k in (0, 9))
     for _ in range(3):
         agent.update()
-    saved = deepcopy(agent.state())
-    other = make_rainbow(aux=aux, config=config, seed=9)
     for name, ring in agent.rings.items():
         other.rings[name].restore(ring.oldest, ring.read(ring.oldest, ring.written))
-    other.load_state(saved)
+    other.load_state(deepcopy(agent.state()))
     obs = observations(PIXELS, np.random.default_rng(3), 6)
     for _ in range(3):
         agent.update()
@@ -258,6 +260,7 @@ def test_resume_is_bit_exact(aux: dict[str, HeadConfig], config: RainbowConfig) 
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
     mine, yours = agent.metrics(), other.metrics()
     assert {k: v for k, v in mine.items() if k[:4] != "perf"} == {k: v for k, v in yours.items() if k[:4] != "perf"}
+    assert torch.equal(agent.heads.balance.norms, other.heads.balance.norms)
 
 
 def check_equal(eager: Rainbow, other: Rainbow) -> None:

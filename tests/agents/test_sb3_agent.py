@@ -15,7 +15,8 @@ from rlrep.config.simulators import build_envs
 from rlrep.envs.toy import ToyState
 from rlrep.loops.online import Online
 from tests.fakes import FakeEnvs
-from tests.loops.test_resume_agents import PONG, assert_resumes, at_step
+from tests.loops.test_resume import assert_resumes, at_step
+from tests.loops.test_resume_agents import PONG
 from tests.runs import evaluations, final_state, lines, metrics, run
 
 SB3 = ("agent=sb3_sac", "env=toy_state", "checkpoint.keep_replay=true")

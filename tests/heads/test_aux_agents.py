@@ -20,7 +20,8 @@ from rlrep.heads import (
     TemporalContrast,
     TrajectoryContrast,
 )
-from tests.agents.test_sac import SMALL, learned_metrics, make_agent, parameters
+from tests.agents.rainbow_rig import parameters
+from tests.agents.test_sac import SMALL, learned_metrics, make_agent
 
 HEADS: dict[str, HeadConfig] = {
     "masked": InstanceContrast(mask_same_return=True, mask_within=3, bins=3),

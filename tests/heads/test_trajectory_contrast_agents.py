@@ -1,16 +1,15 @@
 """Trajectory contrast inside SAC and (prioritised) Rainbow."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow
 from rlrep.agents.sac import SAC
 from rlrep.heads import TrajectoryContrast
 from tests.agents import rainbow_rig, test_sac
+from tests.agents.rainbow_rig import parameters
 
 AUX = {
     "whole": TrajectoryContrast(window=2, hidden_dim=8, embedding_dim=4),
@@ -31,7 +30,7 @@ def make_rainbow(**options: Any) -> Rainbow:
     return rainbow_rig.make_rainbow(aux=dict(AUX), **options)
 
 
-def assert_trains(agent: SAC | Rainbow, parameters: Callable[[Any], dict[str, Tensor]]) -> None:
+def assert_trains(agent: SAC | Rainbow) -> None:
     before = parameters(agent)
     for _ in range(3):
         agent.update()
@@ -48,12 +47,12 @@ def assert_trains(agent: SAC | Rainbow, parameters: Callable[[Any], dict[str, Te
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_it_trains_inside_sac(pixels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_trains(make_sac(monkeypatch, pixels=pixels), test_sac.parameters)
+    assert_trains(make_sac(monkeypatch, pixels=pixels))
 
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_it_trains_inside_rainbow(pixels: bool) -> None:
-    assert_trains(make_rainbow(pixels=pixels), rainbow_rig.parameters)
+    assert_trains(make_rainbow(pixels=pixels))
 
 
 @pytest.mark.slow

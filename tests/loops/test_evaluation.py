@@ -4,13 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from gymnasium import spaces
 
 from rlrep.config.config import TrainConfig
 from rlrep.contract.env import HUMAN_NORMALISED, Array, EnvConfig, Step
 from rlrep.loops.evaluation import Evaluator, eval_envs, random_action, summarise
 from rlrep.process.seeds import Seeds
-from tests.fakes import FakeAgent, FakeEnvs
+from rlrep.settings import UserError
+from tests.fakes import EPISODE, FakeAgent, FakeEnvs
 
 
 class Uneven(FakeEnvs):
@@ -37,6 +39,7 @@ class Watched(FakeAgent):
         self.batches: list[Array] = []
 
     def act(self, obs: Array, *, explore: bool) -> Array:
+        assert not explore
         self.batches.append(obs.copy())
         return np.asarray(obs[:, 1:], np.float32)
 
@@ -62,9 +65,29 @@ def test_a_simulator_that_has_finished_takes_the_next_episode() -> None:
 def test_results_do_not_depend_on_how_many_run_at_once() -> None:
     for epsilon in (0.0, 0.5):
         expected = run(1, batch=4, epsilon=epsilon)[0]
+        assert [episode.index for episode in expected] == list(range(7))
         assert all(run(width, batch=4, epsilon=epsilon)[0] == expected for width in (2, 3, 7, 9))
     assert expected != run(1, batch=4)[0]
     assert len({episode.total_return for episode in expected}) > 3
+
+
+def test_evaluations_and_their_episodes_have_seeds_of_their_own() -> None:
+    seeds = Seeds(0)
+    drawn = [seeds.episode(j, k) for j in range(20) for k in range(10)] + seeds.envs(8) + [seeds.agent]
+    assert len(set(drawn)) == len(drawn)
+    assert Seeds(0).episode(3, 4) == Seeds(0).episode(3, 4) != Seeds(1).episode(3, 4)
+
+
+def test_an_evaluation_episode_whose_simulator_died_is_run_again() -> None:
+    envs = FakeEnvs(2, deaths=(4,))
+    evaluator = Evaluator(lambda: envs, FakeAgent([]), Seeds(0), say=print)
+    assert [episode.length for episode in evaluator.run(1, 3)] == [EPISODE] * 3
+
+
+def test_simulators_that_keep_dying_end_an_evaluation() -> None:
+    evaluator = Evaluator(lambda: FakeEnvs(2, deaths=tuple(range(1000))), FakeAgent([]), Seeds(0), say=print)
+    with pytest.raises(UserError, match="keep dying"):
+        evaluator.run(1, 2)
 
 
 def test_the_policy_always_acts_on_batches_of_one_size() -> None:

@@ -283,44 +283,6 @@ def test_a_stopped_loop_continues_exactly(tmp_path: Path, updates_before: int) -
     assert walls == sorted(walls)
 
 
-def test_evaluation_seeds_do_not_depend_on_how_many_run_at_once() -> None:
-    seen: dict[int, list[list[float]]] = {}
-
-    class Recorder(FakeAgent):
-        def act(self, obs: Any, *, explore: bool) -> Any:
-            assert len(obs) == 1 and not explore
-            seen[width].append(obs[0].tolist())
-            return super().act(obs, explore=explore)
-
-    for width in (1, 2, 5, 8):
-        seen[width] = []
-        evaluator = Evaluator(lambda: FakeEnvs(width), Recorder([]), Seeds(3), say=print)  # noqa: B023
-        episodes = evaluator.run(4, 5)
-        assert [episode.index for episode in episodes] == list(range(5))
-        assert {episode.total_return for episode in episodes} == {float(EPISODE)}
-    assert {tuple(obs) for obs in seen[1]} == {tuple(obs) for obs in seen[2]} == {tuple(obs) for obs in seen[8]}
-    assert len({obs[0] for obs in seen[1]}) == 5
-
-
-def test_evaluations_and_their_episodes_have_seeds_of_their_own() -> None:
-    seeds = Seeds(0)
-    drawn = [seeds.episode(j, k) for j in range(20) for k in range(10)] + seeds.envs(8) + [seeds.agent]
-    assert len(set(drawn)) == len(drawn)
-    assert Seeds(0).episode(3, 4) == Seeds(0).episode(3, 4) != Seeds(1).episode(3, 4)
-
-
-def test_an_evaluation_episode_whose_simulator_died_is_run_again() -> None:
-    envs = FakeEnvs(2, deaths=(4,))
-    evaluator = Evaluator(lambda: envs, FakeAgent([]), Seeds(0), say=print)
-    assert [episode.length for episode in evaluator.run(1, 3)] == [EPISODE] * 3
-
-
-def test_simulators_that_keep_dying_end_an_evaluation() -> None:
-    evaluator = Evaluator(lambda: FakeEnvs(2, deaths=tuple(range(1000))), FakeAgent([]), Seeds(0), say=print)
-    with pytest.raises(UserError, match="keep dying"):
-        evaluator.run(1, 2)
-
-
 def test_the_final_evaluation_is_told_beside_the_best_one(tmp_path: Path) -> None:
     fading = iter([3.0, 5.0, 4.0, 1.0])
 

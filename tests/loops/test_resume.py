@@ -5,35 +5,19 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rlrep.loops.loop import Work
 from rlrep.loops.online import Online
 from tests.runs import differences, evaluations, final_state, metrics, replay, run, start
 
-AUX = [
-    "none",
-    "curl",
-    "return_contrast",
-    "[curl,return_contrast]",
-    "[autoencoder,byol,directpred,self_prediction]",
-    "[barlow_twins,sup_con_return,temporal,trajectory_contrast,vicreg]",
-]
+PREDICTING = "[autoencoder,byol,directpred,self_prediction]"
+DECORRELATING = "[barlow_twins,sup_con_return,temporal,trajectory_contrast,vicreg]"
 QUEUE = ("aux.curl.objective=mochi", "aux.curl.queue_size=100", "aux.curl.hardest=20", "aux.curl.mask_same_return=true")
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, agent_steps: int) -> None:
-    """Let SIGTERM come during the given step."""
-    step = Online.step
-
-    def interrupted(work: Online) -> bool:
-        due = step(work)
-        if work.counters.agent_steps == agent_steps:
-            signal.raise_signal(signal.SIGTERM)
-        return due
-
-    monkeypatch.setattr(Online, "step", interrupted)
 
 
 def assert_equal_runs(left: Path, right: Path) -> None:
@@ -44,18 +28,48 @@ def assert_equal_runs(left: Path, right: Path) -> None:
     assert differences(replay(left), replay(right)) == []
 
 
-@pytest.mark.parametrize("aux", AUX)
-@pytest.mark.parametrize("env", ["toy_pixels", "toy_state"])
-def test_resume_is_exact(env: str, aux: str, tmp_path: Path) -> None:
-    words = (f"env={env}", f"aux={aux}", "checkpoint.keep_replay=true")
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+def interrupt(patch: pytest.MonkeyPatch, kind: type[Work], reached: Callable[[Any], bool]) -> None:
+    """Let SIGTERM come once the next run has `reached` a place."""
+    step = kind.step
+
+    def interrupted(work: Any) -> bool:
+        due = step(work)
+        if reached(work):
+            signal.raise_signal(signal.SIGTERM)
+        return due
+
+    patch.setattr(kind, "step", interrupted)
+
+
+def assert_resumes(folder: Path, words: tuple[str, ...], kind: Any, *places: Callable[[Any], bool]) -> Path:
+    """Compare a run from beginning to end with one that is stopped at each place. Returns its folder."""
+    whole, parts = folder / "whole", folder / "parts"
     assert run(whole, *words) == 0
-    for agent_steps in (13, 37, 58):  # while acting at random, with a full replay ahead, just before the end
+    for reached in places:
         with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, agent_steps)
+            interrupt(patch, kind, reached)
             assert run(parts, *words) == 143
     assert run(parts, *words) == 0
     assert_equal_runs(whole, parts)
+    return parts
+
+
+def at_step(agent_steps: int) -> Callable[[Any], bool]:
+    return lambda work: bool(work.counters.agent_steps == agent_steps)
+
+
+@pytest.mark.parametrize(
+    ("env", "aux"),
+    [
+        ("toy_pixels", "none"),
+        ("toy_state", "[curl,return_contrast]"),
+        *((env, aux) for env in ("toy_pixels", "toy_state") for aux in (PREDICTING, DECORRELATING)),
+    ],
+)
+def test_resume_is_exact(env: str, aux: str, tmp_path: Path) -> None:
+    """Stopped while acting at random, with a full replay ahead, just before the end."""
+    words = (f"env={env}", f"aux={aux}", "checkpoint.keep_replay=true")
+    parts = assert_resumes(tmp_path, words, Online, at_step(13), at_step(37), at_step(58))
     state = final_state(parts)["agent"]
     assert any("optimiser" in key for key in state), "the state compared holds optimiser moments"
     assert len(metrics(parts)) >= 10
@@ -71,13 +85,7 @@ def test_resume_is_exact_with_several_environments_in_processes(tmp_path: Path) 
         "env.workers=process",
         "checkpoint.keep_replay=true",
     )
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run(whole, *words) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, 34)
-        assert run(parts, *words) == 143
-    assert run(parts, *words) == 0
-    assert_equal_runs(whole, parts)
+    assert_resumes(tmp_path, words, Online, at_step(34))
 
 
 def test_the_same_command_twice_computes_the_same(tmp_path: Path) -> None:
@@ -95,7 +103,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(whole, *words) == 0
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, 47)
+        interrupt(patch, Online, at_step(47))
         assert run(parts, *words) == 143
     newest = sorted((parts / "checkpoints").glob("*_step_*"))[-1]
     assert newest.name.endswith("_step_47")

@@ -5,14 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from rlrep.loops.loop import Work
 from rlrep.loops.meta.work import Meta
 from rlrep.loops.online import Online
 from tests.runs import evaluations, final_state, metrics, run, start
 
-from .test_resume import assert_equal_runs, wait_for_rows
+from .test_resume import assert_equal_runs, assert_resumes, at_step, wait_for_rows
 
 META = (
     "env=point_robot",
@@ -42,36 +39,6 @@ PONG = (
     "agent.target_every=10",
     "checkpoint.keep_replay=true",
 )
-
-
-def interrupt(patch: pytest.MonkeyPatch, kind: type[Work], reached: Callable[[Any], bool]) -> None:
-    """Let SIGTERM come once the next run has `reached` a place."""
-    step = kind.step
-
-    def interrupted(work: Any) -> bool:
-        due = step(work)
-        if reached(work):
-            signal.raise_signal(signal.SIGTERM)
-        return due
-
-    patch.setattr(kind, "step", interrupted)
-
-
-def assert_resumes(folder: Path, words: tuple[str, ...], kind: Any, *places: Callable[[Any], bool]) -> Path:
-    """Compare a run from beginning to end with one that is stopped at each place. Returns its folder."""
-    whole, parts = folder / "whole", folder / "parts"
-    assert run(whole, *words) == 0
-    for reached in places:
-        with pytest.MonkeyPatch.context() as patch:
-            interrupt(patch, kind, reached)
-            assert run(parts, *words) == 143
-    assert run(parts, *words) == 0
-    assert_equal_runs(whole, parts)
-    return parts
-
-
-def at_step(agent_steps: int) -> Callable[[Any], bool]:
-    return lambda work: bool(work.counters.agent_steps == agent_steps)
 
 
 def after_update(number: int) -> Callable[[Any], bool]:

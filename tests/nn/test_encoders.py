@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlrep.config.compose import compose_run
 from rlrep.config.make import load_component, make_agent, make_env
+from rlrep.loops.online import Online
 from rlrep.nn import (
     EncoderConfig,
     ImpalaConfig,
@@ -22,7 +23,7 @@ from rlrep.nn import (
     read_encoder,
     save_encoder,
 )
-from tests.loops.test_resume import assert_equal_runs, interrupt_at
+from tests.loops.test_resume import assert_equal_runs, at_step, interrupt
 from tests.runs import final_state, run
 
 SMALL = PixelEncoderConfig(strides=(2, 1), channels=4, latent_dim=6)
@@ -305,7 +306,7 @@ def test_resume_is_exact_with_a_frozen_encoder_whose_file_is_gone(pretrained: Pa
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert run(whole, *words) == 0
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, 37)
+        interrupt(patch, Online, at_step(37))
         assert run(halves, *words) == 143
     pretrained.rename(tmp_path / "elsewhere")
     assert run(halves, *words) == 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rlrep.replay import Needs, Priority, Replay, ReplaySpec, ReturnLabels, Ring
@@ -282,3 +283,20 @@ def copy_replay(replay: Replay, seed: int = 99) -> Replay:
 def copy_ring(source: Ring, target: Ring, chunk: int = 7) -> None:
     for start in range(source.oldest, source.written, chunk):
         target.restore(start, source.read(start, min(start + chunk, source.written)))
+
+
+def scripts(
+    needs: dict[str, Needs] | None = None, *, frame_stack: st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[Script]:
+    """Scripts that have begun, on small replays of every layout, with few or many ends and deaths."""
+    spec = st.builds(
+        make_spec,
+        num_envs=st.integers(1, 3),
+        steps=st.integers(4, 30),
+        frame_stack=frame_stack or st.integers(1, 4),
+        n_step=st.integers(1, 4),
+        pixels=st.booleans(),
+        discrete=st.booleans(),
+    )
+    end, death = st.sampled_from([0.0, 0.1, 0.6]), st.sampled_from([0.0, 0.05])
+    return st.builds(make_script, spec, st.just(needs), seed=st.integers(0, 2**16), end=end, death=death)

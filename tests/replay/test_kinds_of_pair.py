@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from rlrep.agents.sb3 import AuxSAC
 from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics
+from rlrep.loops.online import Online
 from rlrep.replay import Anchors, Batch, Needs, Pairs, Replay, Request, Sampler, Stepped, Steps, TaskReplay, Viewing
 from tests.agents.sb3_models import chase, small
-from tests.loops.test_resume import assert_equal_runs, interrupt_at
-from tests.runs import final_state, metrics, run
+from tests.loops.test_resume import assert_resumes, at_step
+from tests.runs import final_state, metrics
 
 from .replay_twin import CPU, copy_replay, make_script, make_spec
 from .test_task_replay import SPEC
@@ -129,16 +130,9 @@ def test_it_trains_inside_sac_and_resumes_exactly(
         f"aux.good_reward.outside={str(outside).lower()}",
         "checkpoint.keep_replay=true",
     )
-    whole, parts = configs / "whole", configs / "parts"
     if outside:
         offer(configs, monkeypatch)
-    assert run(whole, *words) == 0
-    for agent_steps in (13, 37):
-        with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, agent_steps)
-            assert run(parts, *words) == 143
-    assert run(parts, *words) == 0
-    assert_equal_runs(whole, parts)
+    parts = assert_resumes(configs, words, Online, at_step(13), at_step(37))
     shares = {row["aux/good_reward/good"] for row in metrics(parts) if "aux/good_reward/good" in row}
     assert len(shares) > 1, "pairs are drawn anew at every update"
     *_, state = final_state(parts)["agent"]["replay"]["samplers"]

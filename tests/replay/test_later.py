@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rlrep.heads.named import named_heads
 from rlrep.replay import (
@@ -20,7 +19,7 @@ from rlrep.replay import (
     SeenAt,
 )
 
-from .replay_twin import Script, copy_replay, make_script, make_spec
+from .replay_twin import Script, copy_replay, make_script, make_spec, scripts
 
 OFFSETS = (1, 2, 5)
 BINS = ReturnLabels("return_bin", bins=4, horizon=3)
@@ -68,32 +67,9 @@ def check_extras(script: Script, draws: int = 512) -> None:
 
 
 @settings(max_examples=12)
-@given(
-    seed=st.integers(0, 2**16),
-    num_envs=st.integers(1, 3),
-    frame_stack=st.integers(1, 3),
-    n_step=st.integers(1, 3),
-    steps=st.integers(4, 20),
-    pixels=st.booleans(),
-    discrete=st.booleans(),
-    end=st.sampled_from([0.0, 0.1, 0.6]),
-    death=st.sampled_from([0.0, 0.05]),
-)
-def test_extras_equal_the_twins(
-    seed: int,
-    num_envs: int,
-    frame_stack: int,
-    n_step: int,
-    steps: int,
-    pixels: bool,
-    discrete: bool,
-    end: float,
-    death: float,
-) -> None:
-    spec = make_spec(
-        num_envs=num_envs, steps=steps, frame_stack=frame_stack, n_step=n_step, pixels=pixels, discrete=discrete
-    )
-    script = make_script(spec, NEEDS, seed=seed, end=end, death=death)
+@given(script=scripts(NEEDS))
+def test_extras_equal_the_twins(script: Script) -> None:
+    steps = script.replay.spec.steps
     for count in (1, steps // 2 + 1, 2 * steps):
         script.run(count)
         check_extras(script)

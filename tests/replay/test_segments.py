@@ -1,6 +1,7 @@
 """Return labels against the slow twin: segments, bins, partners, across wrap-around, deaths and unfinished episodes."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rlrep.replay import UNKNOWN, Batch, Needs, Partners, ReturnLabels, SameRetu
 from rlrep.replay.returns import Groups, bin_edges, discounted_returns
 from rlrep.replay.ring import Window
 
-from .replay_twin import CPU, Script, make_script, make_spec
+from .replay_twin import CPU, Script, make_script, make_spec, scripts
 
 DRAWS = 2048
 Key = tuple[int, int]
@@ -25,6 +26,14 @@ SEGMENT_LABELS = [
     ReturnLabels("return_threshold", segments=3, discount=1.0, horizon=None),
     ReturnLabels("return_threshold", segments=2, max_length=5, discount=1.0, horizon=2),
 ]
+
+
+BIN_LABELS = [
+    ReturnLabels("return_bin", bins=4, discount=1.0, horizon=None),
+    ReturnLabels("return_bin", bins=3, binning="equal_width", discount=0.8, horizon=3),
+    ReturnLabels("return_bin", bins=1, horizon=2),
+]
+LABELS = SEGMENT_LABELS + BIN_LABELS
 
 
 def pairs_of(batch: Batch) -> Partners:
@@ -86,37 +95,6 @@ def check_obs(script: Script, keys: list[Key], obs: torch.Tensor) -> None:
         np.testing.assert_array_equal(obs[row].numpy(), script.twin.expected(*key).obs)
 
 
-@settings(max_examples=25)
-@given(
-    seed=st.integers(0, 2**16),
-    num_envs=st.integers(1, 3),
-    steps=st.integers(4, 24),
-    n_step=st.integers(1, 3),
-    labels=st.sampled_from(SEGMENT_LABELS),
-    anchors_drawn=st.booleans(),
-    end=st.sampled_from([0.0, 0.1, 0.5]),
-    death=st.sampled_from([0.0, 0.05]),
-    pixels=st.booleans(),
-)
-def test_segments_equal_the_twins(
-    seed: int,
-    num_envs: int,
-    steps: int,
-    n_step: int,
-    labels: ReturnLabels,
-    anchors_drawn: bool,
-    end: float,
-    death: float,
-    pixels: bool,
-) -> None:
-    needs = {"head": Needs((SameReturn(labels, "segment" if anchors_drawn else "batch"),))}
-    spec = make_spec(num_envs=num_envs, steps=steps, n_step=n_step, frame_stack=2, pixels=pixels)
-    script = make_script(spec, needs, seed=seed, end=end, death=death)
-    for count in (1, 2, steps, steps // 2 + 1, 2 * steps):
-        script.run(count)
-        check_segments(script, labels, anchors_drawn)
-
-
 def test_rewards_of_either_sign_close_a_segment() -> None:
     script = make_script(make_spec(num_envs=1), {"head": Needs((SameReturn(ReturnLabels("reward_event")),))}, end=0.0)
     frame, no = np.zeros((1, 4), np.float32), np.array([False])
@@ -125,17 +103,6 @@ def test_rewards_of_either_sign_close_a_segment() -> None:
     batch = script.replay.sample(256)
     lengths = set(zip(batch.action[:, 0].tolist(), pairs_of(batch).length.tolist(), strict=True))
     assert lengths == {(0, 2), (1, 2), (2, 3), (3, 3), (4, 3), (5, 1)}
-
-
-@pytest.mark.parametrize("labels", SEGMENT_LABELS)
-def test_beginning_again_ends_segments(labels: ReturnLabels) -> None:
-    spec = make_spec(steps=20, pixels=True)
-    script = make_script(spec, {"head": Needs((SameReturn(labels, "segment"),))}, end=0.2, steps=11)
-    for count in (0, 5, 40, 0, 0, 0):
-        script.begin()
-        check_segments(script, labels, anchors_drawn=True)
-        script.run(count)
-        check_segments(script, labels, anchors_drawn=True)
 
 
 def test_dropped_segments_are_never_drawn_while_they_expire() -> None:
@@ -179,13 +146,6 @@ def test_drawn_anchors_are_uniform_over_segments_then_steps() -> None:
     assert chi_square([keys.count(key) for key in expected], list(expected.values())) < 4
 
 
-BIN_LABELS = [
-    ReturnLabels("return_bin", bins=4, discount=1.0, horizon=None),
-    ReturnLabels("return_bin", bins=3, binning="equal_width", discount=0.8, horizon=3),
-    ReturnLabels("return_bin", bins=1, horizon=2),
-]
-
-
 def check_groups(script: Script, labels: ReturnLabels, anchors_drawn: bool) -> None:
     """Partners share the anchor's known bin, are stored and finished, and differ unless the anchor is alone."""
     if not script.replay.can_sample():
@@ -209,44 +169,32 @@ def check_groups(script: Script, labels: ReturnLabels, anchors_drawn: bool) -> N
     check_obs(script, partners, pairs.obs)
 
 
-@settings(max_examples=25)
-@given(
-    seed=st.integers(0, 2**16),
-    num_envs=st.integers(1, 3),
-    steps=st.integers(4, 40),
-    n_step=st.integers(1, 3),
-    labels=st.sampled_from(BIN_LABELS),
-    anchors_drawn=st.booleans(),
-    end=st.sampled_from([0.0, 0.1, 0.5]),
-    death=st.sampled_from([0.0, 0.05]),
-    pixels=st.booleans(),
-)
-def test_bins_equal_the_twins(
-    seed: int,
-    num_envs: int,
-    steps: int,
-    n_step: int,
-    labels: ReturnLabels,
-    anchors_drawn: bool,
-    end: float,
-    death: float,
-    pixels: bool,
-) -> None:
-    needs = {"head": Needs((SameReturn(labels, "segment" if anchors_drawn else "batch"),))}
-    spec = make_spec(num_envs=num_envs, steps=steps, n_step=n_step, frame_stack=2, pixels=pixels)
-    script = make_script(spec, needs, seed=seed, end=end, death=death)
+def check(script: Script, request: SameReturn) -> None:
+    of_bins = request.labels.mode == "return_bin"
+    (check_groups if of_bins else check_segments)(script, request.labels, request.anchors == "segment")
+
+
+@settings(max_examples=36)
+@given(data=st.data(), labels=st.sampled_from(LABELS), anchors=st.sampled_from(["batch", "segment"]))
+def test_partners_equal_the_twins(data: st.DataObject, labels: ReturnLabels, anchors: Any) -> None:
+    request = SameReturn(labels, anchors)
+    script = data.draw(scripts({"head": Needs((request,))}, frame_stack=st.just(2)))
+    steps = script.replay.spec.steps
     for count in (1, 2, steps, steps // 2 + 1, 1, 2 * steps, 1):
         script.run(count)
-        check_groups(script, labels, anchors_drawn)
+        check(script, request)
 
 
-@pytest.mark.parametrize("labels", BIN_LABELS)
-def test_beginning_again_lets_go_of_members_whose_frames_are_gone(labels: ReturnLabels) -> None:
-    spec = make_spec(steps=20, frame_stack=2, pixels=True)
-    script = make_script(spec, {"head": Needs((SameReturn(labels, "segment"),))}, end=0.8, steps=60)
-    for _ in range(6):
+@pytest.mark.parametrize("labels", LABELS)
+def test_beginning_again_ends_segments_and_lets_go_of_what_is_gone(labels: ReturnLabels) -> None:
+    request, bins = SameReturn(labels, "segment"), labels.mode == "return_bin"
+    spec = make_spec(steps=20, frame_stack=2 if bins else 1, pixels=True)
+    script = make_script(spec, {"head": Needs((request,))}, end=0.8 if bins else 0.2, steps=60 if bins else 11)
+    for count in (0, 5, 40, 0, 0, 0):
         script.begin()
-        check_groups(script, labels, anchors_drawn=True)
+        check(script, request)
+        script.run(count)
+        check(script, request)
 
 
 @pytest.mark.parametrize("anchors_drawn", [False, True])
