@@ -28,7 +28,7 @@ from .files import sync_folder, write_synced
 from .stored import MEGABYTE, Unreadable, load_json
 from .tree import join, misfit, split
 
-FORMAT = 2
+FORMAT = 3
 KEEP = 2
 _NAME = re.compile(r"(damaged_)?[0-9]{6,12}_step_[0-9]+")
 _MOST_MANIFEST = 64 * MEGABYTE

@@ -225,7 +225,7 @@ class Script:
     def keys(self, action: torch.Tensor) -> list[tuple[int, int]]:
         """Step and environment of each sampled action."""
         numbers = action if action.ndim == 1 else action[:, 0]
-        return [divmod(int(number), self.replay.spec.num_envs) for number in numbers]
+        return [divmod(int(number), self.replay.spec.num_envs) for number in numbers.tolist()]
 
 
 def make_spec(
@@ -293,7 +293,7 @@ def scripts(
         make_spec,
         num_envs=st.integers(1, 3),
         steps=st.integers(4, 30),
-        frame_stack=frame_stack or st.integers(1, 4),
+        frame_stack=st.integers(1, 4) if frame_stack is None else frame_stack,
         n_step=st.integers(1, 4),
         pixels=st.booleans(),
         discrete=st.booleans(),
