@@ -2,7 +2,7 @@
 
 from .heads import Heads, Losses
 from .learner import Outcome
-from .online import OnlineAgent, make_parts
+from .online import Exploring, OnlineAgent, make_parts
 from .optimisers import Apart, Optimisers
 
-__all__ = ["Apart", "Heads", "Losses", "OnlineAgent", "Optimisers", "Outcome", "make_parts"]
+__all__ = ["Apart", "Exploring", "Heads", "Losses", "OnlineAgent", "Optimisers", "Outcome", "make_parts"]

@@ -26,13 +26,14 @@ class OwnExtractor(EncoderConfig):
 
 class EncoderExtractor(BaseFeaturesExtractor):
     """An rlrep encoder. It reads frames as bytes 0..255: give the policy `normalize_images=False`. Observations that
-    have not the three axes of frames are states, and flattened."""
+    have not the three axes of frames are states, and flattened; with `flat` all are."""
 
-    def __init__(self, observation_space: spaces.Box, encoder: EncoderConfig) -> None:
-        self._frames = len(observation_space.shape) == 3
-        made = encoder.make(observation_space.shape if self._frames else (spaces.flatdim(observation_space),))
+    def __init__(self, observation_space: spaces.Space[Any], encoder: EncoderConfig, *, flat: bool = False) -> None:
+        shape = observation_space.shape or ()
+        frames = len(shape) == 3 and not flat
+        made = encoder.make(shape if frames else (spaces.flatdim(observation_space),))
         super().__init__(observation_space, made.latent_dim)
-        self.encoder = made
+        self.encoder, self._frames = made, frames
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return latents `(B, D)`."""
@@ -40,16 +41,8 @@ class EncoderExtractor(BaseFeaturesExtractor):
         return latent
 
 
-class MLPExtractor(BaseFeaturesExtractor):
+class MLPExtractor(EncoderExtractor):
     """`encoder=mlp` on flattened observations, which SB3's `MlpPolicy` would hand on as they are."""
 
     def __init__(self, observation_space: spaces.Space[Any]) -> None:
-        width = spaces.flatdim(observation_space)
-        encoder = MLPEncoderConfig().make((width,))
-        super().__init__(observation_space, encoder.latent_dim)
-        self.encoder = encoder
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Return latents `(B, D)`."""
-        latent: Tensor = self.encoder(torch.flatten(observations, 1))
-        return latent
+        super().__init__(observation_space, MLPEncoderConfig(), flat=True)
