@@ -8,7 +8,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from rlrep.settings import TARGET, ConfigError, accepts, coerce, completed, expand_names, find_target, plain
-from rlrep.settings.groups import check, node
+from rlrep.settings.groups import AUTO, HeadViews, node
 from rlrep.views import View
 
 from .base import HeadConfig
@@ -48,13 +48,10 @@ def named_view(name: str, obs_shape: Shape, place: str = "view") -> View:
 
 
 def _view(name: str, place: str, obs_shape: Shape) -> dict[str, Any]:
-    pixels = len(obs_shape) == 3
-    if name == "auto":
-        name = "random_shift" if pixels else "amplitude_scale"
-    check("augment", name, asked=f"{place}={name}")
-    view = node("augment", name, place, cases=_kind(obs_shape))
-    if not pixels and "${" in str(view):
-        raise ConfigError(f"{place}={name} is for frames, observations are {obs_shape}")
+    views = HeadViews("none", _kind(obs_shape))
+    view = views.settings(name, place)
+    if len(obs_shape) != 3 and "${" in str(view):
+        raise ConfigError(f"{place}={views.names[place]} is for frames, observations are {obs_shape}")
     return view
 
 
@@ -67,7 +64,7 @@ def _head(name: str, given: Any, obs_shape: Shape, augment: View | None) -> Head
     head = node("aux", name, place, cases=_kind(obs_shape)) | {key: plain(value) for key, value in given.items()}
     if augment is not None:  # where a head names no view, the agent's is its own
         cls = find_target(head[TARGET], place)
-        head = {key: None if value == "auto" and accepts(cls, key, View) else value for key, value in head.items()}
+        head = {key: None if value == AUTO and accepts(cls, key, View) else value for key, value in head.items()}
     head = expand_names(head, place, View, partial(_view, obs_shape=obs_shape))
     return cast(HeadConfig, _built(head, HeadConfig, place, obs_shape))
 
