@@ -68,6 +68,7 @@ DECLARED = {  # importable name: distribution
     "wandb": "wandb",
     "submitit": "submitit",
     "ray": "ray",
+    "flwr": "flwr[simulation]",
 }
 
 
@@ -326,7 +327,7 @@ def test_links_and_declarations() -> None:
 
 def test_every_declared_package_is_locked() -> None:
     locked = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    assert {name.lower() for name in DECLARED.values()} - {"wandb"} <= locked
+    assert {name.lower() for name in DECLARED.values()} - {"wandb", "flwr[simulation]"} <= locked
 
 
 def test_the_drawing_of_the_house_is_of_this_house() -> None:

@@ -2,6 +2,7 @@
 
 from .average import weighted_mean
 from .engine import Engine, EngineConfig, InProcess
+from .flower import Flower
 from .local import ModelContrast, Proximal
 from .partitions import ByEnv, ByEpisode, ByLabel, Dirichlet, Iid, Partition
 from .party import Lost, Reply, Setup, train_party
@@ -14,6 +15,7 @@ __all__ = [
     "Dirichlet",
     "Engine",
     "EngineConfig",
+    "Flower",
     "Iid",
     "InProcess",
     "Lost",
