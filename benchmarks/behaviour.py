@@ -43,7 +43,10 @@ SHORT = (
     "agent.batch_size=8",
     "agent.capacity=50",
 )
-DATA = {**dict.fromkeys(("ascl", "cross_entropy", "supcon", "suncet"), "digits"), "video_moco": "moving_digits"}
+DATA = {
+    **dict.fromkeys(("ascl", "comatch", "cross_entropy", "elr", "supcon", "suncet"), "digits"),
+    "video_moco": "moving_digits",
+}
 """What methods train on that need classes, or clips."""
 FAMILY_HEADS = ("ccm", "focal")
 HEADS = "aux=[curl,return_contrast]"

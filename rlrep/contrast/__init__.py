@@ -25,6 +25,7 @@ from .posteriors import (
     wasserstein_info_nce,
     wasserstein_logits,
 )
+from .probabilities import early_learning, graph_contrast
 from .projectors import Bilinear, Predictor, Projector
 from .queue import MemoryQueue, mix_hard_negatives
 from .targets import MomentumTarget
@@ -48,10 +49,12 @@ __all__ = [
     "debiased_nt_xent",
     "diagonal_cross_entropy",
     "distance_metric",
+    "early_learning",
     "effective_rank",
     "feature_correlation",
     "feature_std",
     "gather_with_grad",
+    "graph_contrast",
     "hard_nt_xent",
     "info_nce",
     "mahalanobis_info_nce",

@@ -16,19 +16,23 @@ class MemoryQueue(nn.Module):
     `keys`, `ages` and `labels` are copies in one order, oldest first, of what has been pushed and not yet pushed out.
     Read before you push: a batch is then never its own negative. The state is plain buffers.
     It holds float32, or float64 if its first keys have that. Raises ValueError on a size or dim below 1.
+    payload: width of what is kept beside each key as it is, read by `values`; 0 = nothing.
     """
 
     bank: Tensor
+    beside: Tensor
     tags: Tensor
     born: Tensor
     pushes: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, *, payload: int = 0) -> None:
         super().__init__()
         if size < 1 or dim < 1:
             raise ValueError(f"size and dim must be at least 1, not {size} and {dim}.")
-        self.size = size
+        self.size, self.payload = size, payload
         self.register_buffer("bank", torch.zeros(size, dim))
+        if payload:
+            self.register_buffer("beside", torch.zeros(size, payload))
         self.register_buffer("tags", torch.full((size,), UNLABELLED))
         self.register_buffer("born", torch.zeros(size, dtype=torch.int64))  # which push brought the row, from 1
         self.register_buffer("pushes", torch.zeros(2, dtype=torch.int64))  # rows and batches pushed so far
@@ -40,15 +44,19 @@ class MemoryQueue(nn.Module):
         return min(self._counted()[0], self.size)
 
     @torch.no_grad()
-    def push(self, keys: Tensor, labels: Tensor | None = None) -> None:
+    def push(self, keys: Tensor, labels: Tensor | None = None, *, values: Tensor | None = None) -> None:
         """Add keys `(B, dim)` with integer labels `(B,)` (None = -1); the oldest make room, also where B > size.
 
+        values: `(B, payload)`, where there is one.
         Raises ValueError on other shapes.
         """
         dim = self.bank.shape[1]
         if keys.ndim != 2 or keys.shape[1] != dim or (labels is not None and labels.shape != keys.shape[:1]):
             got = f"{tuple(keys.shape)}" + ("" if labels is None else f" and {tuple(labels.shape)}")
             raise ValueError(f"Expected keys (B, {dim}) and labels (B,) or None, got {got}.")
+        wanted = (len(keys), self.payload) if self.payload else None
+        if (None if values is None else tuple(values.shape)) != wanted:
+            raise ValueError(f"Expected values {wanted}, got {None if values is None else tuple(values.shape)}.")
         if keys.dtype == torch.float64 and len(self) == 0:
             self.bank = self.bank.double()
         start, batches = self._counted()
@@ -57,12 +65,18 @@ class MemoryQueue(nn.Module):
         self.pushes[1] += 1
         index = torch.arange(start, start + len(keys), device=self.bank.device)[-self.size :] % self.size
         self.bank[index] = unit(keys[-self.size :]).to(self.bank)
+        if values is not None:
+            self.beside[index] = values[-self.size :].to(self.beside)
         self.tags[index] = UNLABELLED if labels is None else labels[-self.size :].to(self.tags)
         self.born[index] = batches + 1
 
     def keys(self) -> Tensor:
         """Return the keys `(K, dim)`, K <= size."""
         return self._in_order(self.bank)
+
+    def values(self) -> Tensor:
+        """Return what is kept beside the keys, `(K, payload)`."""
+        return self._in_order(self.beside)
 
     def ages(self) -> Tensor:
         """Return how many pushes ago each key came, `(K,)` int64: 1 for the last push (VideoMoCo, Pan et al. 2021)."""

@@ -5,6 +5,7 @@ from .autoencoder import Autoencoder
 from .base import Method, MethodConfig
 from .batch import DataShape, ImageBatch, LabelledSubset, Needs
 from .classifier import Classifier, LinearHead
+from .comatch import CoMatch
 from .joint import JointEmbedding
 from .labelled import LabelledContrast
 from .learner import Learner, Length
@@ -18,6 +19,7 @@ __all__ = [
     "AdversarialContrast",
     "Autoencoder",
     "Classifier",
+    "CoMatch",
     "DataShape",
     "ImageBatch",
     "JointEmbedding",

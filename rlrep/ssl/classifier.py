@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlrep.contrast.parts import Metrics, Projection, spread
+from rlrep.contrast.parts import EarlyLearning, Metrics, Projection, spread
 from rlrep.nn import Encoder
 from rlrep.views import View
 
@@ -29,12 +29,14 @@ class LinearHead:
 class Classifier:
     """one view x linear head on the latent, or on a projection of it x cross entropy.
 
+    regulariser: set against wrong labels; None = cross entropy alone.
     smoothing: share of the target that is spread over all classes, in [0, 1).
     """
 
     views: tuple[View, ...]
     head: LinearHead = LinearHead()
     projector: Projection | None = None
+    regulariser: EarlyLearning | None = None
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,8 +56,9 @@ class ClassifierMethod(Method):
             raise ValueError(f"method.views needs one view to classify, not {len(config.views)}")
         check_classes(about)
         super().__init__(encoder, config.projector.make(encoder.latent_dim) if config.projector else nn.Identity())
-        self.config, self.needs = config, Needs(views=1, labels=True, parts=0)
+        self.config, self.needs = config, Needs(views=1, labels=True, parts=0, index=config.regulariser is not None)
         self.head = nn.Linear(out_dim(self.online.get_submodule("projector"), encoder.latent_dim), about.classes)
+        self.memory = config.regulariser.make(about.count, about.classes) if config.regulariser else None
 
     def train(self, mode: bool = True) -> "ClassifierMethod":
         """Set the mode; a frozen body stays in evaluation mode."""
@@ -76,13 +79,29 @@ class ClassifierMethod(Method):
             self.head.bias.copy_(bias)
 
     def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
-        """Return the cross entropy, with the share of the batch that is classified right."""
+        """Return the cross entropy and the regulariser, with the share of the batch that is classified as labelled."""
         assert batch.labels is not None
         z = self.embed(batch.views[0])
         logits = self.head(z)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.config.smoothing)
         hits = (logits.detach().argmax(1) == batch.labels).float().mean()
-        return loss, {"accuracy": hits, "spread": spread(z.detach())}
+        metrics = {"accuracy": hits, "spread": spread(z.detach())}
+        if self.memory is None:
+            return loss, metrics
+        assert batch.index is not None
+        against = self.memory.loss(logits, batch.index)
+        return loss + against, {**metrics, "cross_entropy": loss.detach(), "regulariser": against.detach()}
+
+    def flagged(self, labels: Tensor) -> Tensor | None:
+        """Return where the average of earlier predictions says another class than the label."""
+        return None if self.memory is None else self.memory.disagrees(labels)
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Keep the averages that the batch moved."""
+        super().after_step(progress)
+        if self.memory is not None:
+            self.memory.write()
 
     def logits(self, images: Tensor) -> Tensor:
         """Return what the head says."""

@@ -34,6 +34,7 @@ from rlrep.contrast.parts import (
 )
 from rlrep.ssl import (
     Autoencoder,
+    CoMatch,
     ImageBatch,
     JointEmbedding,
     LabelledContrast,
@@ -58,6 +59,7 @@ METHODS: dict[str, MethodConfig] = {
     "vicreg": JointEmbedding(SAME, HEAD, VICReg()),
     "whitening": JointEmbedding(SAME, HEAD, SquaredDistance(), whitening=Whitening(groups=2)),
     "suncet": LabelledContrast(SAME, HEAD, NTXent(), Suncet(), LabelledSubset()),
+    "comatch": CoMatch((*SAME, SAME[0]), HEAD, LabelledSubset(), threshold=0.3, memory=16),
     "byol": TARGET,
     "simsiam": replace(TARGET, target=None),
     "directpred": replace(TARGET, predictor=SetPredictor()),

@@ -76,11 +76,8 @@ def learner(config: MethodConfig, data: ImageData, gap: int, label: str | None =
 def test_every_method_gets_views_of_frames_a_few_steps_apart(method: str) -> None:
     """A shift leaves a frame of one level as it is, so that a view tells which frame it is of."""
     classes = torch.arange(sum(LENGTHS)) % 2
-    words = (
-        ["method.labelled.classes=2", "method.labelled.per_class=2", "method.labelled.fraction=1.0"]
-        if method == "suncet"
-        else []
-    )
+    few = ("classes=2", "per_class=2", "fraction=1.0", *(["images=2"] if method == "comatch" else []))
+    words = [f"method.labelled.{word}" for word in few] if method in ("suncet", "comatch") else []
     config: Any = composed(method, "augment=random_shift", *words).method
     assert all(isinstance(view, RandomShift) for view in config.views)
     allowed = partners(frames(), 3, classes if method == "supcon" else None)
@@ -91,7 +88,8 @@ def test_every_method_gets_views_of_frames_a_few_steps_apart(method: str) -> Non
             assert all(there in allowed[here] for here, there in zip(first, other, strict=True))
             moved.update(there - here for here, there in zip(first, other, strict=True))
         made.updates += 1
-    wanted = {"autoencoder": set[int](), "cross_entropy": set(), "supcon": {0}}
+    single = ("ascl", "autoencoder", "cross_entropy", "elr", "fedprox", "moon")
+    wanted = {**{name: set[int]() for name in single}, "supcon": {0}}
     assert moved == wanted.get(method, {0, 1, 2, 3}), "one view has no partner; classes differ from step to step here"
 
 

@@ -3,6 +3,7 @@
 from .attack import Attack
 from .dropper import Dropped, Dropper, Estimator, FrameDropper, embedding_change
 from .health import Metrics, in_batch_health, label_health, masked_share, pair_health, spread
+from .label_memory import EarlyLearning, LabelMemory
 from .negatives import HardMixing, KeyQueue, Queue, same_known
 from .networks import LearnedPredictor, Momentum, PredictorConfig, Projection, SetPredictor, Whitening
 from .objectives import (
@@ -34,12 +35,14 @@ __all__ = [
     "Debiased",
     "Dropped",
     "Dropper",
+    "EarlyLearning",
     "Estimator",
     "FrameDropper",
     "HardMixing",
     "HardNTXent",
     "InfoNCE",
     "KeyQueue",
+    "LabelMemory",
     "LearnedPredictor",
     "Metrics",
     "Momentum",
