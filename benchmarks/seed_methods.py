@@ -161,7 +161,6 @@ def report(name: str, suite: Suite, runs: Sequence[Run], work: Path, jobs: int) 
     """Return the result file's content."""
     found = collect(runs, work)
     seeds = [len(next(iter(values.values()))) for values in found.values()]
-    reached = [f"{said}: {'reached' if holds(found) else 'not reached'}" for said, holds in suite.marks]
     first = {run.arm: run for run in reversed(runs)}
     return {
         "question": f"What does {name} do for a classifier, beside its controls on the same seeds?",
@@ -169,12 +168,20 @@ def report(name: str, suite: Suite, runs: Sequence[Run], work: Path, jobs: int) 
         "jobs_at_a_time": jobs,
         "runs": {"asked": len(runs), "finished": sum(run.finished(work) for run in runs)},
         "table": {"columns": columns(suite, seeds), "rows": [row(suite, arm, found) for arm in found]},
-        "lines": {"marks": f"Asked for, of the means: {'; '.join(reached)}."},
+        "lines": {"marks": marks(suite, found, min(seeds))},
         "arms": {
             arm: {"command": " ".join(["python", *first[arm].command(Path("runs"))]), "values": dict(values)}
             for arm, values in found.items()
         },
     }
+
+
+def marks(suite: Suite, found: Found, seeds: int) -> str:
+    """Say what is asked of the means over seeds, and what of it is reached; fewer than five settle nothing."""
+    if seeds < SEEDS:
+        return f"Asked for over {SEEDS} seeds, not settled by {seeds}: {'; '.join(said for said, _ in suite.marks)}."
+    reached = (f"{said}: {'reached' if holds(found) else 'not reached'}" for said, holds in suite.marks)
+    return f"Asked for, of the means: {'; '.join(reached)}."
 
 
 def columns(suite: Suite, seeds: Sequence[int]) -> list[str]:
