@@ -5,7 +5,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,31 +25,28 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = "\n".join(page.read_text() for page in tables.PAGES)
 
 
-def commands(name: str) -> list[str]:
-    return list(dict.fromkeys(re.findall(rf"^ *python -m rlrep\.{name} ([^#\n]*)", TEXT, re.MULTILINE)))
+COMPOSE: dict[str, Callable[[list[str]], Any]] = {
+    "train": compose_run,
+    "pretrain": compose_pretraining,
+    "federate": compose_federation,
+}
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return entry points and the words that pages have behind them."""
+    typed = re.findall(r"^ *python -m rlrep\.(\w+) ([^#\n]*)", re.sub(r"\\\n *", "", TEXT), re.MULTILINE)
+    return list(dict.fromkeys((name, words.strip()) for name, words in typed if name in COMPOSE))
 
 
 def test_commands_are_found() -> None:
-    assert len(commands("train")) >= 12 and len(commands("pretrain")) >= 20
+    assert len(commands()) >= 60 and {name for name, _ in commands()} == set(COMPOSE)
 
 
-@pytest.mark.parametrize("command", commands("train"))
-def test_command_composes(command: str) -> None:
+@pytest.mark.parametrize("name, command", commands())
+def test_command_composes(name: str, command: str) -> None:
     arguments = read_arguments(shlex.split(command))
     for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
-        assert compose_run(words).config.train
-
-
-@pytest.mark.parametrize("command", commands("pretrain"))
-def test_pretraining_command_composes(command: str) -> None:
-    arguments = read_arguments(shlex.split(command))
-    for words in expand(arguments.words) if arguments.multirun else [arguments.words]:
-        assert compose_pretraining(words).config.train
-
-
-@pytest.mark.parametrize("command", commands("federate"))
-def test_federation_command_composes(command: str) -> None:
-    assert compose_federation(read_arguments(shlex.split(command)).words).config.train
+        assert COMPOSE[name](words).config.train
 
 
 def test_arms_compose() -> None:
