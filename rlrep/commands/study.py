@@ -63,7 +63,7 @@ def _run(arguments: Arguments) -> int:
         raise ConfigError("encoder= is for one study: name it in place of all")
     if name == ALL:
         return _run_all(config, words, arguments)
-    study = compose(name, words, config.preset, arguments.folders)
+    study, command = compose(name, words, config.preset, arguments.folders), [name, *_kept(words)]
     if config.encoder is not None:
         name, study = f"{name}{OF_ENCODER}", _applied(name, study, config, arguments)
     if arguments.show:
@@ -71,7 +71,7 @@ def _run(arguments: Arguments) -> int:
 
         print(yaml.safe_dump({name: study.settings}, sort_keys=False, width=120), end="")
         return 0
-    return _run_one(name, study, config, arguments.again(ENTRY, [name, *_kept(words)]))
+    return _run_one(name, study, config, arguments.again(ENTRY, command))
 
 
 def _applied(name: str, study: "Study", config: StudyConfig, arguments: Arguments) -> "Study":

@@ -26,6 +26,7 @@ def test_a_trained_encoder_is_asked(name: str, trained: Path, tmp_path: Path) ->
     assert main([name, f"encoder={trained}", f"out={tmp_path}", "frames=200"]) == 0
     data = read(tmp_path / f"{name}_of_encoder.json")
     assert data["settings"] == {"encoder": str(trained), "observations": 200} and len(data["seeds"]) == 1
+    assert data["command"] == f"python -m rlrep.study {name} encoder={trained} frames=200"
     assert f"[{name}_of_encoder]" in (tmp_path / "README.md").read_text()
     if name == "collapse":
         steps, ranks = data["curves"][0]["effective rank"]["run"]
