@@ -8,7 +8,7 @@ from gymnasium.error import DependencyNotInstalled, Error
 
 from rlrep.contract.env import Scoring
 
-from .options import SimulatorConfig, Workers
+from .options import COPIES, SIDE, SimulatorConfig, Workers
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Gym(SimulatorConfig):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
+        self._check_ranges(size=SIDE, num_envs=COPIES)
         if ":" in self.id:
             raise ValueError(
                 f"env.id={self.id} names a module to import: write a config of your own for it (CONTRIBUTING.md)"

@@ -4,6 +4,8 @@ from typing import Literal
 
 from rlrep.contract.env import EnvConfig
 
+MANY, SIDE, COPIES = (1, 100_000), (1, 4096), (1, 1024)
+"""Of what there may be many of; pixels of a side of a frame; simulators, frames in a stack, repeats of an action."""
 Workers = Literal["auto", "process", "inline"]
 
 
@@ -20,8 +22,8 @@ class SimulatorConfig(EnvConfig):
     def _gains_by_workers(self) -> bool:
         return self.num_envs > 1
 
-    def _check_at_least_one(self, *names: str) -> None:
-        """Raise ValueError for options below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"env.{name} must be at least 1, got {getattr(self, name)}")
+    def _check_ranges(self, **ranges: tuple[int, int]) -> None:
+        """Raise ValueError for an option that is not from least to most, the two given by its name."""
+        for name, (least, most) in ranges.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"env.{name} must be {least:,} to {most:,}, got {getattr(self, name)}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlrep.contract.env import Array, Scoring, Tree
 
-from .options import SimulatorConfig, Workers
+from .options import COPIES, SIDE, SimulatorConfig, Workers
 
 STRIDE = 0.25  # distance of a full action
 TARGET = 0.75  # distance of the target from the start: three full actions
@@ -25,6 +25,9 @@ class Chase(SimulatorConfig):
     """What both kinds of observation have in common."""
 
     terminates: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_ranges(num_envs=COPIES)
 
     def _gains_by_workers(self) -> bool:
         return False  # a step takes microseconds
@@ -63,8 +66,8 @@ class ToyPixels(Chase):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        if self.size < 4 or self.frame_stack < 1:
-            raise ValueError(f"env.size must be at least 4 and env.frame_stack at least 1, got {self}")
+        super().__post_init__()
+        self._check_ranges(size=(4, SIDE[1]), frame_stack=COPIES)
 
     def make(self, seed: int) -> "ToyEnv":
         return ToyEnv(seed, terminates=self.terminates, size=self.size, frame_stack=self.frame_stack)

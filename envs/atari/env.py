@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from rlrep.contract.env import HUMAN_NORMALISED, Array, Scoring, Tree
 
-from ..options import SimulatorConfig, Workers
+from ..options import COPIES, SIDE, SimulatorConfig, Workers
 from .games import SCORES, find_game, rom_path
 from .rules import PROTOCOLS, Rules
 from .vector import AtariVector
@@ -55,7 +55,8 @@ class Atari(SimulatorConfig):
 
     def __post_init__(self) -> None:
         find_game(self.game)
-        self._check_at_least_one("frame_skip", "frame_stack", "size", "max_frames", "num_envs")
+        self._check_ranges(frame_skip=COPIES, frame_stack=COPIES, size=SIDE, num_envs=COPIES)
+        self._check_ranges(max_frames=(1, 2**31 - 1))
         self._check_rules()
 
     @property

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from rlrep.contract.env import Array, Scoring, Tree
 
-from ..options import SimulatorConfig, Workers
+from ..options import COPIES, SIDE, SimulatorConfig, Workers
 from ..render import gl
 
 EPISODE_ENV_STEPS = 1000
@@ -41,7 +41,7 @@ class DMC(SimulatorConfig):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        self._check_at_least_one("action_repeat", "frame_stack", "size", "num_envs")
+        self._check_ranges(action_repeat=COPIES, frame_stack=COPIES, size=SIDE, num_envs=COPIES)
 
     def _gains_by_workers(self) -> bool:
         return self.obs == "pixels" or self.num_envs > 1

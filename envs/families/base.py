@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from rlrep.contract.env import Array, Task, TaskSet, Tree
 
-from ..options import SimulatorConfig, Workers
+from ..options import COPIES, MANY, SimulatorConfig, Workers
 from ..vector.tasks import task_from, task_state
 
 Draw = Callable[[np.random.Generator], tuple[str, dict[str, Any], tuple[float, ...]]]
@@ -40,9 +40,8 @@ class TaskFamily(SimulatorConfig, ABC):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        self._check_at_least_one("train_tasks", "test_tasks", "horizon", "num_envs")
-        if self.task_seed < 0:
-            raise ValueError(f"env.task_seed must not be negative, got {self.task_seed}")
+        self._check_ranges(train_tasks=MANY, test_tasks=MANY, horizon=(1, 2**31 - 1), num_envs=COPIES)
+        self._check_ranges(task_seed=(0, 2**63 - 1))
 
     def _gains_by_workers(self) -> bool:
         return False

@@ -20,7 +20,7 @@ from rlrep.contract.env import Array, Scoring, Task, TaskSet, Tree
 
 from ..families.base import TaskEnv, TaskFamily
 from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
-from .tasks import GOALS, benchmark, check_name, check_seed, make_tasks, one_hot
+from .tasks import GOALS, SEEDS, benchmark, check_name, make_tasks, one_hot
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,8 @@ class MetaWorldFamily(TaskFamily):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_seed(self.task_seed)
-        for name, most in (("train_tasks", GOALS), ("test_tasks", GOALS), ("horizon", HORIZON)):
-            if getattr(self, name) > most:
-                raise ValueError(f"env.{name} must be 1 to {most} in Meta-World, got {getattr(self, name)}")
+        goals = (1, GOALS)
+        self._check_ranges(train_tasks=goals, test_tasks=goals, horizon=(1, HORIZON), task_seed=SEEDS)
 
     def _gains_by_workers(self) -> bool:
         return self.num_envs > 1

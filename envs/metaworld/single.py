@@ -18,9 +18,9 @@ from gymnasium import spaces
 
 from rlrep.contract.env import Array, Scoring, Tree
 
-from ..options import SimulatorConfig, Workers
+from ..options import COPIES, SIDE, SimulatorConfig, Workers
 from .simulator import ACTION_SIZE, HORIZON, OBS_SIZE, Simulator
-from .tasks import check_name, check_seed, goals
+from .tasks import SEEDS, check_name, goals
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,8 @@ class MT1(SimulatorConfig):
 
     def __post_init__(self) -> None:
         check_name(self.task)
-        check_seed(self.task_seed)
-        self._check_at_least_one("action_repeat", "frame_stack", "size", "num_envs")
-        if not 1 <= self.horizon <= HORIZON:
-            raise ValueError(f"env.horizon must be 1 to {HORIZON} in Meta-World, got {self.horizon}")
+        self._check_ranges(action_repeat=COPIES, frame_stack=COPIES, size=SIDE, num_envs=COPIES)
+        self._check_ranges(horizon=(1, HORIZON), task_seed=SEEDS)
 
     def _gains_by_workers(self) -> bool:
         return self.obs == "pixels" or self.num_envs > 1

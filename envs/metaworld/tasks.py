@@ -13,6 +13,7 @@ from rlrep.contract.env import Task
 from ..render import gl
 
 GOALS = 50  # that a benchmark draws for each of its environments, for training and again for the test
+SEEDS = (0, 2**32 - 2)  # that numpy's generator, which the package uses, takes
 PLACES = 6  # numbers of the longest goal: an object's place and a target's
 
 
@@ -55,12 +56,6 @@ def check_name(name: str) -> None:
     near = difflib.get_close_matches(name if name.endswith("-v3") else f"{name}-v3", NAMES, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"valid: {', '.join(NAMES)}"
     raise ValueError(f"env.task={name} is unknown: {hint}")
-
-
-def check_seed(seed: int) -> None:
-    """Raise ValueError for a seed of goals that numpy's generator, which the package uses, does not take."""
-    if not 0 <= seed < 2**32 - 1:
-        raise ValueError(f"env.task_seed must be 0 to {2**32 - 2} in Meta-World, got {seed}")
 
 
 def build(name: str, reward_version: str = "v2") -> Any:

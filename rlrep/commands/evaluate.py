@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlrep.contract.agent import Trainee
     from rlrep.contract.env import VectorEnv
     from rlrep.loops.evaluation import Evaluation
+    from rlrep.record.bounds import Bounded
     from rlrep.record.trust import Trust
 
 _HELP = """\
@@ -131,6 +132,7 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
     from rlrep.config.config import make_config
     from rlrep.process.machine import set_threads
+    from rlrep.record.bounds import Bounded
     from rlrep.record.folder import check_plain
 
     folder = Path(asked.out)
@@ -140,7 +142,8 @@ def _evaluate(asked: EvaluateConfig, trust: "Trust") -> int:
         steps, state = newest(folder)
     set_threads()
     video = folder / "videos" / f"evaluate.{config.video_format}" if asked.video else None
-    found = _play(config, asked, partial(take_state, place=folder / "checkpoints", state=state), video)
+    take = partial(take_state, place=folder / "checkpoints", state=state)
+    found = _play(config, asked, Bounded(asked.out, state), take, video)
     for epsilon, evaluation in found.items():
         print(_line(config, steps, evaluation) + ("" if asked.attack is None else f"  attack.epsilon {epsilon:.4g}"))
     table = folder / "evaluate.csv"
@@ -163,7 +166,9 @@ def _rows(found: Mapping[float, "Evaluation"]) -> list[Row]:
     return [{"epsilon": epsilon, **row} for epsilon, evaluation in found.items() for row in evaluation.rows]
 
 
-def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | None) -> dict[float, "Evaluation"]:
+def _play(
+    config: "RunConfig", asked: EvaluateConfig, bounds: "Bounded", take: Take, video: Path | None
+) -> dict[float, "Evaluation"]:
     """Play episodes, undisturbed and under every reach of the attack; of a family, adapt to each task of evaluation."""
     from rlrep.config.make import build_agent
     from rlrep.config.simulators import build_envs, evaluation_variant, scoring_of
@@ -182,7 +187,9 @@ def _play(config: "RunConfig", asked: EvaluateConfig, take: Take, video: Path | 
             most, patience = eval_envs(train) if single else config.env.num_envs, Patience(train.env_timeout or None)
             simulators = build_envs(evaluation_variant(config.env), [0] * min(most, _MOST_ENVS), patience)
             envs = stack.enter_context(closing(simulators))
-            agent = build_agent(config, envs, device=pick_device(asked.device), seed=0, compile="off", restored=True)
+            device = pick_device(asked.device)
+            with bounds:
+                agent = build_agent(config, envs, device=device, seed=0, compile="off", restored=True)
             take(agent)
         actor = Disturbed(agent, asked.attack.steps, Seeds(asked.seed).agent) if asked.attack else agent
         seen = _seen(envs, asked.env.flicker)

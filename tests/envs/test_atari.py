@@ -57,7 +57,7 @@ def test_games_by_any_spelling(name: str) -> None:
         ({"protocol": "machado", "life_loss": True}, "env.life_loss=True contradicts env.protocol=machado"),
         ({"protocol": "machado", "full_actions": False}, "say env.protocol=custom"),
         ({"protocol": "custom", "sticky": 2.0}, r"env.sticky must be in \[0, 1\]"),
-        ({"frame_skip": 0}, "env.frame_skip must be at least 1"),
+        ({"frame_skip": 0}, "env.frame_skip must be 1 to 1,024"),
     ],
 )
 def test_what_does_not_fit_is_one_line(options: dict[str, Any], message: str) -> None:

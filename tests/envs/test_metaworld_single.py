@@ -197,7 +197,7 @@ def test_settings_of_single_environments() -> None:
         (["env=metaworld_mt1"], "env.task has no value yet"),
         (["env=metaworld_mt1", "env.task=pish-v3"], "env.task=pish-v3 is unknown: did you mean push-v3"),
         (["env=metaworld_mt1", "env.task=push-v3", "env.camera=corner9"], "env.camera=corner9 is not a choice"),
-        (["env=metaworld_mt1", "env.task=push-v3", "env.horizon=501"], "env.horizon must be 1 to 500 in Meta-World"),
+        (["env=metaworld_mt1", "env.task=push-v3", "env.horizon=501"], "env.horizon must be 1 to 500"),
     ],
 )
 def test_wrong_settings_are_one_line(words: list[str], message: str) -> None:

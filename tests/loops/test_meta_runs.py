@@ -73,7 +73,7 @@ def test_arms_that_infer_nothing(agent: str, tmp_path: Path) -> None:
         ((*POINT, "encoder=mlp"), "choose encoder=identity"),
         ((*POINT, "train.overlap=true"), "collecting and learning take turns"),
         ((*POINT, "train.exploration_episodes=3"), "from 1 to adaptation_episodes=2, not 3"),
-        ((*POINT, "env.train_tasks=0"), "env.train_tasks must be at least 1"),
+        ((*POINT, "env.train_tasks=0"), "env.train_tasks must be 1 to 100,000, got 0"),
         (("env=toy_state", "train.eval_policy=stochastic"), "train.eval_policy is for families of tasks"),
         (("env=toy_state", "train.adaptation_episodes=5"), "train.adaptation_episodes is for families of tasks"),
     ],

@@ -347,6 +347,7 @@ def test_bombs_for_a_config_are_one_line(
         ("train.eval_batch", 10**12),
         ("agent.capacity", 10**18),
         ("agent.hidden_dim", 10**12),
+        ("agent.hidden_dim", 100_000),
         ("agent.hidden_dim", 17),
         ("agent.batch_size", "8"),
         ("encoder", {"_target_": "rlrep.nn.PixelEncoderConfig"}),
