@@ -57,6 +57,8 @@ class Slurm:
             from submitit import AutoExecutor
         except ImportError as error:
             raise UserError("launcher=slurm needs submitit: pip install 'rlrep[slurm]'") from error
+        if "%" in str(folder.absolute()):
+            raise UserError(f"launcher=slurm: Slurm reads the % in {folder.absolute()} as a sign of its own: use root=")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # What jobs return is unpickled, so that nobody else may have put a file where it is looked for.

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from rlrep.commands.train import main
-from rlrep.launch import Ray, Slurm
+from rlrep.launch import LauncherConfig, Local, Ray, Slurm
 from rlrep.launch.base import Job, Launcher, Task
 from rlrep.launch.slurm import Cluster
 from rlrep.settings import UserError
 
+ODD = "a b,c=1#[x] ü'q\" $x (y); {z}"
 SAVES = """
 import signal, sys, time
 def save(*_): print('saved', flush=True); sys.exit(143)
@@ -99,6 +100,32 @@ def test_a_job_that_slurm_refuses_is_one_line(slurm_here: Path, tmp_path: Path) 
     with pytest.raises(UserError, match=r"refuses the job: .*invalid partition") as error:
         launcher.submit(in_sessions(tmp_path, 1))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", [Local(), Slurm()], ids=["local", "slurm"])
+def test_a_folder_may_have_any_name(slurm_here: Path, tmp_path: Path, config: LauncherConfig) -> None:
+    """Slurm's script is run by a shell, as Slurm does; Ray is given the same job, as arguments and not as a text."""
+    pytest.importorskip("submitit")
+    program(
+        slurm_here, "srun", 'while test "${1#--}" != "$1"; do test "$1" = --output && shift; shift; done; exec "$@"'
+    )
+    variables = "SLURM_JOB_ID=12 SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NNODES=1"
+    later = f'(sleep 1; {variables} sh "$script") > {slurm_here}/said 2>&1 &'
+    program(slurm_here, "sbatch", f'script={slurm_here}/script; cp "$1" $script; {later}\necho Submitted batch job 12')
+    program(slurm_here, "sacct", 'echo "JobID|State|NodeList"; echo "12|RUNNING|here"')
+    folder = tmp_path / ODD
+    launcher = config.make(jobs=1, device="cpu", folder=folder / ".launcher")
+    job = in_sessions(folder, 1)
+    task = launcher.submit(job)
+    wait_for(lambda: ended(task))
+    assert task.status().exit_code == 0 and said(job) == ["began", "finished"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", ODD}
+
+
+def test_a_folder_whose_name_slurm_would_fill_in_is_refused(slurm_here: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    with pytest.raises(UserError, match=r"Slurm reads the % in .*runs%j as a sign of its own: use root="):
+        Slurm().make(jobs=1, device="cpu", folder=tmp_path / "runs%j")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
