@@ -1,6 +1,7 @@
 """One environment as agents take it: its spaces fitted, and everything it hands over compared with them."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -12,7 +13,7 @@ from gymnasium import spaces, wrappers
 from rlrep.contract.env import Array, Savable, Tree
 from rlrep.settings import UserError, complete
 
-from .fitting import Misfit, NotFinite, Reader, fit_actions, fit_observations
+from .fitting import Misfit, NotFinite, Reader, fit_actions, fit_observations, short
 from .losses import raised
 
 Answer = tuple[Array, float, bool, bool, Mapping[str, Any]]
@@ -134,16 +135,22 @@ class Checked:
         return obs
 
     def set_task(self, task: Any) -> None:
-        """Play a task from the next reset on. Raises ValueError where there are none."""
+        """Play a task from the next reset on. Raises BadEnvironment where there are none, or the environment's own."""
         set_task = _known(self.env, "set_task", None)
         if set_task is None:
-            raise ValueError(f"{self.name} has no tasks: choose a task family, such as env=point_robot")
+            raise BadEnvironment(f"{self.name} has no tasks (no set_task): choose a family of tasks")
         set_task(task)
 
     def labels(self) -> Mapping[str, float]:
-        """Return what probes look for, nothing where the environment does not say."""
-        labels = _known(self.env, "labels", None)
-        return {} if labels is None else labels()
+        """Return what probes look for, nothing where the environment does not say. Raises BadEnvironment."""
+        ask = _known(self.env, "labels", None)
+        try:
+            labels: Mapping[str, float] = {} if ask is None else dict(ask())
+        except Exception as error:
+            raise BadEnvironment(f"{self.name}: labels() failed: {raised(error)}") from error
+        if not all(isinstance(value, (int, float, np.number)) for value in labels.values()):
+            raise BadEnvironment(f"{self.name}: labels() returned {short(labels)}, expected a number by name")
+        return labels
 
     def render(self) -> Any:
         try:
@@ -152,7 +159,9 @@ class Checked:
             raise RuntimeError(f"{self.name}: render() failed: {raised(error)}") from error
 
     def close(self) -> None:
-        self.env.close()
+        """End it; what fails at that has nothing left to lose."""
+        with suppress(Exception):
+            self.env.close()
 
     @property
     def where(self) -> str:

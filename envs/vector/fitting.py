@@ -120,7 +120,7 @@ class Reader:
         if array.dtype != self.dtype:
             array = self._cast(array)
         if not isfinite(self.zero(array)):
-            raise NotFinite(f"an observation that is not finite: {_short(array)}")
+            raise NotFinite(f"an observation that is not finite: {short(array)}")
         return array
 
     def _cast(self, array: Array) -> Array:
@@ -236,7 +236,7 @@ class _Flattened:
     def __call__(self, value: Any) -> Array:
         flat = np.asarray(flatten(self._space, _checked(self._space, value)), np.float32)
         if not np.isfinite(flat).all():
-            raise NotFinite(f"an observation that is not finite: {_short(flat)}")
+            raise NotFinite(f"an observation that is not finite: {short(flat)}")
         return flat
 
 
@@ -251,7 +251,7 @@ def _checked(space: spaces.Space[Any], value: Any) -> Any:
     if isinstance(space, (spaces.MultiBinary, spaces.MultiDiscrete)) and isinstance(value, np.ndarray):
         value = value.astype(space.dtype) if value.dtype.kind in "iub" else value
     if not space.contains(value):
-        raise Misfit(f"an observation that is not in its space {space}: {_short(value)}")
+        raise Misfit(f"an observation that is not in its space {space}: {short(value)}")
     return value
 
 
@@ -273,6 +273,7 @@ def _told(space: spaces.Box) -> str:
     return f"{space.dtype} {space.shape} in [{low:g}, {high:g}]"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value in one line of up to 80 characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

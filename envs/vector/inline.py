@@ -26,9 +26,13 @@ class InlineVector(Vector):
         super().__init__(len(seeds), self._envs[0].description, Losses(seeds, "environment"), shared=False)
 
     def set_task(self, index: int, task: Task) -> None:
-        """Give environment `index` its task from the next episode on. Raises ValueError where it has no tasks."""
-        self._envs[index].set_task(task)
+        """Give environment `index`, and its replacements, the task from the next episode on. Raises BadEnvironment."""
         self._tasks[index] = task
+        try:
+            self._guarded(index, self._envs[index].set_task, task)
+        except Lost as loss:
+            self._replace(index, loss)
+            self._lost[index] = True
 
     def render(self, index: int) -> NDArray[np.uint8]:
         """Return environment `index` as RGB `(H, W, 3)`."""
@@ -92,7 +96,7 @@ class InlineVector(Vector):
             work(*given)
         except (BadEnvironment, Lost):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some end the process where a window is closed
             raise raised(error, self._envs[index].where) from error
         finally:
             self._dog.begun = None

@@ -116,7 +116,7 @@ class Losses:
         warnings.warn(line + further, RuntimeWarning, stacklevel=2)
 
 
-def raised(error: Exception, where: str = "") -> Raised:
+def raised(error: BaseException, where: str = "") -> Raised:
     """Return the loss that an environment's error is, in one line with the place it came from. where: what it did."""
     text = " ".join(str(error).split())
     written = isinstance(error, (ValueError, RuntimeError)) and text  # for users, most of the time

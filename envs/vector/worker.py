@@ -79,7 +79,7 @@ def _refusal(error: Exception, command: str, where: str) -> tuple[str, Any]:
     if isinstance(error, BadEnvironment):
         return "bad", str(error)
     loss = raised(error, where)
-    if command in ("step", "reset"):
+    if command in ("step", "reset", "set_task"):
         return "raised", (str(loss), loss.kind)
     return "error", (isinstance(error, ValueError), str(loss))
 

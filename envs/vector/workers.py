@@ -39,7 +39,7 @@ class WorkerVector(Vector):
             raise
 
     def set_task(self, index: int, task: Task) -> None:
-        """Give environment `index`, and its replacements, the task from the next episode on. Raises ValueError."""
+        """Give environment `index`, and its replacements, the task from the next episode on. Raises BadEnvironment."""
         self._tasks[index] = task
         self._ask(index, ("set_task", task))
 
@@ -113,9 +113,9 @@ class WorkerVector(Vector):
                 return self._workers[index].receive(self._patience)
             except Lost as loss:
                 self._replace(index, loss)
-                if message[0] == "reset" and isinstance(loss, Raised):
-                    return None  # the replacement has begun another episode: of this seed it might fail for ever
                 self._lost[index] = message[0] in ("state", "render", "set_task")
+                if message[0] in ("reset", "set_task") and isinstance(loss, Raised):
+                    return None  # the replacement has begun another episode: of this seed it might fail for ever
                 sent = self._workers[index].send(message)
 
     def _replace(self, index: int, loss: Lost) -> None:

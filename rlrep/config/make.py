@@ -24,7 +24,7 @@ from rlrep.views import View
 
 from .config import RunConfig
 from .options import resolve
-from .simulators import build_envs
+from .simulators import build_envs, tasks_of
 
 Options = Mapping[str, Any]
 A = TypeVar("A", Agent, MetaAgent)
@@ -147,7 +147,7 @@ def build_agent(
         config.env.num_envs,
     )
     agent = config.agent if agent_steps is None else config.agent.for_length(agent_steps)
-    if (tasks := config.env.tasks()) is None:
+    if (tasks := tasks_of(config.env)) is None:
         return _made(agent.make, spec)
     return _made(agent.make_meta, replace(spec, tasks=tasks.train, horizon=config.env.horizon))
 

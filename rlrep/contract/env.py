@@ -63,7 +63,7 @@ class TaskSet:
 class VectorEnv(Protocol):
     """N environments stepped together (`envs/vector`).
 
-    set_task: the task of one environment from its next episode on (ValueError where there are none).
+    set_task: the task of one environment from its next episode on.
     gives_score: whether `Step.score` counts in place of an episode's summed rewards (which may be clipped, and episodes
     parts of games). exact: whether `state()` holds everything; if not, `load_state` begins new episodes and the next
     step says that the old ones were lost. notes: what is worth saying of the environment, a line each.

@@ -46,7 +46,14 @@ def collect_frames(
         say(f"using {path}")
         return path
     say(f"collecting {steps} frames into {path}")
-    save_frames(path, _play(_make(env, seed), steps, seed, policy), about)
+    made = _make(env, seed)
+    try:
+        data = _play(made, steps, seed, policy)
+    except UserError:
+        raise
+    except Exception as error:  # a simulator's own code again
+        raise UserError(f"the environment failed: {raised(error, made.where)}") from error
+    save_frames(path, data, about)
     return path
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from rlrep.config.config import Length, RunConfig, TrainConfig, plan_length
+from rlrep.config.simulators import tasks_of
 from rlrep.contract.env import VectorEnv
 from rlrep.settings import UserError
 
@@ -25,7 +26,7 @@ class Plan:
 
 def make_plan(config: RunConfig, opened: Opened, device: torch.device, envs: VectorEnv) -> Plan:
     """Settle length, compile mode and overlap. Raises UserError if the run is to become shorter."""
-    tasks, train = config.env.tasks(), config.train
+    tasks, train = tasks_of(config.env), config.train
     if tasks is not None:
         train = replace(train, init_steps=initial_steps(config, len(tasks.train)))
     length = plan_length(train, num_envs=envs.num_envs, action_repeat=envs.action_repeat)

@@ -10,7 +10,7 @@ import torch
 
 from rlrep.config.config import Compile, RunConfig
 from rlrep.config.make import build_agent
-from rlrep.config.simulators import INEXACT, build_envs, evaluation_variant, scoring_of
+from rlrep.config.simulators import INEXACT, build_envs, evaluation_variant, scoring_of, tasks_of
 from rlrep.contract.agent import Rows
 from rlrep.contract.env import TaskSet, VectorEnv
 from rlrep.envs.vector import Patience
@@ -45,7 +45,7 @@ class Training(Job):
 
     def __init__(self, config: RunConfig) -> None:
         self.config = self._config = config
-        self._seeds, self._tasks = Seeds(config.seed), config.env.tasks()
+        self._seeds, self._tasks = Seeds(config.seed), tasks_of(config.env)
         self.columns = EVAL_COLUMNS if self._tasks is None else META_COLUMNS
         self.may_grow = not config.agent.depends_on_length
         self.keep_replay = config.checkpoint.keep_replay
@@ -160,7 +160,7 @@ def make_evaluator(
     pictures: Pictures | None = None,
 ) -> Evaluates:
     """Return what plays the evaluation episodes of a run, on simulators that it starts when it first needs them."""
-    tasks: TaskSet | None = config.env.tasks()
+    tasks: TaskSet | None = tasks_of(config.env)
     train = config.train
     if tasks is None:
         batch, epsilon = train.eval_batch, train.eval_epsilon
