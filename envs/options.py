@@ -1,5 +1,6 @@
 """Options that most of our environments have."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from rlrep.contract.env import EnvConfig
@@ -22,7 +23,7 @@ class SimulatorConfig(EnvConfig):
     def _gains_by_workers(self) -> bool:
         return self.num_envs > 1
 
-    def _check_ranges(self, **ranges: tuple[int, int]) -> None:
+    def _check_ranges(self, ranges: Mapping[str, tuple[int, int]]) -> None:
         """Raise ValueError for an option that is not from least to most, the two given by its name."""
         for name, (least, most) in ranges.items():
             if not least <= getattr(self, name) <= most:

@@ -27,7 +27,7 @@ class Chase(SimulatorConfig):
     terminates: bool = False
 
     def __post_init__(self) -> None:
-        self._check_ranges(num_envs=COPIES)
+        self._check_ranges({"num_envs": COPIES})
 
     def _gains_by_workers(self) -> bool:
         return False  # a step takes microseconds
@@ -67,7 +67,7 @@ class ToyPixels(Chase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ranges(size=(4, SIDE[1]), frame_stack=COPIES)
+        self._check_ranges({"size": (4, SIDE[1]), "frame_stack": COPIES})
 
     def make(self, seed: int) -> "ToyEnv":
         return ToyEnv(seed, terminates=self.terminates, size=self.size, frame_stack=self.frame_stack)

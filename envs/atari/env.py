@@ -13,8 +13,7 @@ from gymnasium import spaces
 from rlrep.contract.env import HUMAN_NORMALISED, Array, Scoring, Tree
 
 from ..options import COPIES, SIDE, SimulatorConfig, Workers
-from .games import SCORES, find_game, rom_path
-from .rules import PROTOCOLS, Rules
+from .games import PROTOCOLS, SCORES, Rules, find_game, rom_path
 from .vector import AtariVector
 
 FRAMES_PER_SECOND = 60
@@ -55,8 +54,8 @@ class Atari(SimulatorConfig):
 
     def __post_init__(self) -> None:
         find_game(self.game)
-        self._check_ranges(frame_skip=COPIES, frame_stack=COPIES, size=SIDE, num_envs=COPIES)
-        self._check_ranges(max_frames=(1, 2**31 - 1))
+        self._check_ranges({"frame_skip": COPIES, "frame_stack": COPIES, "size": SIDE, "num_envs": COPIES})
+        self._check_ranges({"max_frames": (1, 2**31 - 1)})
         self._check_rules()
 
     @property

@@ -1,13 +1,15 @@
-"""Names and files of the games that ale-py bundles, and what random play and people score on some of them."""
+"""Names and files of the games that ale-py bundles, what random play and people score on some, protocols' rules."""
 
 import contextlib
-import difflib
 import io
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ale_py import ALEInterface, roms
+
+from rlrep.settings import hint
 
 SCORES = {
     "alien": (227.8, 7127.7), "amidar": (5.8, 1719.5), "assault": (222.4, 742.0), "asterix": (210.0, 8503.3),
@@ -23,14 +25,27 @@ SCORES = {
 use them (Schrittwieser et al. 2020; Agarwal et al. 2021). Krull's random score is disputed as too high."""
 
 
+class Rules(NamedTuple):
+    """What a protocol settles. sticky: probability that a frame repeats the action before. The rest as in `Atari`."""
+
+    sticky: float
+    life_loss: bool
+    full_actions: bool
+    noop_max: int
+
+
+PROTOCOLS = {
+    "atari100k": Rules(sticky=0.0, life_loss=True, full_actions=False, noop_max=30),
+    "machado": Rules(sticky=0.25, life_loss=False, full_actions=True, noop_max=0),
+}
+
+
 def find_game(name: str) -> str:
     """Return the ROM's name of `RoadRunner`, `road-runner` or `road_runner`. Raises ValueError naming the nearest."""
     known = {_plain(rom): rom for rom in roms.get_all_rom_ids()}
     found = known.get(_plain(name))
     if found is None:
-        near = [known[key] for key in difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.5)]
-        hint = f"did you mean {', '.join(near)}?" if near else f"one of {', '.join(sorted(known.values()))}"
-        raise ValueError(f"env.game={name} is unknown: {hint}")
+        raise ValueError(f"env.game={name} is unknown{hint(name.lower(), known.values())}")
     return found
 
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from rlrep.contract.env import Array, Step, Tree
 
 from .games import rom_path
-from .rules import Game
 
 
 class AtariVector:
-    """N games stepped together, seeded one by one; the same frames, rewards and ends as N single ones.
+    """N games stepped together, seeded one by one; the same frames, rewards and ends as N single ones of `Atari`.
 
     Its games cannot be saved: `load_state` begins new ones, and the step after it says that the old ones were lost.
     """
@@ -27,7 +26,7 @@ class AtariVector:
     exact = False
     notes: tuple[str, ...] = ()
 
-    def __init__(self, config: Game, seeds: list[int]) -> None:
+    def __init__(self, config: Any, seeds: list[int]) -> None:
         self.config, self._rules, self.num_envs = config, config.rules, len(seeds)
         self.frame_stack, self.action_repeat = config.frame_stack, config.frame_skip
         self._env = _make(config, len(seeds))
@@ -131,7 +130,7 @@ class AtariVector:
 
     def _lost_life(self, lives: Array) -> NDArray[np.bool_]:
         before, self._lives = self._lives, lives.astype(np.int64)
-        counts = self.config.training and self._rules.life_loss
+        counts: bool = self.config.training and self._rules.life_loss
         return (self._lives < before) & (self._lives > 0) & counts
 
     def _drop_games(self) -> Step:
@@ -153,7 +152,7 @@ class Screen:
         self._seed, self._noops, self._shown = seed, noops, 0
         self._env: Any = None
 
-    def render(self, config: Game, obs: Array) -> NDArray[np.uint8]:
+    def render(self, config: Any, obs: Array) -> NDArray[np.uint8]:
         """Return RGB `(210, 160, 3)`; from `obs` `(S, H, W)` where the seed is not known."""
         if self._seed is None:
             return np.repeat(obs[-1, :, :, None], 3, axis=2)
@@ -166,7 +165,7 @@ class Screen:
         return np.asarray(self._env.render(), np.uint8)
 
 
-def _make(config: Game, count: int) -> Any:
+def _make(config: Any, count: int) -> Any:
     rom_path(config.rom)
     ALEInterface.setLoggerMode(LoggerMode.Error)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

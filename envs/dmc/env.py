@@ -1,6 +1,5 @@
 """The 51 tasks of the DeepMind Control Suite (Tassa et al. 2018) as gymnasium environments."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -9,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlrep.contract.env import Array, Scoring, Tree
+from rlrep.settings import hint
 
 from ..options import COPIES, SIDE, SimulatorConfig, Workers
 from ..render import gl
@@ -41,7 +41,7 @@ class DMC(SimulatorConfig):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        self._check_ranges(action_repeat=COPIES, frame_stack=COPIES, size=SIDE, num_envs=COPIES)
+        self._check_ranges({"action_repeat": COPIES, "frame_stack": COPIES, "size": SIDE, "num_envs": COPIES})
 
     def _gains_by_workers(self) -> bool:
         return self.obs == "pixels" or self.num_envs > 1
@@ -238,13 +238,7 @@ def _check_task(suite: Any, domain: str, task: str) -> None:
     tasks: dict[str, list[str]] = {}
     for known_domain, known_task in suite.ALL_TASKS:
         tasks.setdefault(known_domain, []).append(known_task)
-    _check_name("env.domain", domain, list(tasks))
-    _check_name("env.task", task, tasks[domain])
-
-
-def _check_name(option: str, name: str, valid: list[str]) -> None:
-    if name in valid:
-        return
-    near = difflib.get_close_matches(name, valid, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(f"{option}={name} is unknown{hint}; valid: {', '.join(valid)}")
+    if domain not in tasks:
+        raise ValueError(f"env.domain={domain} is unknown{hint(domain, tasks)}")
+    if task not in tasks[domain]:
+        raise ValueError(f"env.task={task} is unknown{hint(task, tasks[domain])}")

@@ -40,8 +40,8 @@ class TaskFamily(SimulatorConfig, ABC):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        self._check_ranges(train_tasks=MANY, test_tasks=MANY, horizon=(1, 2**31 - 1), num_envs=COPIES)
-        self._check_ranges(task_seed=(0, 2**63 - 1))
+        self._check_ranges({"train_tasks": MANY, "test_tasks": MANY, "horizon": (1, 2**31 - 1), "num_envs": COPIES})
+        self._check_ranges({"task_seed": (0, 2**63 - 1)})
 
     def _gains_by_workers(self) -> bool:
         return False

@@ -80,26 +80,20 @@ class HopperEnv(RandParamsEnv):
 class WalkerRandParams(TaskFamily):
     """Settings of `env=walker_rand_params`."""
 
-    plays: ClassVar = WalkerEnv
+    plays: ClassVar[type[RandParamsEnv]] = WalkerEnv
     train_tasks: int = 40
     test_tasks: int = 10
 
     def tasks(self) -> TaskSet:
         """Return bodies; vector: the exponents as shares of their limit, in [-1, 1]."""
-        return _bodies(self, WALKER)
+        return _bodies(self, self.plays.robot)
 
 
 @dataclass(frozen=True)
-class HopperRandParams(TaskFamily):
+class HopperRandParams(WalkerRandParams):
     """Settings of `env=hopper_rand_params`."""
 
-    plays: ClassVar = HopperEnv
-    train_tasks: int = 40
-    test_tasks: int = 10
-
-    def tasks(self) -> TaskSet:
-        """Return bodies; vector: the exponents as shares of their limit, in [-1, 1]."""
-        return _bodies(self, HOPPER)
+    plays: ClassVar[type[RandParamsEnv]] = HopperEnv
 
 
 def originals(robot: Robot) -> dict[str, NDArray[np.float64]]:

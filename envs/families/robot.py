@@ -7,7 +7,6 @@ stage of the integration. So it is kept with the state, where it counts: MuJoCo 
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -71,7 +70,7 @@ class RobotEnv(TaskEnv):
     def render(self) -> Any:
         """Return the scene from the model's tracking camera as RGB `(256, 256, 3)`. Raises RuntimeError without GL."""
         if self._video is None:
-            self._video = _renderer(self._model, self._data)
+            self._video = gl.renderer_of(self._model, self._data, VIDEO_SIZE)
         return self._video.frame().copy()
 
     def close(self) -> None:
@@ -129,13 +128,3 @@ class RobotEnv(TaskEnv):
 def flat(*parts: Any) -> Array:
     """Return arrays of any shapes as one observation, float32 `(D,)`."""
     return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32, copy=False)
-
-
-def _renderer(model: Any, data: Any) -> Any:
-    gl.load_suite()  # dm_control brings the GL contexts
-    from dm_control.mujoco import wrapper
-
-    from ..render.renderer import Renderer
-
-    physics = SimpleNamespace(model=wrapper.MjModel(model), data=SimpleNamespace(ptr=data))
-    return Renderer(physics, VIDEO_SIZE, 0, "fast")

@@ -42,7 +42,7 @@ class MetaWorldFamily(TaskFamily):
     def __post_init__(self) -> None:
         super().__post_init__()
         goals = (1, GOALS)
-        self._check_ranges(train_tasks=goals, test_tasks=goals, horizon=(1, HORIZON), task_seed=SEEDS)
+        self._check_ranges({"train_tasks": goals, "test_tasks": goals, "horizon": (1, HORIZON), "task_seed": SEEDS})
 
     def _gains_by_workers(self) -> bool:
         return self.num_envs > 1

@@ -1,7 +1,6 @@
 """One of Meta-World's simulators: goal set by hand, state saved bit for bit, frames."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,15 +125,9 @@ class Simulator:
 
     def _renderer(self, size: int, camera: str, shadows: str) -> Any:
         if (size, camera, shadows) not in self._renderers:
-            gl.load_suite()  # dm_control brings the GL contexts
-            from dm_control.mujoco import wrapper
-
-            from ..render.renderer import Renderer
-
-            model = self._env.model
-            physics = SimpleNamespace(model=wrapper.MjModel(model), data=SimpleNamespace(ptr=self._env.data))
-            renderer = Renderer(physics, size, model.camera(camera).id, shadows)  # type: ignore[arg-type]
-            self._renderers[size, camera, shadows] = renderer
+            model, data = self._env.model, self._env.data
+            made = gl.renderer_of(model, data, size, camera=model.camera(camera).id, shadows=shadows)
+            self._renderers[size, camera, shadows] = made
         return self._renderers[size, camera, shadows]
 
 

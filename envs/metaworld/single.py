@@ -48,8 +48,8 @@ class MT1(SimulatorConfig):
 
     def __post_init__(self) -> None:
         check_name(self.task)
-        self._check_ranges(action_repeat=COPIES, frame_stack=COPIES, size=SIDE, num_envs=COPIES)
-        self._check_ranges(horizon=(1, HORIZON), task_seed=SEEDS)
+        self._check_ranges({"action_repeat": COPIES, "frame_stack": COPIES, "size": SIDE, "num_envs": COPIES})
+        self._check_ranges({"horizon": (1, HORIZON), "task_seed": SEEDS})
 
     def _gains_by_workers(self) -> bool:
         return self.obs == "pixels" or self.num_envs > 1

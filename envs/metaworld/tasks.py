@@ -1,6 +1,5 @@
 """Meta-World's 50 environments (Yu et al. 2019, arXiv 1910.10897; `metaworld` 3.1.1) and its benchmarks' goals."""
 
-import difflib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlrep.contract.env import Task
+from rlrep.settings import hint
 
 from ..render import gl
 
@@ -50,12 +50,9 @@ NAMES = tuple(sorted(HIDDEN_GOALS + VISIBLE_GOALS + CONSTANT_GOALS + PARTLY_HIDD
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError, with the nearest names, if Meta-World has no environment `name`."""
-    if name in NAMES:
-        return
-    near = difflib.get_close_matches(name if name.endswith("-v3") else f"{name}-v3", NAMES, n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else f"valid: {', '.join(NAMES)}"
-    raise ValueError(f"env.task={name} is unknown: {hint}")
+    """Raise ValueError, with the nearest name, if Meta-World has no environment `name`."""
+    if name not in NAMES:
+        raise ValueError(f"env.task={name} is unknown{hint(name, NAMES)}")
 
 
 def build(name: str, reward_version: str = "v2") -> Any:

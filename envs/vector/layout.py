@@ -1,5 +1,6 @@
 """Where N environments put their steps: arrays in one block of memory that worker processes can share."""
 
+import math
 import mmap
 import os
 import tempfile
@@ -33,21 +34,31 @@ class Arrays:
     file: int
 
 
-def allocate(
-    num_envs: int, obs_space: spaces.Box, action_space: spaces.Box | spaces.Discrete, *, shared: bool = False
-) -> Arrays:
+Layout = list[tuple[tuple[int, ...], str]]
+"""Shape and type of each of `Arrays`, in its order; plain, so that it can be sent to a worker."""
+
+
+def layout(num_envs: int, obs_space: spaces.Box, action_space: spaces.Box | spaces.Discrete) -> Layout:
+    """Return what N environments of these spaces need."""
+    obs, number, flag = ((num_envs, *obs_space.shape), obs_space.dtype), ((num_envs,), "f4"), ((num_envs,), "?")
+    actions = ((num_envs, *(action_space.shape or ())), action_space.dtype)
+    arrays = (obs, obs, actions, number, number, number, number, flag, flag)
+    return [(shape, np.dtype(dtype).str) for shape, dtype in arrays]
+
+
+def allocate(arrays: Layout, *, shared: bool = False) -> Arrays:
     """Make the arrays. Shared memory has no name: it goes with the last process that maps it, however that ends."""
-    size = sum(_padded(shape, dtype) for shape, dtype in _layout(num_envs, obs_space, action_space))
+    size = sum(_padded(*each) for each in arrays)
     if not shared:
-        return _slice(bytearray(size), num_envs, obs_space, action_space, -1)
+        return _slice(bytearray(size), arrays, -1)
     file = _anonymous_file()
     os.ftruncate(file, size)
-    return attach(file, num_envs, obs_space, action_space)
+    return attach(file, arrays)
 
 
-def attach(file: int, num_envs: int, obs_space: spaces.Box, action_space: spaces.Box | spaces.Discrete) -> Arrays:
+def attach(file: int, arrays: Layout) -> Arrays:
     """Map the arrays of a shared block into this process."""
-    return _slice(mmap.mmap(file, 0), num_envs, obs_space, action_space, file)
+    return _slice(mmap.mmap(file, 0), arrays, file)
 
 
 def step_into(env: Checked, arrays: Arrays, index: int) -> None:
@@ -63,31 +74,17 @@ def step_into(env: Checked, arrays: Arrays, index: int) -> None:
     arrays.obs[index] = obs
 
 
-def _layout(
-    num_envs: int, obs_space: spaces.Box, action_space: spaces.Box | spaces.Discrete
-) -> list[tuple[tuple[int, ...], Any]]:
-    obs = ((num_envs, *obs_space.shape), obs_space.dtype)
-    actions = ((num_envs, *(action_space.shape or ())), action_space.dtype)
-    flag = ((num_envs,), np.bool_)
-    number = ((num_envs,), np.float32)
-    return [obs, obs, actions, number, number, number, number, flag, flag]
-
-
-def _slice(
-    memory: Any, num_envs: int, obs_space: spaces.Box, action_space: spaces.Box | spaces.Discrete, file: int
-) -> Arrays:
-    arrays: list[Array] = []
+def _slice(memory: Any, arrays: Layout, file: int) -> Arrays:
+    views: list[Array] = []
     offset = 0
-    for shape, dtype in _layout(num_envs, obs_space, action_space):
-        count = int(np.prod(shape))
-        arrays.append(np.frombuffer(memory, dtype, count, offset).reshape(shape))
+    for shape, dtype in arrays:
+        views.append(np.frombuffer(memory, dtype, math.prod(shape), offset).reshape(shape))
         offset += _padded(shape, dtype)
-    obs, final_obs, actions, reward, success, score, context_reward, terminated, truncated = arrays
-    return Arrays(obs, final_obs, actions, reward, success, score, context_reward, terminated, truncated, file)
+    return Arrays(*views, file=file)  # type: ignore[arg-type, misc]  # in their order
 
 
-def _padded(shape: tuple[int, ...], dtype: Any) -> int:
-    size = int(np.prod(shape)) * int(np.dtype(dtype).itemsize)
+def _padded(shape: tuple[int, ...], dtype: str) -> int:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rlrep.contract.env import Array, Step, Task, Tree
 
 from .checked import Description
-from .layout import Arrays, allocate
+from .layout import Arrays, allocate, layout
 from .losses import Losses, Lost
 from .tasks import task_from, task_state
 
@@ -30,7 +30,8 @@ class Vector(ABC):
         self._losses = losses
         self._tasks: list[Task | None] = [None] * num_envs
         self._lost = [False] * num_envs  # replaced, not yet reported by a step
-        self._arrays = allocate(num_envs, like.observation_space, like.action_space, shared=shared)
+        self._layout = layout(num_envs, like.observation_space, like.action_space)
+        self._arrays = allocate(self._layout, shared=shared)
 
     @abstractmethod
     def _reset(self, seeds: Sequence[int | None]) -> None:

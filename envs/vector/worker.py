@@ -63,7 +63,7 @@ def _serve(connection: Connection, files: socket.socket) -> None:
             return
         try:
             if command == "attach":
-                arrays = attach(socket.recv_fds(files, 1, 1)[1][0], *payload)
+                arrays = attach(socket.recv_fds(files, 1, 1)[1][0], payload)
                 answer = None
             else:
                 assert arrays is not None

@@ -93,7 +93,7 @@ class WorkerVector(Vector):
         return description
 
     def _attach(self, worker: WorkerProcess) -> None:
-        worker.send_file(self._arrays.file, (self.num_envs, self.single_observation_space, self.single_action_space))
+        worker.send_file(self._arrays.file, self._layout)
         worker.receive(self._patience)
 
     def _ask_all(self, messages: list[tuple[str, Any]]) -> list[Any]:

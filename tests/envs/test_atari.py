@@ -52,7 +52,7 @@ def test_games_by_any_spelling(name: str) -> None:
     ("options", "message"),
     [
         ({"game": "Rodrunner"}, "env.game=Rodrunner is unknown: did you mean road_runner"),
-        ({"game": "!!"}, "is unknown: one of adventure, air_raid, alien"),
+        ({"game": "!!"}, "is unknown: valid: adventure, air_raid, alien"),
         ({"sticky": 0.25}, "env.sticky=0.25 contradicts env.protocol=atari100k, which has 0.0"),
         ({"protocol": "machado", "life_loss": True}, "env.life_loss=True contradicts env.protocol=machado"),
         ({"protocol": "machado", "full_actions": False}, "say env.protocol=custom"),

@@ -266,10 +266,10 @@ def test_the_checker_passes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "pusk"}, "env.task=pusk is unknown: did you mean push-v3, "),
+        ({"task": "pusk"}, "env.task=pusk is unknown: did you mean push-v3?"),
         ({"task": "zzz"}, "env.task=zzz is unknown: valid: assembly-v3, basketball-v3"),
         ({"task": "push-v3", "horizon": 501}, "env.horizon must be 1 to 500, got 501"),
-        ({"task": "push-v3", "horizon": 0}, "env.horizon must be 1 to 500, got 0"),
+        ({"task": "push-v3", "horizon": 0}, "env.horizon must be 1 to 2,147,483,647, got 0"),
         ({"task": "push-v3", "train_tasks": 51}, "env.train_tasks must be 1 to 50"),
         ({"task": "push-v3", "task_seed": 2**32}, "env.task_seed must be 0 to 4,294,967,294"),
     ],
