@@ -1,4 +1,4 @@
-"""Any environment that gymnasium has registered, by its id: `env=gym env.id=HalfCheetah-v5`."""
+"""Any environment that gymnasium knows, or was told of, by its id: `env=gym env.id=HalfCheetah-v5`."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +26,7 @@ class Gym(SimulatorConfig):
     workers: Workers = "auto"
 
     def __post_init__(self) -> None:
-        self._check_ranges(size=SIDE, num_envs=COPIES)
+        self._check_ranges({"size": SIDE, "num_envs": COPIES})
         if ":" in self.id:
             raise ValueError(
                 f"env.id={self.id} names a module to import: write a config of your own for it (CONTRIBUTING.md)"
@@ -39,7 +39,7 @@ class Gym(SimulatorConfig):
     def make(self, seed: int) -> gymnasium.Env[Any, Any]:
         """Build it. Raises ValueError for an unknown id, RuntimeError where something it needs is not installed."""
         try:
-            env = gymnasium.make(self.id, render_mode="rgb_array")
+            env = self._found()
         except DependencyNotInstalled as error:
             raise RuntimeError(f"env.id={self.id}: {error}") from error
         except Error as error:
@@ -47,3 +47,10 @@ class Gym(SimulatorConfig):
         if (self.obs == "pixels") != (len(env.observation_space.shape or ()) == 3):
             raise ValueError(f"env.obs={self.obs}, but {self.id} shows {env.observation_space}")
         return env
+
+    def _found(self) -> gymnasium.Env[Any, Any]:
+        env = gymnasium.make(self.id)
+        if "rgb_array" not in env.metadata.get("render_modes", ()):  # one of the user's own need not draw
+            return env
+        env.close()
+        return gymnasium.make(self.id, render_mode="rgb_array")

@@ -65,6 +65,14 @@ def test_example_from_a_config_dir_trains(folder: Path, words: tuple[str, ...]) 
     assert f'"{shown}"' in (folder / out / "metrics.jsonl").read_text()
 
 
+def test_an_environment_in_a_script_trains(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "line_env.py"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "final" in (folder / "line" / "eval.csv").read_text() and done.stdout.splitlines()[-1].endswith("]")
+
+
 def test_the_example_objective_trains_an_image_method_too(folder: Path) -> None:
     words = ("--config-dir", str(folder), "method=simclr_margin", "data=digits", "out=images")
     done = start(folder, "rlrep.pretrain", *words)
