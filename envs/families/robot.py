@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rlrep.contract.env import Array, Tree
 
 from ..render import gl
+from ..render.renderer import renderer_of
 from .base import TaskEnv, TaskFamily
 
 VIDEO_SIZE = 256
@@ -70,7 +71,7 @@ class RobotEnv(TaskEnv):
     def render(self) -> Any:
         """Return the scene from the model's tracking camera as RGB `(256, 256, 3)`. Raises RuntimeError without GL."""
         if self._video is None:
-            self._video = gl.renderer_of(self._model, self._data, VIDEO_SIZE)
+            self._video = renderer_of(self._model, self._data, VIDEO_SIZE)
         return self._video.frame().copy()
 
     def close(self) -> None:

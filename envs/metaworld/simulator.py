@@ -8,6 +8,7 @@ import numpy as np
 from rlrep.contract.env import Array, Tree
 
 from ..render import gl
+from ..render.renderer import Shadows, renderer_of
 from .tasks import build
 
 HORIZON = 500  # simulator steps after which the package refuses to go on
@@ -84,7 +85,7 @@ class Simulator:
         """Return where the target is, `(3,)` in metres."""
         return np.array(self._env._target_pos, np.float64)
 
-    def frame(self, size: int = VIDEO_SIZE, camera: str = CAMERA, shadows: str = "fast") -> Array:
+    def frame(self, size: int = VIDEO_SIZE, camera: str = CAMERA, shadows: Shadows = "fast") -> Array:
         """Return the scene as RGB `(size, size, 3)`. Raises RuntimeError (one line, what to install) without OpenGL."""
         data = self._env.data
         before = data.site_xpos.copy()
@@ -123,10 +124,10 @@ class Simulator:
         pads = (data.geom(name).id for name in ("leftpad_geom", "rightpad_geom"))
         return all(sum(data.efc_force[rows[held & (pairs == pad).any(1)]].tolist()) > 0 for pad in pads)
 
-    def _renderer(self, size: int, camera: str, shadows: str) -> Any:
+    def _renderer(self, size: int, camera: str, shadows: Shadows) -> Any:
         if (size, camera, shadows) not in self._renderers:
             model, data = self._env.model, self._env.data
-            made = gl.renderer_of(model, data, size, camera=model.camera(camera).id, shadows=shadows)
+            made = renderer_of(model, data, size, camera=model.camera(camera).id, shadows=shadows)
             self._renderers[size, camera, shadows] = made
         return self._renderers[size, camera, shadows]
 

@@ -4,8 +4,7 @@ import ctypes
 import importlib
 import os
 import sys
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
 
 VARIABLE = "MUJOCO_GL"
 INSTALL = (
@@ -57,17 +56,6 @@ def load_mujoco() -> ModuleType:
             return importlib.import_module("mujoco")
         finally:
             _restore(before)
-
-
-def renderer_of(model: Any, data: Any, size: int, *, camera: int = 0, shadows: Any = "fast") -> Any:
-    """Return a `Renderer` of MuJoCo's own model and data, which dm_control does not know. Raises RuntimeError."""
-    load_suite()  # dm_control brings the GL contexts
-    from dm_control.mujoco import wrapper
-
-    from .renderer import Renderer
-
-    physics = SimpleNamespace(model=wrapper.MjModel(model), data=SimpleNamespace(ptr=data))
-    return Renderer(physics, size, camera, shadows)
 
 
 def choose_backend() -> str:

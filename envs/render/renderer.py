@@ -9,6 +9,7 @@ What takes dm_control's time at 84 pixels, and what is done here:
 """
 
 import math
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -96,6 +97,15 @@ class Renderer:
             share = 1.0
         context.shadowClip = self._clip * share
         context.shadowScale = _narrow(lights, self._scale, share)
+
+
+def renderer_of(model: Any, data: Any, size: int, *, camera: int = 0, shadows: Shadows = "fast") -> Renderer:
+    """Return a renderer of MuJoCo's own model and data, which dm_control does not know. Raises RuntimeError."""
+    gl.load_suite()  # dm_control brings the GL contexts
+    from dm_control.mujoco import wrapper
+
+    physics = SimpleNamespace(model=wrapper.MjModel(model), data=SimpleNamespace(ptr=data))
+    return Renderer(physics, size, camera, shadows)
 
 
 def _make_contexts(physics: Any, size: int, shadow_map: int | None) -> tuple[Any, Any]:

@@ -16,6 +16,8 @@ from rlrep.settings import UserError, complete
 from .fitting import Misfit, NotFinite, Reader, fit_actions, fit_observations, short
 from .losses import raised
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Rewards are kept as float32."""
 Answer = tuple[Array, float, bool, bool, Mapping[str, Any]]
 
 STATELESS = (
@@ -106,7 +108,7 @@ class Checked:
             if (
                 (type(obs) is np.ndarray and obs.dtype is self._dtype and obs.shape == self._shape)
                 and (type(reward) is float and type(terminated) is type(truncated) is bool and type(info) is dict)
-                and (isfinite(reward) and isfinite(self._zero(obs)))
+                and (-LARGEST < reward < LARGEST and isfinite(self._zero(obs)))
             ):
                 return answer
         return self._read_answer(answer)
@@ -176,7 +178,7 @@ class Checked:
             )
         given, reward, terminated, truncated, info = answer
         reward = self._number(reward)
-        if not isfinite(reward):
+        if not -LARGEST < reward < LARGEST:
             raise NotFinite(f"{self.where} returned the reward {reward}")
         if not isinstance(info, Mapping):
             raise BadEnvironment(f"{self.where} returned info of type {type(info).__name__}, expected a dict")

@@ -6,7 +6,7 @@ refused in one line.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, prod
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,6 +18,8 @@ from rlrep.contract.env import Array
 S = TypeVar("S", bound=spaces.Space[Any])
 ActionSpace = spaces.Box | spaces.Discrete
 
+MOST_NUMBERS = 2**24
+"""In one observation: a stack of four frames of 2048 pixels a side."""
 CHANNELS = (1, 3, 4)
 """Channels of a picture, where a space of four axes is a stack of them."""
 SLACK = 1e-3
@@ -42,6 +44,10 @@ class Fitted(Generic[S]):
 
 def fit_observations(space: spaces.Space[Any]) -> Fitted[spaces.Box]:
     """Return the observation space of agents. Raises ValueError, in one line, where there is no faithful one."""
+    if not isinstance(space, spaces.Space):
+        raise ValueError(f"observation_space is a {type(space).__name__}, expected one of gymnasium's spaces")
+    if space.is_np_flattenable and (size := flatdim(space)) > MOST_NUMBERS:
+        raise ValueError(f"observations {space} are {size:,} numbers each: agents read up to {MOST_NUMBERS:,}")
     if isinstance(space, spaces.Box):
         axes = len(space.shape)
         if axes == 3 or (axes == 4 and space.dtype == np.uint8):
@@ -70,9 +76,11 @@ def fit_actions(space: spaces.Space[Any]) -> Fitted[Any]:
             f"actions {space} are not supported: agents choose numbers (a Box of floats) or one of n (Discrete); "
             f"map one of these to them in the environment's step"
         )
+    if not prod(space.shape):
+        raise ValueError(f"actions {space} hold no numbers: there is nothing to choose")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ValueError(f"actions {space} have no finite bounds: give the Box low and high, agents fill that range")
-    ours = spaces.Box(-1.0, 1.0, (int(np.prod(space.shape)),), np.float32)
+    ours = spaces.Box(-1.0, 1.0, (prod(space.shape),), np.float32)
     if space == ours:
         return Fitted(space)
     return Fitted(ours, _Rescaled(space), f"actions {_told(space)} <- {ours.shape} in [-1, 1], rescaled")
@@ -136,7 +144,7 @@ def _zero(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[Array], flo
     """Return what multiplies an array with zeros and adds up: a third of the time of np.isfinite."""
     if dtype.kind != "f":
         return lambda array: 0.0
-    product = np.zeros(int(np.prod(shape)), dtype).dot
+    product = np.zeros(prod(shape), dtype).dot
     return product if len(shape) == 1 else lambda array: float(product(array.ravel()))
 
 
@@ -155,7 +163,7 @@ def _as_array(value: Any) -> Array:
 
 def _states(space: spaces.Box) -> Fitted[spaces.Box]:
     """Any other Box is a state: flat, float32."""
-    read, size = Reader(space), int(np.prod(space.shape))
+    read, size = Reader(space), prod(space.shape)
     if size == 0:
         raise ValueError(f"observations {space} hold no numbers")
     if len(space.shape) == 1 and space.dtype == np.float32:

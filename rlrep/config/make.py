@@ -159,6 +159,10 @@ def _made(make: Callable[[AgentSpec], A], spec: AgentSpec) -> A:
         return make(spec)
     except ValueError as error:
         raise UserError(one_line(error)) from error
+    except (MemoryError, RuntimeError) as error:  # what torch raises for a size that it cannot allocate
+        if "allocate" not in str(error):
+            raise
+        raise UserError(f"networks and replay do not fit into memory ({one_line(error)[:200]})") from error
 
 
 def _check_views(augment: View, aux: Mapping[str, HeadConfig], space: spaces.Box) -> None:

@@ -117,7 +117,12 @@ class PeoplesEnv(gymnasium.Env[Any, Any]):
             return self._see(), reward, False, {}
         odd: dict[str, Any] = {"no_info": (False, None), "odd_end": ("no", {}), "endless": (False, {})}
         ended, info = odd.get(fault, (self.time >= STEPS, {}))
-        rewards = {"nan_reward": np.nan if due else reward, "two_rewards": np.ones(2), "reward_array": np.ones((1,))}
+        rewards = {
+            "nan_reward": np.nan if due else reward,
+            "huge_reward": 1e300 if due else reward,
+            "two_rewards": np.ones(2),
+            "reward_array": np.ones((1,)),
+        }
         return self._see(), rewards.get(fault, reward), False, ended, info
 
     def close(self) -> None:

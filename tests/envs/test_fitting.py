@@ -73,6 +73,8 @@ def test_numbered_actions_begin_where_the_environments_do() -> None:
         (spaces.Box(np.zeros((3, 8, 8)), np.arange(1.0, 193.0).reshape(3, 8, 8)), "need one finite low and high"),
         (spaces.Box(0, 255, (4, 8, 8, 7), np.uint8), r"must be \(stack, height, width, channels\)"),
         (spaces.Box(0, 1, (0,)), "hold no numbers"),
+        (spaces.Discrete(10**10), "are 10,000,000,000 numbers each"),
+        ((2,), "observation_space is a tuple, expected one of gymnasium's spaces"),
         (
             spaces.Dict({"camera": spaces.Box(0, 255, (3, 8, 8), np.uint8), "arm": spaces.Box(0, 1, (2,))}),
             "hold the frames .* beside others",
@@ -92,6 +94,7 @@ def test_observations_that_agents_cannot_read_are_refused(space: Any, line: str)
         (spaces.Box(np.array([-1.0, -np.inf]), np.array([1.0, 1.0])), "no finite bounds"),
         (spaces.MultiDiscrete([3, 3]), "are not supported"),
         (spaces.MultiBinary(3), "are not supported"),
+        (spaces.Box(-1, 1, (0,)), "there is nothing to choose"),
         (spaces.Box(0, 5, (2,), np.int64), "are not supported"),
         (spaces.Dict({"a": spaces.Discrete(2)}), "are not supported"),
     ],
@@ -127,7 +130,10 @@ def test_answers_that_are_not_gymnasiums_are_named(fault: str, line: str) -> Non
         env.step(np.zeros(2, np.float32))
 
 
-@pytest.mark.parametrize(("fault", "line"), [("nan", r"not finite: \[ *nan"), ("nan_reward", "the reward nan")])
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [("nan", r"not finite: \[ *nan"), ("nan_reward", "the reward nan"), ("huge_reward", r"the reward 1e\+300")],
+)
 def test_nan_names_the_environment_and_the_step(fault: str, line: str) -> None:
     env = Checked(Peoples(fault=fault, at=4).make(0))
     env.reset(seed=0)
