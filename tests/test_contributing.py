@@ -117,7 +117,7 @@ def test_the_agent_is_short_and_needs_few_names(folder: Path) -> None:
 
 def test_examples_pass_the_house_checks(folder: Path) -> None:
     files = sorted(map(str, folder.glob("*.py")))
-    assert len(files) == 5
+    assert len(files) == 6
     settings = str(ROOT / "pyproject.toml")
     for tool in (
         ["ruff", "check", "--config", settings],
