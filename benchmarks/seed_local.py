@@ -1,11 +1,18 @@
 """LoCo beside Greedy InfoMax and end-to-end training: what a step keeps for its backward pass, how long it takes, and
-what a linear probe reads. A suite of `python -m benchmarks.seed_methods`."""
+what a linear probe reads.
 
+    python -m benchmarks.seed_local [--seeds N]
+
+Writes results/seed_local.json.
+"""
+
+import statistics
+import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,11 +23,19 @@ from rlrep.nn import ResNetConfig
 from rlrep.ssl import DataShape, ImageBatch, LocalContrast, Method
 from rlrep.ssl.evaluation import ProbeConfig, ProbeData, encode, score_features, summarise
 
-ARMS: dict[str, tuple[str, ...]] = {
-    "end to end": ("method.overlap=null",),
-    "loco": (),
-    "greedy infomax": ("method.overlap=0",),
+from . import result
+from .tables import spread
+
+END = "end to end"
+ARMS: dict[str, tuple[Literal[0, 1] | None, tuple[str, ...]]] = {
+    END: (None, ("method.overlap=null",)),
+    "loco": (1, ()),
+    "greedy infomax": (0, ("method.overlap=0",)),
 }
+GROUPS = (1, 2)
+PROBES = ("linear_10_per_class_accuracy", "linear_accuracy")
+Found = Mapping[str, Sequence[Mapping[str, float]]]
+"""By arm, the probes and seconds of every seed."""
 WORDS = (
     *("method=loco", "data=digits", "preset=cpu", "device=cpu", "logger=none", "data.size=16", "encoder=resnet18"),
     *("encoder.width=8", "encoder.blocks=[1,1,1,1]", "train.batch_size=128", "train.updates=300"),
@@ -70,15 +85,14 @@ def kept_bytes(method: Method, batch: ImageBatch) -> int:
     return kept.peak
 
 
-def resnet_bytes(overlap: Any, *, width: int, size: int, count: int) -> int:
-    """Return what a step of ResNet-18 on frames of `size` pixels keeps."""
-    config = compose_pretraining(["method=loco", "preset=cpu", "data=digits", "out=x"]).config.method
+def resnet_bytes(overlap: Literal[0, 1] | None, group: int, *, count: int) -> int:
+    """Return what a step of ResNet-18 on so many images of 32x32 keeps. group: blocks of a part, 2 = a stage."""
+    config = compose_pretraining(["method=loco", "preset=cpu", "data=digits", "out=unused"]).config.method
     assert isinstance(config, LocalContrast)
-    settings = replace(config, overlap=overlap)
-    encoder = ResNetConfig(width=width).make((3, size, size))
-    method = settings.make(encoder, DataShape((3, size, size), 0, count)).train()
-    views = torch.randint(0, 256, (2, count, 3, size, size), dtype=torch.uint8)
-    return kept_bytes(method, ImageBatch(tuple(views)))
+    shape = (3, 32, 32)
+    method = replace(config, overlap=overlap, group=group).make(ResNetConfig().make(shape), DataShape(shape, 0, count))
+    views = torch.randint(0, 256, (2, count, *shape), dtype=torch.uint8)
+    return kept_bytes(method.train(), ImageBatch(tuple(views)))
 
 
 def readout(seed: int, words: Sequence[str]) -> dict[str, float]:
@@ -97,14 +111,37 @@ def readout(seed: int, words: Sequence[str]) -> dict[str, float]:
     return {"seconds": seconds, **{key.rpartition("/")[2]: value for key, value in found.items()}}
 
 
-def measure(seeds: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the suite's runs: bytes by arm, and probes by arm and seed."""
-    arms = {"end to end": None, "loco": 1, "greedy infomax": 0}
-    kept = {arm: resnet_bytes(overlap, width=64, size=32, count=8) for arm, overlap in arms.items()}
-    say(f"local: bytes kept {kept}")
+def rows(kept: Mapping[str, Sequence[int]], found: Found) -> Iterable[Sequence[object]]:
+    """Return the table's lines; bytes and seconds as shares of end to end's."""
+    seconds = {arm: statistics.fmean(seed["seconds"] for seed in seeds) for arm, seeds in found.items()}
+    for arm, seeds in found.items():
+        shares = [f"{kept[arm][k] / kept[END][k]:.2f}" for k in range(len(GROUPS))]
+        reads = [[seed[name] for seed in seeds] for name in PROBES]
+        told = [f"{statistics.fmean(values):.3f}{spread(values, 3)}" for values in reads]
+        yield [arm, *shares, f"{seconds[arm] / seconds[END]:.2f}", len(seeds), *told]
+
+
+def main() -> int:
+    """Run the command line; the result file is written after every seed."""
+    parser = result.command_line(__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    kept = {arm: [resnet_bytes(overlap, group, count=8) for group in GROUPS] for arm, (overlap, _) in ARMS.items()}
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-    for seed in seeds:
-        for arm, words in ARMS.items():
+    for seed in range(options.seeds):
+        for arm, (_, words) in ARMS.items():
             found[arm].append(readout(seed, words))
-            say(f"local {arm} seed {seed}: {found[arm][-1]}")
-    return {"bytes": kept, "readout": found}
+        columns = ("arm", "kept, by blocks", "kept, by stages", "time", "seeds", "ten labels per class", "all labels")
+        result.save(
+            options.results / "seed_local.json",
+            columns,
+            rows(kept, found),
+            limits="Kept and time are shares of end to end's: of ResNet-18 on 32x32, and of the runs, a ResNet of four "
+            "blocks on digits of 16x16, 300 updates.",
+            more={"bytes": kept, "values": found},
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
