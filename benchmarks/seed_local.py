@@ -128,8 +128,8 @@ def save(folder: Path, kept: Mapping[str, Sequence[int]], found: Found) -> None:
         folder / "seed_local.json",
         ("arm", "kept, by blocks", "kept, by stages", "seeds", "time", "ten labels per class", "all labels"),
         rows(kept, found),
-        limits="Kept and time are shares of end to end's: of ResNet-18 on 32x32, and of the runs, a ResNet of four blocks "
-        "on digits of 16x16, 300 updates.",
+        limits="Kept and time are shares of end to end's: of ResNet-18 on 32x32, and of the runs, a ResNet of four "
+        "blocks on digits of 16x16, 300 updates.",
         more={"bytes": kept, "values": found},
     )
 
