@@ -82,6 +82,7 @@ def data_words(name: str, place: Path) -> list[str]:
         "moving_digits": ["data.clips=1"],
         "atari_frames": ["data.env=atari_boxing", "data.steps=1900", "data.test_fraction=0.5", "data.size=36"],
         "dmc_frames": ["data.env=dmc_cartpole", "data.steps=150", "data.test_fraction=0.5", "data.size=20"],
+        "dmc_tasks": ["data.envs=[dmc_cartpole,dmc_cup]", "data.steps=300", "data.test_fraction=0.5", "data.size=20"],
         "toy_frames": ["data.steps=60"],
     }
     return [f"data.path={place / files[name]}"] if name in files else small[name]

@@ -8,6 +8,7 @@ import torch
 from rlrep.config.make import load_component
 from rlrep.settings import ranges
 from rlrep.ssl.data import Frames, FrameSettings, Split
+from rlrep.ssl.data.joined import joined
 
 from ..frames import collect_frames
 
@@ -43,3 +44,28 @@ class CollectedFrames(FrameSettings):
         path = collect_frames(config, Path(self.path or named), steps=self.steps, seed=self.seed)
         shared = {field.name: getattr(self, field.name) for field in fields(FrameSettings)}
         return Frames(str(path), **shared).make(device)
+
+
+@dataclass(frozen=True)
+class CollectedTasks(FrameSettings):
+    """The same of several environments: every one's frames are collected, split and kept in a file of their own.
+
+    envs: `env=` choices. steps: of each. The label `env` is an environment's number in this list, the others are
+    `ENVIRONMENT/LABEL`.
+    """
+
+    envs: tuple[str, ...]
+    size: int = 84
+    steps: int = 20_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.envs)) != len(self.envs) or len(self.envs) < 2:
+            raise ValueError(f"envs must be two or more different environments, not {', '.join(self.envs) or 'none'}")
+
+    def make(self, device: torch.device) -> Split:
+        """Collect what is not there yet. Raises UserError if an environment cannot be made."""
+        shared = {field.name: getattr(self, field.name) for field in fields(FrameSettings)}
+        asked = {"size": self.size, "steps": self.steps, "seed": self.seed, **shared}
+        return joined({env: CollectedFrames(env=env, **asked).make(device) for env in self.envs})
