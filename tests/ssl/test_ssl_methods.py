@@ -70,7 +70,7 @@ def target_method(config: TargetEmbedding) -> TargetEmbeddingMethod:
 
 
 def test_there_are_all_methods_of_the_suite() -> None:
-    assert len(METHODS) == 25
+    assert len(METHODS) == 26
 
 
 @pytest.mark.parametrize("name", METHODS)
