@@ -132,13 +132,9 @@ def _run_one(name: str, study: "Study", config: StudyConfig, command: str) -> in
     from rlrep.studies.outcome import Outcome, measure
     from rlrep.studies.page import write, write_index
 
-    seeds, threads = config.listed or tuple(range(study.seeds)), torch.get_num_threads()
     versions = {key: value for key, value in collect(torch.device("cpu")).items() if key != "command"}  # names a folder
-    torch.set_num_threads(1)  # a result depends on the order of sums, and so on the number of threads
-    try:
-        measured, seconds = measure(study, seeds, lambda line: print(f"{name}: {line}", flush=True))
-    finally:
-        torch.set_num_threads(threads)
+    seeds = config.listed or tuple(range(study.seeds))
+    measured, seconds = measure(study, seeds, lambda line: print(f"{name}: {line}", flush=True))
     outcome = Outcome(name, study, config.preset, command, versions, seeds, measured, seconds)
     page = write(Path(config.out), outcome)
     names = groups.names("study")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rlrep.process.seeds import Seeds
 from rlrep.record.stored import Unreadable, read_json
 from rlrep.settings import UserError
@@ -64,12 +66,19 @@ class Outcome:
 
 
 def measure(study: Study, seeds: Sequence[int], say: Callable[[str], None]) -> tuple[tuple[Measured, ...], float]:
-    """Return what every seed measured, and the seconds of processor time they took."""
-    start, measured = time.process_time(), list[Measured]()
-    for number, seed in enumerate(seeds, 1):
-        say(f"seed {seed} ({number} of {len(seeds)})")
-        Seeds(seed).set_globals()
-        measured.append(study.measure())
+    """Return what every seed measured, and the seconds of processor time they took.
+
+    By one thread: a result depends on the order of sums, and so on the number of threads.
+    """
+    start, measured, threads = time.process_time(), list[Measured](), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for number, seed in enumerate(seeds, 1):
+            say(f"seed {seed} ({number} of {len(seeds)})")
+            Seeds(seed).set_globals()
+            measured.append(study.measure())
+    finally:
+        torch.set_num_threads(threads)
     return tuple(measured), time.process_time() - start
 
 
