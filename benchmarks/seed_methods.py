@@ -2,8 +2,8 @@
 
     python -m benchmarks.seed_methods [--suite NAME] [--seeds N] [--dry-run] [KEY=VALUE ...]
 
-elr: wrong labels, learnt by heart or not. comatch: few labels and many unlabelled images. fine_tune: few labels on a
-pretrained encoder. Without `--suite`, all. Writes results/seed_NAME.json.
+elr: wrong labels, learnt by heart or not. comatch: few labels and many unlabelled images. Without `--suite`, both.
+Writes results/seed_NAME.json.
 A suite is an entry of SUITES. A word with {seed} is filled in, so that labels differ from seed to seed and are the same
 for all arms; {runs} is the folder of the suite's runs, ARM/seedN each. A later stage may read what an earlier one left.
 """
