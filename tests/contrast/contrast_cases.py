@@ -131,7 +131,7 @@ CASES = {
         masked=False,
     ),
     "model_contrast": Case(
-        lambda a, b, t, v: model_contrast(a, b, torch.stack([a.roll(1, 1), 2 * b - a], 1), temperature=t),
+        lambda a, b, t, v: model_contrast(a, b, torch.stack([a.roll(1, -1), 2 * b - a], -2), temperature=t),
         lambda a, b, t, v: twins.model_contrast(a, b, [a.roll(1, 1), 2 * b - a], t),
         masked=False,
     ),

@@ -69,10 +69,6 @@ def target_method(config: TargetEmbedding) -> TargetEmbeddingMethod:
     return method
 
 
-def test_there_are_all_methods_of_the_suite() -> None:
-    assert len(METHODS) == 26
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_and_reaches_the_encoder(name: str) -> None:
     run = learner(name)
