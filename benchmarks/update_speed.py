@@ -4,10 +4,9 @@ same sizes.
     python -m benchmarks.update_speed --curl CHECKOUT [--device cuda] [--rounds 5] [--cases pixels64,...]
 
 Every round times ours and the peer in turn, each in a process of its own; ratios are taken round by round and their
-median is
-quoted. Operations are counted while an update runs (matrix products and convolutions), and set against the rates that
-the same
-process reaches in a plain product and in the encoder's largest convolution. Writes results/update_speed_DEVICE.json.
+median is quoted. Operations are counted while an update runs (matrix products and convolutions), and set against the
+rates that the same process reaches in a plain product and in the encoder's largest convolution. Writes
+results/update_speed_DEVICE.json.
 """
 
 import argparse

@@ -44,8 +44,10 @@ class Bounded(TorchDispatchMode):
 
 
 def _filled(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    """Return how many bytes an operation writes, which makes a tensor of sizes or fills one; of others, 0."""
+    """Return how many bytes an operation writes, which makes a tensor of sizes, joins or fills some; of others, 0."""
     first = args[0] if args else None
+    if isinstance(first, (list, tuple)) and any(isinstance(each, Tensor) for each in first):
+        return sum(each.nbytes for each in first if each.device.type == "cpu")
     if isinstance(first, Tensor):
         return first.nbytes if name.endswith("_") and first.device.type == "cpu" else 0
     elsewhere = kwargs.get("pin_memory") or str(kwargs.get("device") or "cpu") != "cpu"
