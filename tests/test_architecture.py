@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FILE_LINES = 400
@@ -328,6 +330,14 @@ def test_links_and_declarations() -> None:
 def test_every_declared_package_is_locked() -> None:
     locked = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert {name.lower() for name in DECLARED.values()} - {"wandb", "flwr[simulation]"} <= locked
+
+
+def test_no_lock_needs_a_late_release_of_python() -> None:
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    first = f"{sys.version_info.major}.{sys.version_info.minor}.0"
+    asked = {found.metadata["Name"]: found.metadata["Requires-Python"] or "" for found in distributions()}
+    here = {name: asked_of for name, asked_of in asked.items() if re.sub(r"[_.]", "-", name).lower() in locked}
+    assert len(here) > 50 and {name: spec for name, spec in here.items() if first not in SpecifierSet(spec)} == {}
 
 
 def test_the_drawing_of_the_house_is_of_this_house() -> None:
