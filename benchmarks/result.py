@@ -30,6 +30,11 @@ def timing(doc: str | None, *, seconds: float) -> argparse.ArgumentParser:
     return made
 
 
+def fresh_seeds(count: int) -> range:
+    """Return seeds without 0, on which the settings of what is measured were chosen."""
+    return range(1, count + 1)
+
+
 def save(
     path: Path,
     columns: Sequence[str],

@@ -19,6 +19,7 @@ from rlrep.ssl.classification import classifier_scores
 from rlrep.ssl.data.image_data import class_count
 
 from . import result
+from .tables import spread
 
 WORDS = (
     *("data=digits", "data.size=16", "preset=cpu", "device=cpu", "logger=none", "parties=10", "rounds=15"),
@@ -60,11 +61,12 @@ def measure(seeds: Sequence[int], say: Callable[[str], None]) -> dict[str, list[
 
 
 def rows(found: dict[str, list[dict[str, float]]]) -> list[list[Any]]:
-    """Return the table: means over seeds."""
+    """Return the table: means over seeds, and from five on how far these are known."""
     keys = ("early", "final", "global", "previous", "seconds")
+    told = {arm: [[run[key] for run in runs] for key in keys] for arm, runs in found.items()}
     return [
-        [arm, len(runs), *(f"{statistics.fmean(run[key] for run in runs):.3f}" for key in keys)]
-        for arm, runs in found.items()
+        [arm, len(found[arm]), *(f"{statistics.fmean(values):.3f}{spread(values, 3)}" for values in columns)]
+        for arm, columns in told.items()
     ]
 
 
@@ -74,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-    for seed in range(asked.seeds):
+    for seed in result.fresh_seeds(asked.seeds):
         for arm, runs in measure([seed], print).items():
             found[arm] += runs
         limits = "Digits of 16 pixels, a small CNN; every seed deals the classes anew. s: of one core."

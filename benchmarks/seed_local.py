@@ -142,7 +142,7 @@ def main() -> int:
     kept = {arm: [resnet_bytes(overlap, group, count=8) for group in GROUPS] for arm, (overlap, _) in ARMS.items()}
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     save(options.results, kept, found)
-    for seed in range(options.seeds):
+    for seed in result.fresh_seeds(options.seeds):
         for arm, (_, words) in ARMS.items():
             found[arm].append(readout(seed, words))
         save(options.results, kept, found)

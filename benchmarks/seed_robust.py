@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-    for seed in range(options.seeds):
+    for seed in result.fresh_seeds(options.seeds):
         for arm, words in ARMS.items():
             found[arm].append(run(seed, *words))
         save(options.results, found)

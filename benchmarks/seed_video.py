@@ -142,7 +142,7 @@ def main() -> int:
     options = parser.parse_args()
     read: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     changes: dict[str, list[float]] = {estimator: [] for estimator in ESTIMATORS}
-    for seed in range(options.seeds):
+    for seed in result.fresh_seeds(options.seeds):
         for arm, words in ARMS.items():
             run = train(seed, *words)
             read[arm].append(velocity_read(run))
