@@ -17,6 +17,7 @@ from rlrep.nn import Encoder, EncoderConfig, EncoderFile, load_encoder, read_enc
 from rlrep.process.cli import Arguments, entry
 from rlrep.process.machine import pick_device, set_threads
 from rlrep.process.seeds import Seeds
+from rlrep.record.bounds import check_amounts
 from rlrep.record.files import csv_text, wrote
 from rlrep.record.folder import check_plain, read_config
 from rlrep.record.trust import Trust
@@ -104,6 +105,7 @@ def compose_probe(words: Sequence[str], trust: Trust) -> ProbeRun:
     apply_settings(node, line, lambda component, _: dict(component))
     if own:
         _check_path(node["data"], line, str(encoder))
+        check_amounts(node["data"], str(encoder), lambda option: line.setting(option) is not None)
         data = node.pop("data")  # what is stored is text, `${...}` too
         node = {**resolve(node), "data": data}
     else:

@@ -1,20 +1,23 @@
-"""How much memory the settings of a run folder may take: what its checkpoint speaks for, and some."""
+"""How much the settings of a run folder may take: memory that its checkpoint speaks for, data as much as is usual."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlrep.contract.env import Tree
-from rlrep.settings import UserError
+from rlrep.settings import TARGET, ConfigError, UserError, groups
 
 from .tree import split
 
 SPARE_BYTES = 256 * 2**20
 TIMES = 16
-"""What is filled over what is saved: each weight is drawn, copied to its target network, and moved."""
+"""What is filled over what is saved: each weight is drawn, copied to its target network, and moved. Of data, what
+may be asked for over what its own file does."""
+SIDE, USUAL_SIDE = "size", 84
+"""The option that counts twice, a side of square images, and pixels of it that are never too many."""
 
 
 class Bounded(TorchDispatchMode):
@@ -55,3 +58,38 @@ def _filled(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         return 0
     sizes = list(first) if isinstance(first, (list, tuple)) else [first] * (2 if name == "aten::eye" else 1)
     return 4 * math.prod(sizes)
+
+
+def check_amounts(data: Mapping[str, Any], folder: str, said: Callable[[str], bool]) -> None:
+    """Raise ConfigError if a run folder asks for far more data than the files of its component in `configs/data` do.
+
+    folder: named in the error. said: whether the user has typed an option, which is then theirs. Seeds are no amounts.
+    """
+    usual = _usual(str(data.get(TARGET)))
+    over = {key: value / usual[key] for key, value in _amounts(data).items() if value > usual.get(key, value)}
+    asked = {key: times ** (1 + (key == SIDE)) for key, times in over.items() if not said(f"data.{key}")}
+    if math.prod(asked.values()) > TIMES:
+        options = " ".join(f"data.{key}={data[key]}" for key in asked)
+        raise ConfigError(
+            f"{folder} asks for {math.prod(asked.values()):,.0f} times the usual data ({options}): a run folder does "
+            "not choose that, repeat these options if you want it"
+        )
+
+
+def _usual(target: str) -> dict[str, float]:
+    """Return the largest amounts that the files of a component have."""
+    found: dict[str, float] = {SIDE: USUAL_SIDE}
+    for node in (groups.node("data", name, "data") for name in groups.names("data")):
+        if node[TARGET] == target:
+            found |= {key: max(value, found.get(key, 0)) for key, value in _amounts(node).items()}
+    return found
+
+
+def _amounts(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return what is counted in a `data` node: whole numbers, and how long lists are."""
+    counted = {key: len(value) if isinstance(value, list) else value for key, value in data.items()}
+    return {
+        key: value
+        for key, value in counted.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and "seed" not in key
+    }

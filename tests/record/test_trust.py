@@ -14,6 +14,7 @@ from rlrep.commands.evaluate import main as evaluate
 from rlrep.commands.probe import main as probe
 from rlrep.config.compose import compose_run
 from rlrep.config.pretrain_compose import compose_pretraining
+from rlrep.record.bounds import check_amounts
 from rlrep.record.trust import Trust
 from rlrep.settings import TARGET, UserError, groups
 from tests.runs import run
@@ -22,6 +23,7 @@ from tests.ssl.ssl_rig import FEW, METHODS
 from .hostile import WORDS, complaint, edit_yaml, listing, make_pretraining, make_run, put
 
 MODULE = "hostile_module"
+COLLECTED = "rlrep.loops.pretraining.collected.CollectedFrames"
 CODE = """
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +223,30 @@ def test_texts_of_a_stored_config_refer_to_nothing(
     out = copied(pretrained, place, "data.test_fraction", "${oc.decode:${oc.env:SECRET}}")
     assert probe([f"encoder={out}", "device=cpu", *FEW]) == 2
     assert "0.25" not in (line := complaint(capsys)) and "${oc.decode:${oc.env:SECRET}}" in line
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "asked"),
+    [
+        ("data.size", 65536, "data.size=65536"),
+        ("data", {TARGET: "rlrep.ssl.data.MovingDigits", "clips": 30, "size": 100}, "data.size=100 data.clips=30"),
+        ("data", {TARGET: COLLECTED, "env": "toy_pixels", "steps": 10**12}, "data.steps=1000000000000"),
+    ],
+)
+def test_a_run_folder_does_not_choose_how_much_is_read(
+    pretrained: Path, place: Path, capsys: pytest.CaptureFixture[str], path: str, value: object, asked: str
+) -> None:
+    out = copied(pretrained, place, path, value)
+    assert probe([f"encoder={out}", "device=cpu", *FEW]) == 2
+    assert f"times the usual data ({asked})" in complaint(capsys)
+
+
+def test_amounts_that_are_usual_or_the_users_own_are_taken() -> None:
+    frames = {TARGET: COLLECTED, "env": "toy_pixels", "steps": 300_000, "seed": 10**9, "size": 84}
+    check_amounts(frames, "run", lambda _: False)
+    check_amounts({**frames, "steps": 10**9}, "run", lambda option: option == "data.steps")
+    with pytest.raises(UserError, match="run asks for 50,000 times the usual data"):
+        check_amounts({**frames, "steps": 10**9}, "run", lambda option: option == "data.size")
 
 
 def test_a_run_folder_does_not_choose_what_is_read(
