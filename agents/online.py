@@ -30,6 +30,8 @@ class Exploring(NamedTuple):
 
 Policy = Callable[[Tensor, Exploring | None], Tensor]
 """Observations `(N, ...)` as the networks read them to actions `(N, ...)`: exploring ones, or (None) the best known."""
+Prepare = Callable[[int, Replay], None]
+"""What an agent does before an update, by the number of those made: to its networks, and to what its replay draws."""
 Divergence = Callable[[Tensor], Callable[[Tensor], Tensor]]
 """Observations `(N, ...)` to what says how far a policy is moved at others from there, `(N,)`."""
 
@@ -50,7 +52,8 @@ class Settings(Protocol):
 class OnlineAgent(Learner[N, Replay]):
     """An agent of one task, see `rlrep.contract.agent.Agent`: an update and a policy on the same networks.
 
-    settings: of its replay. priority: of its draws, None = uniform. divergence: None = nobody asks how far it is moved.
+    settings: of its replay. priority: of its draws, None = uniform. prepare: None = updates differ in nothing.
+    divergence: None = nobody asks how far it is moved.
     """
 
     def __init__(
@@ -61,13 +64,20 @@ class OnlineAgent(Learner[N, Replay]):
         step: Update[N],
         policy: Policy,
         priority: Priority | None = None,
+        prepare: Prepare | None = None,
         divergence: Divergence | None = None,
     ) -> None:
         layout = _layout(spec, settings, priority)
         replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs=step.heads.needs)
         super().__init__(title, spec, step, replay)
-        self._policy, self.divergence, self._acted = policy, divergence, 0
+        self._policy, self._prepare, self.divergence, self._acted = policy, prepare, divergence, 0
         self._space, self._batch_size, self._channels = spec.action_space, settings.batch_size, spec.frame_shape[0]
+
+    def update(self) -> None:
+        """Make one update, see `Learner.update`."""
+        if self._prepare is not None:
+            self._prepare(self.updates, self.replay)
+        super().update()
 
     def act(self, obs: Array, *, explore: bool) -> Array:
         """Return actions `(N, ...)` for stacked observations `(N, ...)`, seen under the fixed view."""

@@ -1,8 +1,8 @@
 """An agent's optimisers, and the one place where its losses are differentiated: compiled or not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, Generic, Literal, TypeVar
 
@@ -56,6 +56,7 @@ class Optimisers:
 
     encoder: what the RL loss and the heads train. rl: what the RL loss alone trains.
     lr, eps: of the joint Adam; a head's own has lr times the head's weight. apart: more Adams, by name.
+    weight_decay: of encoder, Q head and heads, but for biases (AdamW).
     precision: `bf16` computes losses under autocast.
     """
 
@@ -68,16 +69,17 @@ class Optimisers:
         rl: nn.Module,
         lr: float,
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
         apart: Mapping[str, FusedAdam] | None = None,
         precision: Precision = "float32",
     ) -> None:
         self._heads, self._encoder, self._spec, self._precision = heads, encoder, spec, precision
         self.owned = owned = heads.owned(encoder=trained(encoder), rl=trained(rl))
+        adam = partial(FusedAdam, eps=eps, weight_decay=weight_decay, decayed="matrices")
         own = {
-            f"aux/{name}": FusedAdam(parameters, lr * heads.weights[name], eps=eps)
-            for name, parameters in heads.own(owned).items()
+            f"aux/{name}": adam(parameters, lr * heads.weights[name]) for name, parameters in heads.own(owned).items()
         }
-        self.adams = {JOINT: FusedAdam(heads.joint(owned), lr, eps=eps), **(apart or {}), **own}
+        self.adams = {JOINT: adam(heads.joint(owned), lr), **(apart or {}), **own}
 
     def with_heads(
         self, losses: Callable[[First, Second], Losses[Kept]], *, max_norm: float | None = None
@@ -134,6 +136,11 @@ class Optimisers:
         if not list(self._encoder.parameters()):
             return {}
         return spread(losses.latent) | pulls(self._heads, losses, self.owned)
+
+    def forget(self, parameters: Sequence[Tensor]) -> None:
+        """Start moments and step counts of these parameters again, in every optimiser that has them."""
+        for adam in self.adams.values():
+            adam.forget(parameters)
 
     def state(self) -> list[Any]:
         """Return moments and step counts."""

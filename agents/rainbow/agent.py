@@ -1,7 +1,7 @@
 """Rainbow with auxiliary heads on its encoder; every part of it can be switched off."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -13,13 +13,16 @@ from torch.nn.functional import cross_entropy
 from rlrep.contract.agent import AgentConfig, AgentSpec
 from rlrep.heads import Pull
 from rlrep.nn import Encoder
-from rlrep.replay import Priority
+from rlrep.replay import Priority, Replay
 from rlrep.settings import ranges
 from rlrep.views import View
 
+from ..heads import Heads
 from ..online import Exploring, OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
 from .networks import Networks, QHead
+from .resets import Renewal
+from .schedules import Resets, Schedule
 from .update import Update, expected
 
 
@@ -29,9 +32,12 @@ class RainbowConfig(AgentConfig):
 
     The parts of Rainbow: double, dueling, noisy, prioritised (switches), atoms (1 = values instead of distributions),
     n_step (1 = none).
-    lr, adam_eps: of encoder, Q head and heads; gradients of a global norm above `max_norm` are scaled down to it.
-    batch_size, capacity: transitions. target_every: updates between copies of the target network. encoder_tau: weight
-        of the new value in the heads' key encoder, every update.
+    lr, adam_eps, weight_decay: of encoder, Q head and heads (decay not of biases); gradients of a global norm above
+        `max_norm` are scaled down to it.
+    batch_size, capacity: transitions. target_every: updates between moves of the target network, by `target_tau` (1 =
+        it is copied). act_by_target: it also acts. encoder_tau: weight of the new value in the heads' key encoder,
+        every update.
+    n_step_schedule, discount_schedule, resets: see `Schedule` and `Resets`.
     v_min, v_max: ends of the support, in (clipped) reward. sigma0: initial noise, see `NoisyLinear`.
     epsilon_start, epsilon_final, epsilon_steps: without noisy layers, the share of random actions in training and the
         agent steps from one to the other, counted from the first action that is not `train.init_steps`'.
@@ -62,8 +68,14 @@ class RainbowConfig(AgentConfig):
     lr: float = 1e-4
     adam_eps: float = 1.5e-4
     max_norm: float = 10.0
+    weight_decay: float = 0.0
     target_every: int = 2000
+    target_tau: float = 1.0
+    act_by_target: bool = False
     encoder_tau: float = 0.001
+    n_step_schedule: Schedule = field(default_factory=Schedule)
+    discount_schedule: Schedule = field(default_factory=Schedule)
+    resets: Resets = field(default_factory=Resets)
     pull: Pull = "balanced"
     precision: Precision = "float32"
 
@@ -72,25 +84,38 @@ class RainbowConfig(AgentConfig):
     def __post_init__(self) -> None:
         ranges.at_least(self, 1, ("hidden_dim", "batch_size", "capacity", "n_step", "atoms", "target_every"))
         ranges.at_least(self, 1, ("epsilon_steps", "priority_beta_steps"))
-        ranges.at_least(self, 0, ("lr", "sigma0", "priority_alpha"))
-        ranges.positive(self, ("adam_eps", "max_norm"))
-        ranges.share(self, ("discount", "epsilon_start", "epsilon_final", "priority_beta"))
+        ranges.at_least(self, 0, ("lr", "sigma0", "priority_alpha", "weight_decay"))
+        ranges.positive(self, ("adam_eps", "max_norm", "target_tau"))
+        ranges.share(self, ("discount", "epsilon_start", "epsilon_final", "priority_beta", "target_tau"))
+        self._check_schedules()
         if not self.v_min < self.v_max:
             raise ValueError(f"v_min must be below v_max, got {self.v_min} and {self.v_max}")
 
+    def _check_schedules(self) -> None:
+        steps, discount = self.n_step_schedule.start, self.discount_schedule.start
+        if steps is not None and not (steps >= 1 and steps == int(steps)):
+            raise ValueError(f"n_step_schedule.start must be a whole number of steps from 1, not {steps}")
+        if discount is not None and not (0 <= discount < 1 and self.discount < 1):
+            raise ValueError(f"discount_schedule needs discounts below 1, not {discount} and {self.discount}")
+
     @property
     def depends_on_length(self) -> bool:
-        return self.prioritised and self.priority_beta_steps is None
+        beta = self.prioritised and self.priority_beta_steps is None
+        return beta or (self.resets.every is not None and self.resets.until is None)
 
     def for_length(self, agent_steps: int) -> "RainbowConfig":
         return replace(self, priority_beta_steps=self.priority_beta_steps or agent_steps)
+
+    def for_updates(self, updates: int) -> "RainbowConfig":
+        return replace(self, resets=self.resets.within(updates))
 
     def make(self, spec: AgentSpec) -> "Rainbow":
         """Build the agent. Raises ValueError for continuous actions, or heads on an encoder without parameters."""
         space = spec.action_space
         if not isinstance(space, spaces.Discrete) or space.start != 0:
             raise ValueError(f"agent=rainbow needs discrete actions 0..A-1, this environment has {space}")
-        nets, heads = make_parts(spec, partial(_make_networks, self, spec), self.pull)
+        draw = partial(_draw, self)
+        nets, heads = draw(spec)
         optimisers = Optimisers(
             spec,
             heads,
@@ -98,13 +123,23 @@ class RainbowConfig(AgentConfig):
             rl=nets.head,
             lr=self.lr,
             eps=self.adam_eps,
+            weight_decay=self.weight_decay,
             precision=self.precision,
         )
         step = Update(nets, heads, optimisers, self.target_every, self.double, self.max_norm)
         priority = Priority(self.priority_alpha, self.priority_beta, beta_steps=self.priority_beta_steps)
         drawn = priority if self.prioritised else None
-        moved = partial(divergence, nets, spec.augment)
-        return Rainbow("Rainbow", spec, self, step, partial(act, self, nets), drawn, divergence=moved)
+        stored = replace(self, n_step=max(self.n_step, int(self.n_step_schedule.start or 0)))
+        prepare = partial(_prepare, self, Renewal(self.resets, step, spec, draw)) if self.changes else None
+        moved = partial(divergence, nets, spec.augment, by_target=self.act_by_target)
+        return Rainbow("Rainbow", spec, stored, step, partial(act, self, nets), drawn, prepare, moved)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything depends on the number of updates made, besides copies of the target."""
+        return not all(
+            begin is None for begin in (self.resets.every, self.n_step_schedule.start, self.discount_schedule.start)
+        )
 
     def epsilon(self, acted: int) -> float:
         """Return the share of random actions after so many, without noisy layers."""
@@ -119,7 +154,7 @@ def act(config: RainbowConfig, nets: Networks, obs: Tensor, exploring: Exploring
     noise = None
     if exploring and config.noisy:
         noise = torch.randn(nets.head.noise_dim, generator=exploring.stream, device=obs.device)
-    logits = nets.head(nets.encoder(obs), nets.head.perturbed(noise))
+    logits = nets.logits(obs, noise, by_target=config.act_by_target)
     action = expected(logits, nets.support).argmax(1)
     if exploring is None or config.noisy:
         return action
@@ -129,12 +164,12 @@ def act(config: RainbowConfig, nets: Networks, obs: Tensor, exploring: Exploring
     return torch.where(dice < config.epsilon(exploring.acted), random, action)
 
 
-def divergence(nets: Networks, view: View, obs: Tensor) -> Callable[[Tensor], Tensor]:
+def divergence(nets: Networks, view: View, obs: Tensor, *, by_target: bool) -> Callable[[Tensor], Tensor]:
     """Return the cross entropy `(N,)` of the greedy action at these observations with the softmax of the values at
     others `(N, ...)` (Huang et al. 2017, arXiv 1702.02284)."""
 
     def values(seen: Tensor) -> Tensor:
-        return expected(nets.head(nets.encoder(view.fixed(seen)), nets.head.perturbed(None)), nets.support)
+        return expected(nets.logits(view.fixed(seen), None, by_target=by_target), nets.support)
 
     with torch.no_grad():
         greedy = values(obs).argmax(1)
@@ -146,4 +181,19 @@ def _make_networks(config: RainbowConfig, spec: AgentSpec, encoder: Encoder) -> 
     sigma0 = config.sigma0 if config.noisy else None
     head = QHead(encoder.latent_dim, config.hidden_dim, actions, config.atoms, dueling=config.dueling, sigma0=sigma0)
     support = torch.linspace(config.v_min, config.v_max, config.atoms) if config.atoms > 1 else torch.ones(1)
-    return Networks(encoder, head, support, key_tau=config.encoder_tau if spec.aux else None)
+    key_tau = config.encoder_tau if spec.aux else None
+    return Networks(encoder, head, support, target_tau=config.target_tau, key_tau=key_tau)
+
+
+def _draw(config: RainbowConfig, spec: AgentSpec) -> tuple[Networks, Heads]:
+    return make_parts(spec, partial(_make_networks, config, spec), config.pull)
+
+
+def _prepare(config: RainbowConfig, renewal: Renewal, updates: int, replay: Replay) -> None:
+    """Reset what is due, and tell the replay what to sum, after so many updates."""
+    if config.resets.due(updates):
+        renewal(updates)
+    since = updates - config.resets.latest(updates)
+    replay.sum_rewards(
+        config.n_step_schedule.horizon(config.n_step, since), config.discount_schedule.discount(config.discount, since)
+    )

@@ -1,6 +1,6 @@
 """Rainbow's modules: a dueling head on noisy layers, for value distributions or plain values."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,22 +63,29 @@ class QHead(nn.Module):
 class Networks(nn.Module):
     """Everything Rainbow learns or tracks. The targets never receive gradient.
 
-    target_encoder, target_head: the RL target, copied whole. key_encoder: the heads' slow copy, only where there are
-    heads. support `(atoms,)`: the returns that the atoms stand for.
+    target_encoder, target_head: the RL target, moved by `target_tau`, 1 = copied whole. key_encoder: the heads' slow
+    copy, only where there are heads. support `(atoms,)`: the returns that the atoms stand for.
     """
 
     support: Tensor
 
-    def __init__(self, encoder: Encoder, head: QHead, support: Tensor, *, key_tau: float | None) -> None:
+    def __init__(
+        self, encoder: Encoder, head: QHead, support: Tensor, *, target_tau: float, key_tau: float | None
+    ) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
-        self.target_encoder, self.target_head = MomentumTarget(encoder, 1.0), MomentumTarget(head, 1.0)
+        self.target_encoder, self.target_head = (MomentumTarget(part, target_tau) for part in (encoder, head))
         self.key_encoder = None if key_tau is None else MomentumTarget(encoder, key_tau)
         self.register_buffer("support", support, persistent=False)
 
-    @torch.no_grad()
-    def target_logits(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """Return the target's logits `(B, A, atoms)` under noise of its own."""
-        head: QHead = self.target_head.module  # type: ignore[assignment]
-        logits: Tensor = head(self.target_encoder(obs), head.perturbed(noise))
+    def logits(self, obs: Tensor, noise: Tensor | None, *, by_target: bool) -> Tensor:
+        """Return logits `(B, A, atoms)` of the online network or of the target, under noise or by mean weights."""
+        targets: Any = (self.target_encoder.module, self.target_head.module)
+        encoder, head = targets if by_target else (self.encoder, self.head)
+        logits: Tensor = head(encoder(obs), head.perturbed(noise))
         return logits
+
+    @torch.no_grad()
+    def target_logits(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the target's logits `(B, A, atoms)` under noise of its own, or by its mean weights."""
+        return self.logits(obs, noise, by_target=True)

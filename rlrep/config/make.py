@@ -22,7 +22,7 @@ from rlrep.settings import TARGET, ConfigError, UserError, coerce, expand_names,
 from rlrep.settings.groups import HeadViews, choices, node, read, read_primary
 from rlrep.views import View
 
-from .config import RunConfig
+from .config import Length, RunConfig
 from .options import resolve
 from .simulators import build_envs, tasks_of
 
@@ -127,12 +127,12 @@ def build_agent(
     seed: int,
     compile: CompileMode,
     restored: bool = False,
-    agent_steps: int | None = None,
+    length: Length | None = None,
 ) -> Agent | MetaAgent:
     """Build a run's agent. Raises UserError if its parts do not fit each other.
 
     restored: its weights come from a checkpoint, so `encoder.load` is not read again and its file may be gone.
-    agent_steps: planned length, for schedules that depend on it.
+    length: of the run as planned, for schedules that depend on it.
     """
     spec = AgentSpec(
         envs.single_observation_space,
@@ -146,10 +146,18 @@ def build_agent(
         envs.frame_stack,
         config.env.num_envs,
     )
-    agent = config.agent if agent_steps is None else config.agent.for_length(agent_steps)
+    agent = config.agent if length is None else _planned(config.agent, length)
     if (tasks := tasks_of(config.env)) is None:
         return _made(agent.make, spec)
     return _made(agent.make_meta, replace(spec, tasks=tasks.train, horizon=config.env.horizon))
+
+
+def _planned(agent: AgentConfig, length: Length) -> AgentConfig:
+    """Return an agent's settings for a run of this length. Raises UserError if something in them lies beyond it."""
+    try:
+        return agent.for_length(length.agent_steps).for_updates(length.updates)
+    except ValueError as error:
+        raise UserError(f"agent.{one_line(error)}") from error
 
 
 def _made(make: Callable[[AgentSpec], A], spec: AgentSpec) -> A:

@@ -159,6 +159,10 @@ class AgentConfig:
         """Return the settings of a run of so many agent steps."""
         return self
 
+    def for_updates(self, updates: int) -> "AgentConfig":
+        """Return the settings of a run of so many updates. Raises ValueError if something in them lies beyond."""
+        return self
+
     def make(self, spec: AgentSpec) -> Agent:
         """Build the agent. Raises ValueError in one line if the parts do not fit each other."""
         raise ValueError("this agent learns families of tasks")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -51,9 +51,11 @@ class Head(nn.Module, ABC):
     """A head, whose parameters the agent trains with the encoder's, as its `Pull` says.
 
     needs: what is drawn for it beside the batch.
+    like_encoder: names of its modules that an agent's resets treat as they do the encoder (models of latents).
     """
 
     needs: Needs = Needs()
+    like_encoder: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:

@@ -40,6 +40,8 @@ class SelfPrediction(EmbeddingConfig):
 class SelfPredictionHead(Head):
     """2 - 2 cos between predictions rolled out in latent space and what was seen, while the episode lasts."""
 
+    like_encoder = ("transition",)
+
     def __init__(self, config: SelfPrediction, latent_dim: int, action_dim: int) -> None:
         super().__init__()
         self.steps, self.action_dim = config.steps, action_dim

@@ -79,7 +79,7 @@ class Training(Job):
             seed=self._seeds.agent,
             compile=self._plan.compile.mode,
             restored=restored,
-            agent_steps=self._plan.length.agent_steps,
+            length=self._plan.length,
         )
 
     def scale(self) -> tuple[int, int]:

@@ -4,8 +4,8 @@
 whole update.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ class FusedAdam:
     graphs can hold it.
 
     parameters: float tensors on one device. lr: step size, may be set between steps. beta1, beta2: decay of the
-    moments. weight_decay: decoupled, times lr (AdamW, Loshchilov & Hutter 2019).
+    moments. weight_decay: decoupled, times lr (AdamW, Loshchilov & Hutter 2019). decayed: all parameters, or those of
+    two axes and more (not biases).
     """
 
     def __init__(
@@ -28,8 +29,11 @@ class FusedAdam:
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        decayed: Literal["all", "matrices"] = "all",
     ) -> None:
         self.parameters: list[Tensor] = list(parameters)
+        self._matrices = [p for p in self.parameters if p.dim() > 1 and decayed == "matrices" and weight_decay]
+        self._in_kernel = weight_decay if decayed == "all" else 0.0
         self.lr, self.beta1, self.beta2, self.eps, self.weight_decay = lr, beta1, beta2, eps, weight_decay
         self._first = [torch.zeros_like(parameter) for parameter in parameters]
         self._second = [torch.zeros_like(parameter) for parameter in parameters]
@@ -40,6 +44,8 @@ class FusedAdam:
         """Apply gradients given in the parameters' order. divisor: a scalar by which the kernel divides them first, in
         place (see `norm_excess`)."""
         torch._foreach_add_(self._steps, 1)
+        if self._matrices:
+            torch._foreach_mul_(self._matrices, 1 - self.lr * self.weight_decay)
         torch._fused_adamw_(
             self.parameters,
             gradients,
@@ -50,12 +56,21 @@ class FusedAdam:
             lr=self.lr,
             beta1=self.beta1,
             beta2=self.beta2,
-            weight_decay=self.weight_decay,
+            weight_decay=self._in_kernel,
             eps=self.eps,
             amsgrad=False,
             maximize=False,
             grad_scale=divisor,
         )
+
+    @torch.no_grad()
+    def forget(self, parameters: Iterable[Tensor]) -> None:
+        """Start moments and step counts of these parameters again; those of another optimiser are passed over."""
+        known = {id(parameter) for parameter in parameters}
+        for place, parameter in enumerate(self.parameters):
+            if id(parameter) in known:
+                for state in (self._first, self._second, self._steps):
+                    state[place].zero_()
 
     def state(self) -> dict[str, Any]:
         """Return moments and step counts in parameter order."""

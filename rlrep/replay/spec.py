@@ -52,7 +52,7 @@ class ReplaySpec:
     frame_dtype: torch.uint8 or torch.float32.
     action_shape, action_dtype: `(A,)` float32, or `()` int64 for discrete actions.
     capacity: transitions of all environments together (rounded down to whole vector steps).
-    n_step, discount: rewards summed and discount per agent step.
+    n_step, discount: rewards summed and discount per agent step; `Replay.sum_rewards` may ask for others, and fewer.
     priority: how transitions are prioritised; None = they are drawn uniformly.
     """
 

@@ -48,7 +48,8 @@ class Replay:
         self._samplers = Samplers(self.needs, self._reader)
         self._priorities = Priorities(spec.priority, self._window, self._home) if spec.priority else None
         self._generator = torch.Generator(self._home).manual_seed(seed)
-        self._powers = torch.tensor([spec.discount**k for k in range(spec.n_step + 1)], device=self._home)
+        self._exponents = torch.arange(spec.n_step + 1, dtype=torch.float64, device=self._home)
+        self.sum_rewards(spec.n_step, spec.discount)
         self._begun = False
         self._stack = np.zeros((spec.num_envs, spec.frame_stack), np.int64)  # frames of the observation acted on next
         self._oldest = np.zeros(spec.steps, np.int32)  # oldest frame that each stored vector step needs
@@ -186,6 +187,17 @@ class Replay:
             rows=None if self._priorities is None else reader.send(step * self.spec.num_envs + env),
         )
 
+    def sum_rewards(self, n_step: int, discount: float) -> None:
+        """Let batches from now on sum so many rewards, under this discount per agent step.
+
+        What may be sampled stays as the layout's n_step, the most there can be, makes it.
+        Raises ValueError if there are more.
+        """
+        if not 1 <= n_step <= self.spec.n_step:
+            raise ValueError(f"Replay: n_step must lie between 1 and the layout's {self.spec.n_step}, not {n_step}.")
+        self._n_step = n_step
+        self._powers = torch.pow(discount, self._exponents[: n_step + 1]).float()  # on the device: nothing is copied
+
     def update_priorities(self, rows: Tensor, priorities: Tensor) -> None:
         """Set the priorities `(B,)`, not negative, of transitions by their numbers `(B,)` from `Batch.rows`.
 
@@ -218,9 +230,9 @@ class Replay:
     def _returns(self, step: Tensor, env: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the n-step reward and discount, and the rows of the last steps summed, each `(B,)`."""
         reader = self._reader
-        if self.spec.n_step == 1:
+        if self._n_step == 1:
             return reader.take("reward", rows), self._powers[1] * ~reader.take("terminated", rows), rows
-        window, live = reader.ahead(step, env, self.spec.n_step)
+        window, live = reader.ahead(step, env, self._n_step)
         taken = live.sum(1)
         last = window.gather(1, taken[:, None] - 1).squeeze(1)
         reward = (reader.flat["reward"][window] * live * self._powers[:-1]).sum(1)

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
+from rlrep.agents.rainbow.schedules import Resets, Schedule
 from rlrep.agents.rainbow.update import Due
 from rlrep.config.make import load_component, make_agent, make_env
 from rlrep.contract.agent import AgentSpec
@@ -46,6 +47,9 @@ HEADS: dict[str, HeadConfig] = {
     "sup_con": ReturnContrast(objective="sup_con", mode="return_bin", bins=3, hidden_dim=8, embedding_dim=8),
     "autoencoder": Autoencoder(strides=(2, 1), channels=4, hidden_dim=8),
 }
+CHANGING = replace(
+    SMALL, resets=Resets(every=2, keep_encoder=0.5), n_step_schedule=Schedule(5, 2), target_tau=0.2, weight_decay=0.1
+)
 BOTH = {name: HEADS[name] for name in ("curl", "return_contrast")}
 OTHERS = {name: HEADS[name] for name in ("byol", "self_prediction", "sup_con")}
 
@@ -275,15 +279,15 @@ def check_equal(eager: Rainbow, other: Rainbow) -> None:
 def test_traced_update_equals_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradients of everything trace into one graph without host synchronisation."""
     torch._dynamo.reset()
-    eager = make_rainbow(aux=BOTH)
+    eager = make_rainbow(aux=BOTH, config=CHANGING)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    check_equal(eager, make_rainbow(aux=BOTH, compile="default"))
+    check_equal(eager, make_rainbow(aux=BOTH, compile="default", config=CHANGING))
 
 
 @pytest.mark.slow
 def test_compiled_update_equals_eager() -> None:
     torch._dynamo.reset()
-    check_equal(make_rainbow(aux=BOTH), make_rainbow(aux=BOTH, compile="default"))
+    check_equal(*(make_rainbow(aux=BOTH, compile=mode, config=CHANGING) for mode in ("off", "default")))
 
 
 ABSORBED = {"heads.byol.branches.project.3.bias", "heads.barlow_twins.branches.project.6.bias"}

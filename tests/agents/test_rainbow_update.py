@@ -86,7 +86,7 @@ class Table(nn.Module):
 
 
 def tables(online: Tensor, later: Tensor, support: Tensor) -> Networks:
-    nets = Networks(Encoder(nn.Identity(), nn.Identity(), 1, 1), Table(later), support, key_tau=None)  # type: ignore[arg-type]
+    nets = Networks(Encoder(nn.Identity(), nn.Identity(), 1, 1), Table(later), support, target_tau=1.0, key_tau=None)  # type: ignore[arg-type]
     nets.head.logits.data = online
     return nets
 

@@ -37,6 +37,8 @@ PONG = (
     "agent.capacity=40",
     "agent.n_step=3",
     "agent.target_every=10",
+    "agent.resets={every: 10, keep_encoder: 0.5}",
+    "agent.n_step_schedule={start: 5, updates: 6}",
     "checkpoint.keep_replay=true",
 )
 

@@ -1,7 +1,7 @@
 """LARS and its schedule against loops over single weights and torch's own SGD."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -93,9 +93,12 @@ def test_lars_continues_from_its_state_and_refuses_anothers() -> None:
         first.load_state(LARS([nn.Parameter(torch.zeros(3))], 0.1).state())
 
 
-def test_adam_with_decay_is_adamw() -> None:
+@pytest.mark.parametrize("decayed", ["all", "matrices"])
+def test_adam_with_decay_is_adamw(decayed: Literal["all", "matrices"]) -> None:
     ours, theirs = weights(), weights()
-    mine, reference = FusedAdam(ours, 1e-2, weight_decay=0.1), torch.optim.AdamW(theirs, 1e-2, weight_decay=0.1)
+    mine = FusedAdam(ours, 1e-2, weight_decay=0.1, decayed=decayed)
+    groups = [{"params": [w], "weight_decay": 0.1 if w.dim() > 1 or decayed == "all" else 0.0} for w in theirs]
+    reference = torch.optim.AdamW(groups, 1e-2)
     for step in range(5):
         for weight, gradient in zip(theirs, gradients(step), strict=True):
             weight.grad = gradient

@@ -1,6 +1,7 @@
 """Replay against its slow twin: stacks, n-step returns, ends, wrap-around, deaths, resume, bytes."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,22 @@ def test_every_field_equals_the_twins(script: Script) -> None:
     for count in (1, 2, steps, steps // 2 + 1, 2 * steps):
         script.run(count)
         check_batches(script)
+
+
+@pytest.mark.parametrize(("n_step", "discount"), [(1, 0.5), (2, 0.7), (4, 0.9)])
+def test_fewer_rewards_may_be_summed_than_the_layout_allows(n_step: int, discount: float) -> None:
+    """The fields are those of a replay of so many steps; what may be sampled stays."""
+    script = make_script(make_spec(n_step=4, num_envs=3), end=0.2, steps=70)
+    script.replay.sum_rewards(n_step, discount)
+    allowed = script.twin.samplable()
+    script.twin.spec = replace(script.twin.spec, n_step=n_step, discount=discount)
+    batch = script.replay.sample(DRAWS)
+    assert set(script.keys(batch.action)) == allowed
+    for row, key in enumerate(script.keys(batch.action)):
+        want = script.twin.expected(*key)
+        assert batch.reward[row].item() == pytest.approx(want.reward, abs=1e-5)
+        assert batch.discount[row].item() == pytest.approx(want.discount, abs=1e-6)
+        np.testing.assert_array_equal(batch.next_obs[row].numpy(), want.next_obs)
 
 
 def test_small_frames_keep_the_full_capacity_even_if_every_step_ends() -> None:
