@@ -71,6 +71,8 @@ DECLARED = {  # importable name: distribution
     "submitit": "submitit",
     "ray": "ray",
     "flwr": "flwr[simulation]",
+    "huggingface_hub": "huggingface-hub",
+    "optuna": "optuna",
 }
 
 
