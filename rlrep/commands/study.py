@@ -17,6 +17,8 @@ ENTRY = "rlrep.study"
 ALL = "all"
 OF_ENCODER = "_of_encoder"
 """What the files of a study of a trained encoder end with."""
+_DATA = "data."
+"""What the options of a pretraining run's data begin with."""
 _OWN = ("out", "seeds", "preset", "jobs")
 _MOST_SEEDS = 1000
 _MOST_FRAMES = 20_000
@@ -79,12 +81,13 @@ def _applied(name: str, study: "Study", config: StudyConfig, arguments: Argument
     from rlrep.record.trust import Trust
     from rlrep.studies.study import Applied
 
-    from .subject import play
+    from .subject import subject_of
 
     if not isinstance(study, Applied):
-        raise ConfigError(f"{name} takes no encoder: collapse and simplex do")
+        raise ConfigError(f"{name} takes no encoder: collapse, memorisation and simplex do")
     trust = Trust(tuple(arguments.folders), tuple(arguments.modules))
-    return study.of(play(str(config.encoder), trust, steps=config.frames))
+    data = [word for word in arguments.words if word.startswith(_DATA)]
+    return study.of(subject_of(str(config.encoder), trust, images=config.frames, words=data))
 
 
 def _name(arguments: Arguments) -> tuple[str, list[str]]:
@@ -113,7 +116,8 @@ def compose(name: str, words: Sequence[str], preset: str, folders: Sequence[Path
     from rlrep.config.overrides import STUDY, parse
 
     tree: dict[str, Any] = {name: groups.node("study", name, name, folders=folders, cases={preset})}
-    line = parse([word for word in words if "." in word.partition("=")[0]], STUDY)
+    own = (word for word in words if not word.startswith(_DATA))
+    line = parse([word for word in own if "." in word.partition("=")[0]], STUDY)
     apply_settings(tree, line, lambda component, _: dict(component))
     settings = dict(tree[name])
     study: Study = build(find_target(str(settings.pop(TARGET)), name), settings, name)

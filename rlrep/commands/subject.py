@@ -1,6 +1,6 @@
-"""A trained agent's encoder and what it sees while the agent acts, for the studies that ask about one."""
+"""A trained encoder and images that it sees, for the studies that ask about one: an agent's, or a pretraining run's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,81 @@ from rlrep.config.config import RunConfig, make_config
 from rlrep.config.make import build_agent
 from rlrep.config.simulators import build_envs, evaluation_variant
 from rlrep.envs.vector import Patience
+from rlrep.nn import load_encoder
 from rlrep.process.seeds import Seeds
 from rlrep.record.folder import check_plain
 from rlrep.record.trust import Trust
 from rlrep.replay.returns import discounted_returns
 from rlrep.settings import ConfigError
+from rlrep.ssl.data import ImageData
 from rlrep.ssl.evaluation import encode
 from rlrep.studies.study import Line, Subject
 
 from .evaluate import newest, sound, take_state
+from .probe import compose_probe, saved_config, saved_view, stored_config
 from .python import Run
 
 BINS, DISCOUNT, HORIZON = 5, 0.9, 20
+_TIME, _NOTHING = "the time in the episode", "nothing"
 _METERS = {"effective rank": "rep/effective_rank", "feature std": "rep/feature_std"}
+_PRETRAINING_METERS = {"effective rank": "rep/latent/effective_rank", "feature std": "rep/latent/spread"}
 _PREFIX = "encoder."
+
+
+def subject_of(place: str, trust: Trust, *, images: int, words: Sequence[str] = ()) -> Subject:
+    """Return the encoder of a run folder, an agent's or of rlrep.pretrain, and about so many images.
+
+    words: `data.OPTION=VALUE` of a pretraining run, where its data is a file of the user's. Raises ConfigError if there
+    are no images, UserError if the folder cannot be used.
+    """
+    if "method" in stored_config(place, trust):
+        return held_out(place, trust, count=images, words=words)
+    if words:
+        raise ConfigError(f"{words[0]} is for runs of rlrep.pretrain, encoder={place} is none")
+    return play(place, trust, steps=images)
+
+
+def held_out(place: str, trust: Trust, *, count: int, words: Sequence[str] = ()) -> Subject:
+    """Encode test images of a pretraining run: their classes are the bins, or else where in its episode a frame is."""
+    asked = compose_probe([f"encoder={place}", *words], trust)
+    with sound(place):
+        config, data = saved_config(place, trust), asked.data.make(torch.device("cpu")).test
+        data = data.rows(torch.linspace(0, len(data) - 1, min(count, len(data))).long())
+        images = saved_view(place).fixed(data.images)
+        shape = tuple(images.shape[1:])
+        Seeds(0).set_globals()
+        trained, untrained = config.make(shape), config.make(shape)
+        load_encoder(place, trained, config, shape)
+        latents, others = encode(trained, images), encode(untrained, images)
+    bins, binned = _bins(data)
+    return Subject(
+        place,
+        trained,
+        lambda: config.make(shape),
+        images,
+        latents,
+        others,
+        bins,
+        binned,
+        _logged(Run(Path(place)), "updates", _PRETRAINING_METERS),
+        classes=binned not in (_TIME, _NOTHING),
+    )
+
+
+def _bins(data: ImageData) -> tuple[Tensor, str]:
+    """Return the bins of images, and what they are of."""
+    for name, values in data.labels.items():
+        if not values.is_floating_point() and data.episode is None:
+            return values, f"the class {name}"
+    if data.time is None:
+        return torch.zeros(len(data), dtype=torch.int64), _NOTHING
+    return _quantiles(data.time.double()), _TIME
+
+
+def _quantiles(values: Tensor) -> Tensor:
+    """Return int64 `(N,)`: in which of `BINS` quantiles each value is."""
+    edges = values.quantile(torch.linspace(0, 1, BINS + 1, dtype=values.dtype)[1:-1]).unique()
+    return torch.bucketize(values, edges)
 
 
 def play(place: str, trust: Trust, *, steps: int) -> Subject:
@@ -51,9 +112,20 @@ def play(place: str, trust: Trust, *, steps: int) -> Subject:
         seen, rewards, ended = _act(agent, envs, steps)
     images, known = config.augment.fixed(seen), _returns(rewards, ended)
     with sound(place):
-        latents = [encode(each, images) for each in _encoders(config, state, tuple(images.shape[1:]))]
-    edges = known.quantile(torch.linspace(0, 1, BINS + 1, dtype=known.dtype)[1:-1]).unique()
-    return Subject(place, latents[0], latents[1], torch.bucketize(known, edges), _logged(Run(folder)))
+        shape = tuple(images.shape[1:])
+        trained, untrained = _encoders(config, state, shape)
+        latents, others = encode(trained, images), encode(untrained, images)
+    return Subject(
+        place,
+        trained,
+        lambda: config.encoder.make(shape),
+        images,
+        latents,
+        others,
+        _quantiles(known),
+        "the return that follows",
+        _logged(Run(folder), "agent_steps", _METERS),
+    )
 
 
 def _act(agent: Any, envs: Any, steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,13 +159,13 @@ def _encoders(config: RunConfig, state: Mapping[str, Any], shape: tuple[int, ...
     return trained, untrained
 
 
-def _logged(run: Run) -> dict[str, Line]:
-    """Return the meters that a run logged over its agent steps; empty curves where it logged none."""
+def _logged(run: Run, over: str, meters: Mapping[str, str]) -> dict[str, Line]:
+    """Return the meters that a run logged over its steps, by title; empty curves where it logged none."""
     columns = run.metrics() if (run.folder / "metrics.csv").exists() else {}
     found: dict[str, Line] = {}
-    for title, name in _METERS.items():
+    for title, name in meters.items():
         values = columns.get(name, np.array([]))
         here = ~np.isnan(values)
-        steps = columns["agent_steps"][here] if here.any() else values
+        steps = columns[over][here] if here.any() else values
         found[title] = steps.tolist(), values[here].tolist()
     return found

@@ -39,7 +39,9 @@ class Length:
 def plan(count: int, *, batch_size: int, epochs: int | None, updates: int | None) -> Length:
     """Return the length of a run over `count` images. Raises ValueError if the batch is larger than the data."""
     if batch_size > count:
-        raise ValueError(f"train.batch_size={batch_size} is more than the {count} images there are to train on")
+        raise ValueError(
+            f"train.batch_size={batch_size} is more than the {count} images there are to train on: take {count} or less"
+        )
     per_epoch = count // batch_size
     return Length(updates if updates is not None else (epochs or 0) * per_epoch, batch_size, per_epoch)
 

@@ -137,7 +137,8 @@ class CollapseOfEncoder(OfEncoder):
         claim="Complete collapse shows in the spread of latents, dimensional collapse in their correlation and rank.",
         setup=(
             "An agent acts on its environment; latents of what it sees are metered, and so are those of an encoder of "
-            "random weights. The curves are what the run logged of its batches."
+            "random weights. The curves are what the run logged of its batches. Of a pretraining run: images that it "
+            "held out."
         ),
     )
     claims = (
@@ -146,8 +147,8 @@ class CollapseOfEncoder(OfEncoder):
         Claim("no loss of rank against random weights, ratio", "rank over random weights", low=0.5),
     )
     panels = (
-        Panel("effective rank", "agent steps", "effective rank of a batch"),
-        Panel("feature std", "agent steps", "sd of features"),
+        Panel("effective rank", "agent steps, or updates of pretraining", "effective rank of latents"),
+        Panel("feature std", "agent steps, or updates of pretraining", "sd of features, or spread of latents"),
     )
 
     def measure(self) -> Measured:

@@ -1,67 +1,32 @@
 """Which training objects contrastive learning learns, and when (Sadrtdinov, Chirkova, Lobacheva 2021)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from rlrep.contrast.pairs import unit
 from rlrep.contrast.parts import NTXent, Projection
 from rlrep.settings.ranges import at_least, positive
 from rlrep.ssl import Classifier, JointEmbedding
 from rlrep.ssl.base import Method, MethodConfig
 from rlrep.ssl.data import ImageData
-from rlrep.ssl.evaluation import encode
 from rlrep.ssl.optimiser import OptimiserConfig
 from rlrep.views import NoAugment
 from rlrep.views.compose import multi_view
 
-from .study import About, Claim, Line, Measured, Numbers, Panel, Study
+from .memorised_images import MemorisationOfEncoder
+from .memory import Right, alike, described, looks, partners, reached
+from .study import About, Applied, Claim, Line, Measured, Numbers, Panel, Study, Subject
 from .training import DIGIT_VIEW, balanced_digits, digit_learner
 
 SIMCLR, SUPERVISED, RANDOM = "simclr", "supervised", "random labels"
 _SORTED, _POINTS = "how often objects are right", 50
-_DRAWS = 10
-Right = Callable[[Method], Tensor]
-"""Which objects a network has right, bool `(M, K)`: by fixed augmentation and object."""
-
-
-def partner_found(first: Tensor, second: Tensor) -> Tensor:
-    """Return bool `(B,)`: of which rows of first `(B, D)` the most similar of all 2B - 1 others is its own second view.
-
-    Among random embeddings that is so with probability 1/(2B - 1).
-    """
-    z = unit(torch.cat([first, second]))
-    nearest = (z @ z.T).fill_diagonal_(-2.0)[: len(first)].argmax(1)
-    return nearest == torch.arange(len(first)) + len(first)
-
-
-def distance_to_binomial(hits: Tensor) -> float:
-    """Return the mean distance of the sorted shares of hits `(T, K)` of K objects to those of objects that are alike.
-
-    Alike: every hit has the same probability, the mean one; the mean over ten draws of T hits for K objects.
-    """
-    return float(np.abs(alike(hits) - np.sort(hits.double().mean(0).numpy())).mean())
-
-
-def alike(hits: Tensor) -> NDArray[np.float64]:
-    """Return sorted shares `(10, K)` of objects that are alike, drawn ten times."""
-    trials, count = hits.shape
-    random = np.random.default_rng(0)
-    return np.sort(random.binomial(trials, float(hits.double().mean()), (_DRAWS, count)) / trials, axis=1)
-
-
-def excess_variance(hits: Tensor) -> float:
-    """Return the variance over K objects of the shares of hits `(T, K)` over that of objects that are alike: 1."""
-    shares, p = hits.double().mean(0), hits.double().mean()
-    return float(shares.var() / (p * (1.0 - p) / len(hits)).clamp_min(1e-12))
 
 
 @dataclass(frozen=True)
-class Memorisation(Study):
+class Memorisation(Applied):
     """Settings.
 
     per_class, size: objects of each of the ten digits, and the side of their images in pixels.
@@ -117,6 +82,10 @@ class Memorisation(Study):
         if self.per_class * 10 % self.batch_size:
             raise ValueError(f"batch_size={self.batch_size} does not divide the {self.per_class * 10} objects")
 
+    def of(self, subject: Subject) -> Study:
+        """Return the study of an encoder's images. Raises ConfigError on fewer than two batches of them."""
+        return MemorisationOfEncoder(subject)
+
     def measure(self) -> Measured:
         """Train networks by each method, and ask them about the same objects, views and batches all along."""
         data = balanced_digits(self.per_class, size=self.size)
@@ -125,7 +94,7 @@ class Memorisation(Study):
         permuted = data.labels["digit"][torch.randperm(len(data))]
         contrast = JointEmbedding(pair, Projection(256, 64, norm="none"), NTXent(self.temperature), forward="together")
         arms: dict[str, tuple[MethodConfig, ImageData, Right]] = {
-            SIMCLR: (contrast, data, lambda method: self._partners(method, shown)),
+            SIMCLR: (contrast, data, lambda method: partners(method, shown, self.batch_size)),
             SUPERVISED: (Classifier((DIGIT_VIEW,)), data, lambda method: _classified(method, data, shown)),
         }
         plain, bare = replace(data, labels={"digit": permuted}), [data.images[None]]
@@ -134,7 +103,7 @@ class Memorisation(Study):
         lines: dict[str, Line] = {}
         for name, arm in arms.items():
             hits = self._hits(*arm)
-            numbers |= {f"{name}/{key}": value for key, value in _described(hits).items()}
+            numbers |= {f"{name}/{key}": value for key, value in described(hits).items()}
             shares, level = np.sort(hits.double().mean((0, 1)).numpy()), alike(hits.flatten(0, 1)).mean(0)
             places = np.linspace(0, len(shares) - 1, _POINTS).round().astype(int)
             lines[name] = places.tolist(), shares[places].tolist()
@@ -147,33 +116,16 @@ class Memorisation(Study):
     def _hits(self, method: MethodConfig, data: ImageData, right: Right) -> Tensor:
         """Return `(N, M, K)` bool at the first look at which the mean is at least `at`, or at the last."""
         runs = [self._train(method, data, right) for _ in range(self.trainings)]
-        looks = min(map(len, runs))
-        hits = torch.stack([torch.stack(run[:looks]) for run in runs], 1)  # look, training, pair, object
-        reached = (hits.double().mean((1, 2, 3)) >= self.at).nonzero().flatten().tolist()
-        return hits[reached[0] if reached else -1]
+        return reached(runs, self.at)[1]
 
     def _train(self, method: MethodConfig, data: ImageData, right: Right) -> list[Tensor]:
         """Train one network and return what it has right, at every look."""
         adam = OptimiserConfig("adamw", self.lr, lr_scale="none", schedule="constant")
         seed = int(torch.randint(2**31, ()))
         learner = digit_learner(method, data, updates=self.most, batch_size=self.batch_size, optimiser=adam, seed=seed)
-        looks: list[Tensor] = []
-        for update in range(1, self.most + 1):
-            learner.update()
-            if update % self.every == 0 or update == self.most:
-                looks.append(right(learner.method))
-                if float(looks[-1].double().mean()) >= self.enough:
-                    break
+        found = looks(learner, right, most=self.most, every=self.every, enough=self.enough)
         torch.manual_seed(seed)  # a training does not depend on how long the one before took
-        return looks
-
-    def _partners(self, method: Method, shown: Sequence[Tensor]) -> Tensor:
-        """Return whether every object's second view is found from its first, among the views of its fixed batch."""
-        found = []
-        for views in shown:
-            first, second = (encode(method.online, each).split(self.batch_size) for each in views)
-            found.append(torch.cat([partner_found(*both) for both in zip(first, second, strict=True)]))
-        return torch.stack(found)
+        return found
 
 
 @torch.no_grad()
@@ -185,12 +137,3 @@ def _classified(method: Method, data: ImageData, shown: Sequence[Tensor]) -> Ten
         assert logits is not None
         found.append(logits.argmax(1) == data.labels["digit"])
     return torch.stack(found)
-
-
-def _described(hits: Tensor) -> Numbers:
-    """Return what hits `(N, M, K)` of N trainings and M augmentations say of K objects."""
-    return {
-        "right": float(hits.double().mean()),
-        "distance": distance_to_binomial(hits.flatten(0, 1)),
-        "fixed variance": float(np.mean([excess_variance(pair) for pair in hits.unbind(1)])),
-    }

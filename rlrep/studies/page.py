@@ -23,7 +23,7 @@ written by its command, verdicts included: a claim holds where the paper's inequ
 seeds on for the whole 95 % bootstrap interval of the mean; it fails where it does for none; else it is not settled.
 
     python -m rlrep.study all out=docs/studies
-    python -m rlrep.study simplex encoder=RUN        # the same meters on a trained agent's encoder; also collapse
+    python -m rlrep.study simplex encoder=RUN        # the same meters on a trained encoder; also collapse, memorisation
 """
 
 

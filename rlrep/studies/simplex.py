@@ -164,7 +164,8 @@ class SimplexOfEncoder(OfEncoder):
         ),
         setup=(
             "An agent acts on its environment; its observations are binned by quantiles of the return that follows, "
-            "discounted by 0.9 over 20 steps, and its latents compared with those of an encoder of random weights."
+            "discounted by 0.9 over 20 steps, and its latents compared with those of an encoder of random weights. "
+            "Of a pretraining run: images that it held out, and their classes."
         ),
     )
     claims = (
@@ -177,10 +178,10 @@ class SimplexOfEncoder(OfEncoder):
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         count = len(subject.bins.unique())
-        if count < 3:
+        if not subject.classes or count < 3:
             raise ConfigError(
-                f"{subject.place}: what followed its observations makes {count} return bins, a simplex needs three: "
-                f"give a run whose returns differ"
+                f"{subject.place}: its images have {count} bins of {subject.binned}, a simplex needs three classes: "
+                f"give a run on labelled images, or of an agent whose returns differ"
             )
 
     def measure(self) -> Measured:

@@ -2,12 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from rlrep.nn import Encoder
 from rlrep.settings import plain
 
 Line = tuple[Sequence[float], Sequence[float]]
@@ -99,19 +100,28 @@ class Study(ABC):
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained agent's encoder, and what it saw while the agent acted.
+    """A trained encoder, and images: what its agent saw while it acted, or those that a pretraining run held out.
 
     place: its run folder.
-    latents, untrained: `(N, D)` of N observations, by this encoder and by one of random weights.
-    bins: int64 `(N,)`, quantiles of the return that followed, over 20 steps discounted by 0.9.
+    encoder, make: the network, and how one of random weights is made.
+    images: uint8 `(N, C, H, W)`, as it sees them.
+    latents, untrained: `(N, D)` of the images, by this encoder and by one of random weights.
+    bins: int64 `(N,)`, see `binned`.
+    binned: what the bins are of. An agent's: the return that followed, over 20 steps discounted by 0.9.
     logged: by meter, its curve over training.
+    classes: whether bins are classes that an encoder might be meant to tell apart.
     """
 
     place: str
+    encoder: Encoder
+    make: Callable[[], Encoder]
+    images: Tensor
     latents: Tensor
     untrained: Tensor
     bins: Tensor
+    binned: str
     logged: Mapping[str, Line]
+    classes: bool = True
 
 
 class Applied(Study):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from rlrep.nn import PixelEncoderConfig
+from rlrep.nn import Encoder, PixelEncoderConfig
 from rlrep.settings import ConfigError
 from rlrep.ssl.base import MethodConfig
 from rlrep.ssl.data import Digits, ImageData, Split
@@ -74,13 +74,30 @@ def digit_learner(
     method: MethodConfig, data: ImageData, *, updates: int, batch_size: int, optimiser: OptimiserConfig, seed: int
 ) -> Learner:
     """Return a method in training on digits, around a small network of torch's global generator. seed: of the rest."""
-    encoder = PixelEncoderConfig((2, 2, 1), (32, 64, 64), latent_dim=128, trunk="relu", init="torch")
+    encoder = PixelEncoderConfig((2, 2, 1), (32, 64, 64), latent_dim=128, trunk="relu", init="torch").make(data.shape)
+    return learner_of(
+        encoder, method, data, updates=updates, batch_size=batch_size, optimiser=optimiser, seed=seed, label="digit"
+    )
+
+
+def learner_of(
+    encoder: Encoder,
+    method: MethodConfig,
+    data: ImageData,
+    *,
+    updates: int,
+    batch_size: int,
+    optimiser: OptimiserConfig,
+    seed: int,
+    label: str | None = None,
+) -> Learner:
+    """Return a method in training around an encoder. seed: of all but its weights. label: the classes it reads."""
     return Learner(
         method,
-        encoder.make(data.shape),
+        encoder,
         data,
         optimiser=optimiser,
         length=plan(len(data), batch_size=batch_size, epochs=None, updates=updates),
-        label="digit",
+        label=label,
         seed=seed,
     )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlrep.studies.memorisation import alike, distance_to_binomial, excess_variance, partner_found
+from rlrep.studies.memory import alike, distance_to_binomial, excess_variance, partner_found
 
 
 def test_partners_of_random_embeddings_are_found_by_chance_and_true_ones_always() -> None:
