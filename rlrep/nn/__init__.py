@@ -1,10 +1,11 @@
 """Networks shared by agents, heads and image methods."""
 
+from .elu import EluConvConfig, EluMLPConfig
 from .encoder_file import EncoderFile, load_encoder, read_encoder, save_encoder
 from .encoders import Encoder, EncoderConfig, IdentityConfig, LoadableEncoder, MLPEncoderConfig, PixelEncoderConfig
 from .gaussians import Gaussians, product
 from .impala import ImpalaConfig
-from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal
+from .init import EnsembleLinear, delta_orthogonal_, init_orthogonal, init_xavier
 from .lars import LARS, warmup_cosine
 from .mlp import mlp
 from .noisy import NoisyLinear
@@ -12,6 +13,8 @@ from .resnet import ResNetConfig
 
 __all__ = [
     "LARS",
+    "EluConvConfig",
+    "EluMLPConfig",
     "Encoder",
     "EncoderConfig",
     "EncoderFile",
@@ -26,6 +29,7 @@ __all__ = [
     "ResNetConfig",
     "delta_orthogonal_",
     "init_orthogonal",
+    "init_xavier",
     "load_encoder",
     "mlp",
     "product",

@@ -145,14 +145,18 @@ class ConvBody(PixelBody):
         """Map uint8 `(B, C, H, W)` to `(B, F)`."""
         x = self._first(obs)
         for layer in self.layers[1:]:
-            x = _layer(layer, x)
+            x = self._layer(layer, x)
         return self.features(x)
+
+    def activate(self, maps: Tensor) -> Tensor:
+        """Apply what follows every convolution, in place."""
+        return maps.relu_()
 
     def sections(self) -> list[Section]:
         """Return the layers."""
         return [
             Section((self.layers[0],), self._first),
-            *(Section((layer,), partial(_layer, layer)) for layer in self.layers[1:]),
+            *(Section((layer,), partial(self._layer, layer)) for layer in self.layers[1:]),
         ]
 
     def features(self, maps: Tensor) -> Tensor:
@@ -163,7 +167,11 @@ class ConvBody(PixelBody):
         first = self.layers[0]
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         bias = first.bias if self.offset == 0 else first.bias - self.offset * first.weight.sum((1, 2, 3))
-        return nn.functional.conv2d(self.prepare(obs), first.weight / 255, bias, first.stride).relu_()
+        return self.activate(nn.functional.conv2d(self.prepare(obs), first.weight / 255, bias, first.stride))
+
+    def _layer(self, layer: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(layer, nn.Conv2d)
+        return self.activate(_convolve(x, layer))
 
     def prepare(self, obs: Tensor) -> Tensor:
         """Return what the first layer reads: floats in channels-last order, of the pixels that reach the output."""
@@ -187,11 +195,6 @@ def interleaved(obs: Tensor, dtype: torch.dtype) -> Tensor:
         return obs.to(dtype, memory_format=torch.channels_last)
     # Interleaving the bytes first, then casting, takes half the time of a cast into channels-last; compiled, thrice.
     return torch.stack(obs.unbind(1), -1).permute(0, 3, 1, 2).to(dtype)
-
-
-def _layer(layer: nn.Module, x: Tensor) -> Tensor:
-    assert isinstance(layer, nn.Conv2d)
-    return _convolve(x, layer).relu_()
 
 
 def _convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
@@ -286,7 +289,7 @@ class MLPEncoderConfig(LoadableEncoder):
 
     def build(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
-        _check_states("mlp", obs_shape)
+        check_states("mlp", obs_shape)
         body = nn.Sequential(nn.Linear(obs_shape[0], self.hidden_dim), nn.ReLU())
         body.apply(init_orthogonal)
         return Encoder(body, self.make_trunk(self.hidden_dim), self.hidden_dim, self.latent_dim)
@@ -303,7 +306,7 @@ class IdentityConfig(EncoderConfig):
 
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build for states `(D,)`. Raises ValueError on images."""
-        _check_states("identity", obs_shape)
+        check_states("identity", obs_shape)
         return Encoder(nn.Identity(), nn.Identity(), obs_shape[0], obs_shape[0])
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
@@ -323,7 +326,8 @@ def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:
     return nn.Sequential(nn.Linear(feature_dim, latent_dim), *after[kind])
 
 
-def _check_states(name: str, obs_shape: tuple[int, ...]) -> None:
+def check_states(name: str, obs_shape: tuple[int, ...]) -> None:
+    """Raise ValueError if `encoder=name`, which is for states `(D,)`, is given images."""
     if len(obs_shape) != 1:
         raise ValueError(
             f"encoder={name} needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"

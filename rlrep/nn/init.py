@@ -36,6 +36,22 @@ def init_orthogonal(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+@torch.no_grad()
+def init_xavier(module: nn.Module) -> None:
+    """Initialise one layer as MR.Q does: Xavier's uniform weights (Glorot & Bengio 2010) with ReLU's gain, zero bias.
+
+    For `nn.Module.apply`; layers of other kinds are left as they are.
+    """
+    gain = nn.init.calculate_gain("relu")
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight, gain)
+    elif isinstance(module, EnsembleLinear):
+        for member in module.weight:
+            nn.init.xavier_uniform_(member, gain)
+    if isinstance(module, (nn.Linear, nn.Conv2d, EnsembleLinear)) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
 class EnsembleLinear(nn.Module):
     """`count` independent linear layers as one batched product. Input `(B, in)` or `(count, B, in)`, output `(count,
     B, out)`."""

@@ -29,6 +29,7 @@ CLIPS = {"video_moco": {"data": "moving_digits"}}
 ELSEWHERE = {
     ("augment", "amplitude_scale"): "AmplitudeScale does not fit images of",
     ("encoder", "mlp"): "needs flat states",
+    ("encoder", "elu_mlp"): "needs flat states",
     ("encoder", "identity"): "needs flat states",
     ("encoder", "sb3"): "is for Stable-Baselines3's agents",
 }
@@ -114,7 +115,7 @@ def test_a_choice_of_pretrain_runs(
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in TRAIN if g in ("augment", "encoder")])
 def test_a_choice_of_train_makes_an_agent(group: str, name: str) -> None:
     """Files of the other groups are composed in test_config, heads run in test_aux_runs."""
-    of_states = name in ("amplitude_scale", "mlp", "identity")
+    of_states = name in ("amplitude_scale", "mlp", "elu_mlp", "identity")
     env = ["env=toy_state"] if of_states else ["env=toy_pixels", "env.size=64"]
     agent = ["agent=sb3_sac"] if name == "sb3" else []
     size = ["image_size=54"] if name == "random_crop" else []
