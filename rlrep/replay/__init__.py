@@ -3,7 +3,7 @@
 from rlrep.contract.meta import Trajectory
 
 from .batch import Batch, Transitions
-from .kinds.later import Later, LaterSteps
+from .kinds.later import Later, LaterSteps, Unroll, Unrolled
 from .kinds.noise import Noise
 from .kinds.return_bin import ReturnBin
 from .kinds.same_return import Partners, SameReturn
@@ -48,6 +48,8 @@ __all__ = [
     "Time",
     "Trajectory",
     "Transitions",
+    "Unroll",
+    "Unrolled",
     "Viewing",
     "WindowSpec",
     "Windows",

@@ -164,9 +164,10 @@ class Replay:
         """Transitions stored (those of dropped episodes and incomplete n-step windows count)."""
         return (self._window.head - self._window.low) * self.spec.num_envs
 
-    def sample(self, batch_size: int) -> Batch:
+    def sample(self, batch_size: int, *, alone: bool = False) -> Batch:
         """Return `batch_size` transitions with what every head needs: independent and uniform, or prioritised.
 
+        alone: nothing beside them is drawn.
         Views are the caller's: nothing is augmented.
         Raises RuntimeError if there is nothing to sample.
         """
@@ -182,7 +183,7 @@ class Replay:
             reward=reader.send(reward),
             discount=reader.send(discount),
             next_obs=reader.stacks(last, shift=1),
-            pairs=self._samplers.draw(Anchors(obs, rows, step, env, self._generator)),
+            pairs={} if alone else self._samplers.draw(Anchors(obs, rows, step, env, self._generator)),
             weight=None if self._priorities is None else reader.send(self._priorities.importance(rows)),
             rows=None if self._priorities is None else reader.send(step * self.spec.num_envs + env),
         )
@@ -239,6 +240,13 @@ class Replay:
         return reward, self._powers[taken] * ~reader.take("terminated", last), last
 
     # Size and state
+
+    def rewards(self) -> tuple[Tensor, Tensor]:
+        """Return the mean absolute reward of the stored steps, and whether any of them terminated: each no axes, on
+        the training device."""
+        reader, stored = self._reader, min(self._window.head, self.spec.steps) * self.spec.num_envs
+        reward, terminated = (reader.flat[name][:stored] for name in ("reward", "terminated"))
+        return reader.send(reward.abs().mean()), reader.send(terminated.any())
 
     @property
     def nbytes(self) -> int:

@@ -89,7 +89,8 @@ class TaskReplay:
         self.spec, self.device = spec, device
         self._ring = Ring(spec.capacity, spec.layout(), device=device)
         self._rows = StoredEpisodes(self._ring, self._latest)
-        self._samplers = Samplers(needs or {}, self._rows)
+        self.needs = dict(needs or {})
+        self._samplers = Samplers(self.needs, self._rows)
         self.rings = {"transitions": self._ring}
         self._generator = torch.Generator(device).manual_seed(seed)
         self._table = np.zeros((0, 4), np.int64)  # task, first row, length, whether context

@@ -17,15 +17,16 @@ from rlrep.replay import (
     SameReturn,
     SecondView,
     SeenAt,
+    Unroll,
 )
 
 from .replay_twin import Script, copy_replay, make_script, make_spec, scripts
 
 OFFSETS = (1, 2, 5)
 BINS = ReturnLabels("return_bin", bins=4, horizon=3)
-LATER, BIN, TIME = LaterSteps(OFFSETS), ReturnBin(BINS), SeenAt()
+LATER, BIN, TIME, UNROLL = LaterSteps(OFFSETS), ReturnBin(BINS), SeenAt(), Unroll(3)
 PARTNERS = SameReturn(ReturnLabels("reward_event"), time=True)
-NEEDS = {"head": Needs((LATER, BIN, TIME)), "pairs": Needs((PARTNERS,))}
+NEEDS = {"head": Needs((LATER, BIN, TIME, UNROLL)), "pairs": Needs((PARTNERS,))}
 Key = tuple[int, int]
 
 
@@ -42,6 +43,21 @@ def check_later(script: Script, batch: Batch, keys: list[Key]) -> None:
             np.testing.assert_array_equal(later.obs[k, row].numpy(), want)
         seen = [key for action in later.action[:rest, row] for key in script.keys(action[None])]
         assert seen == [(key[0] + k, key[1]) for k in range(min(rest, max(OFFSETS)))]
+
+
+def check_unroll(script: Script, batch: Batch, keys: list[Key]) -> None:
+    """Every step's reward, end and observation are the twin's, up to the last one of the episode."""
+    unrolled = batch.pairs["head"][UNROLL]
+    for key, row in {key: row for row, key in enumerate(keys)}.items():
+        episode, index = script.twin.where[key]
+        rest = min(len(episode.rewards) - index, UNROLL.steps)
+        assert unrolled.valid[:, row].tolist() == [k < rest for k in range(UNROLL.steps)]
+        np.testing.assert_array_equal(unrolled.reward[:rest, row].numpy(), episode.rewards[index : index + rest])
+        ends = [episode.terminated and index + k + 1 == len(episode.rewards) for k in range(rest)]
+        assert unrolled.terminated[:rest, row].tolist() == ends
+        for k in range(rest):
+            np.testing.assert_array_equal(unrolled.obs[k, row].numpy(), script.twin.stack(episode, index + k + 1))
+    assert len(unrolled.action) == UNROLL.steps and torch.equal(unrolled.action[0], batch.action)
 
 
 def check_times(script: Script, batch: Batch, keys: list[Key]) -> None:
@@ -61,6 +77,7 @@ def check_extras(script: Script, draws: int = 512) -> None:
         batch = script.replay.sample(draws)
         keys = script.keys(batch.action)
         check_later(script, batch, keys)
+        check_unroll(script, batch, keys)
         check_times(script, batch, keys)
         bins, returns = batch.pairs["head"][BIN], script.twin.returns(BINS)
         assert [number == UNKNOWN for number in bins.tolist()] == [key not in returns for key in keys]
@@ -93,6 +110,16 @@ def test_extras_resume_bit_for_bit() -> None:
         assert torch.equal(mine["noisy"][noise], theirs["noisy"][noise])
 
 
+def test_a_batch_alone_and_what_rewards_there_were() -> None:
+    script = make_script(make_spec(), NEEDS, end=0.2, steps=9)
+    assert script.replay.sample(4, alone=True).pairs == {}
+    size, terminated = script.replay.rewards()
+    stored = {id(episode): episode for episode, _ in script.twin.where.values()}.values()
+    rewards = [abs(float(reward)) for episode in stored for reward in episode.rewards]
+    assert size.item() == pytest.approx(np.mean(rewards), rel=1e-5)
+    assert bool(terminated) == any(episode.terminated for episode in stored)
+
+
 def test_views_repeat_and_noise_is_uniform() -> None:
     views, noise = SecondView(3), Noise(50)
     script = make_script(make_spec(), {"head": Needs((views, noise)), "other": Needs((noise,))}, steps=20)
@@ -105,13 +132,14 @@ def test_views_repeat_and_noise_is_uniform() -> None:
 
 def test_every_observation_is_viewed() -> None:
     view, partners = SecondView(), SameReturn(ReturnLabels("reward_event"), anchors="segment")
-    script = make_script(make_spec(), {"head": Needs((LATER, view, partners, TIME))}, steps=20)
+    script = make_script(make_spec(), {"head": Needs((LATER, UNROLL, view, partners, TIME))}, steps=20)
     pairs = script.replay.sample(8).pairs["head"]
     viewed = pairs.viewed(lambda obs: obs + 1)
     own, seen = pairs[partners].anchor_obs, viewed[partners].anchor_obs
     assert own is not None and seen is not None
     for before, after in (
         (pairs[LATER].obs, viewed[LATER].obs),
+        (pairs[UNROLL].obs, viewed[UNROLL].obs),
         (pairs[view], viewed[view]),
         (pairs[partners].obs, viewed[partners].obs),
         (own, seen),
@@ -121,7 +149,7 @@ def test_every_observation_is_viewed() -> None:
 
 
 def test_impossible_needs_are_refused() -> None:
-    for wrong in (lambda: LaterSteps((0,)), lambda: SecondView(0), lambda: Noise(-1)):
+    for wrong in (lambda: LaterSteps((0,)), lambda: SecondView(0), lambda: Noise(-1), lambda: Unroll(0)):
         with pytest.raises(ValueError, match="at least"):
             wrong()
     with pytest.raises(ValueError, match=r"aux\.temporal: offset must be at least 1, not 0"):
