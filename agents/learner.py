@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import Metrics
 from rlrep.nn.graph import GraphedStep
-from rlrep.replay import Batch, Ring
+from rlrep.replay import Batch, Needs, Ring
 from rlrep.replay.generators import restore
 
 from .heads import Heads, Losses
@@ -58,9 +58,10 @@ class Update(Protocol[N_co]):
 
 
 class Stored(Protocol):
-    """What a learner asks of its replay, beside samples."""
+    """What a learner asks of its replay, beside samples. needs: what it draws beside a batch, and for whom."""
 
     rings: dict[str, Ring]
+    needs: dict[str, Needs]
 
     def describe(self) -> str: ...
     def state(self) -> dict[str, Any]: ...
@@ -80,7 +81,7 @@ class Learner(ABC, Generic[N, R]):
         self.title, self.device, self.augment, self.updates = title, spec.device, spec.augment, 0
         self.step, self.nets, self.heads, self.optimisers = step, step.nets, step.heads, step.optimisers
         self.replay, self.rings = replay, replay.rings
-        self.views = {name: needs.view or spec.augment for name, needs in step.heads.needs.items()}
+        self.views = {name: needs.view or spec.augment for name, needs in replay.needs.items()}
         self.act_stream, self.update_stream = (Generator(spec.device).manual_seed(spec.seed + k) for k in (2, 3))
         self.means = Means(spec.device)
         graphed = spec.compile == "cudagraph"
@@ -92,14 +93,19 @@ class Learner(ABC, Generic[N, R]):
     # Learning
 
     def update(self) -> None:
-        """Make one update: sample, view, the agent's step, and what the heads and the replay keep of it."""
+        """Make one update."""
+        self.updates += 1
+        self._advance(self._sample, self.step.due(self.updates))
+
+    def _advance(self, sample: Callable[[], Batch], due: Any) -> None:
+        """Sample, view, take the agent's step, and what the heads (whose pairs were drawn) and the replay keep of
+        it."""
         started = perf_counter()
-        batch = self._view(self._sample())
+        batch = self._view(sample())
         self._sample_seconds.append(perf_counter() - started)
         self._last = (batch, self.step.draw(batch, self.update_stream))
-        self.updates += 1
-        outcome = self._launch(self._last, self.step.due(self.updates))
-        for task in self.heads.tasks.values():
+        outcome = self._launch(self._last, due)
+        for task in [task for name, task in self.heads.tasks.items() if name in batch.pairs]:
             task.after_update()
         self._learnt(batch, outcome)
         self.means.add(outcome.metrics)

@@ -1,6 +1,6 @@
 """Agents that learn while they act in one task: a policy, heads on observations, the replay of one stream of steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from rlrep.contract.agent import AgentSpec
 from rlrep.contract.env import Array, Step, Tree
 from rlrep.heads import Pull
 from rlrep.nn import Encoder
-from rlrep.replay import Batch, Priority, Replay, ReplaySpec
+from rlrep.replay import Batch, Needs, Priority, Replay, ReplaySpec
 
 from .heads import Heads
 from .learner import Learner, Outcome, Update, seeded
@@ -54,6 +54,7 @@ class OnlineAgent(Learner[N, Replay]):
 
     settings: of its replay. priority: of its draws, None = uniform. prepare: None = updates differ in nothing.
     divergence: None = nobody asks how far it is moved.
+    asks: what its own losses need beside the batch, by names that no head has.
     """
 
     def __init__(
@@ -66,9 +67,10 @@ class OnlineAgent(Learner[N, Replay]):
         priority: Priority | None = None,
         prepare: Prepare | None = None,
         divergence: Divergence | None = None,
+        asks: Mapping[str, Needs] | None = None,
     ) -> None:
         layout = _layout(spec, settings, priority)
-        replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs=step.heads.needs)
+        replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs={**step.heads.needs, **(asks or {})})
         super().__init__(title, spec, step, replay)
         self._policy, self._prepare, self.divergence, self._acted = policy, prepare, divergence, 0
         self._space, self._batch_size, self._channels = spec.action_space, settings.batch_size, spec.frame_shape[0]

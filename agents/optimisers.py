@@ -41,7 +41,7 @@ class Found(Generic[Kept]):
     """What differentiating losses found.
 
     gradients: by optimiser, in the order of its parameters.
-    divisor: what the joint gradient is to be divided by, None = 1.
+    divisor: what all gradients but the heads' own are to be divided by, None = 1.
     """
 
     gradients: Mapping[str, Gradients]
@@ -56,7 +56,7 @@ class Optimisers:
 
     encoder: what the RL loss and the heads train. rl: what the RL loss alone trains.
     lr, eps: of the joint Adam; a head's own has lr times the head's weight. apart: more Adams, by name.
-    weight_decay: of encoder, Q head and heads, but for biases (AdamW).
+    weight_decay, decayed: of the joint Adam and the heads' own, see `FusedAdam`.
     precision: `bf16` computes losses under autocast.
     """
 
@@ -70,16 +70,17 @@ class Optimisers:
         lr: float,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        decayed: Literal["all", "matrices"] = "matrices",
         apart: Mapping[str, FusedAdam] | None = None,
         precision: Precision = "float32",
     ) -> None:
         self._heads, self._encoder, self._spec, self._precision = heads, encoder, spec, precision
         self.owned = owned = heads.owned(encoder=trained(encoder), rl=trained(rl))
-        adam = partial(FusedAdam, eps=eps, weight_decay=weight_decay, decayed="matrices")
-        own = {
+        adam = partial(FusedAdam, eps=eps, weight_decay=weight_decay, decayed=decayed)
+        self._own = {
             f"aux/{name}": adam(parameters, lr * heads.weights[name]) for name, parameters in heads.own(owned).items()
         }
-        self.adams = {JOINT: adam(heads.joint(owned), lr), **(apart or {}), **own}
+        self.adams = {JOINT: adam(heads.joint(owned), lr), **(apart or {}), **self._own}
 
     def with_heads(
         self, losses: Callable[[First, Second], Losses[Kept]], *, max_norm: float | None = None
@@ -102,15 +103,23 @@ class Optimisers:
         return self._executed(gradients, self._precision)
 
     def apart(
-        self, losses: Callable[[First, Second], Apart[Kept]], *, precision: Precision | None = None
+        self,
+        losses: Callable[[First, Second], Apart[Kept]],
+        *,
+        precision: Precision | None = None,
+        max_norm: float | None = None,
     ) -> Callable[[First, Second], Found[Kept]]:
-        """Return a function that differentiates losses each by the parameters of its own optimiser, in one pass."""
+        """Return a function that differentiates losses each by the parameters of its own optimiser, in one pass.
+
+        max_norm: gradients of a larger global norm are scaled down to it.
+        """
 
         def gradients(first: First, second: Second) -> Found[Kept]:
             found = losses(first, second)
             wanted = [self.adams[name].parameters for name in found.losses]
             each = torch.autograd.grad(reduce(add, found.losses.values()), [p for own in wanted for p in own])
-            return Found(_split(found.losses, wanted, each), Scalars.stack(found.metrics), found.kept)
+            divisor = None if max_norm is None else norm_excess(each, max_norm)[1]
+            return Found(_split(found.losses, wanted, each), Scalars.stack(found.metrics), found.kept, divisor)
 
         return self._executed(gradients, precision or self._precision)
 
@@ -128,7 +137,7 @@ class Optimisers:
     def step(self, found: Found[Any]) -> None:
         """Step every optimiser that there are gradients for."""
         for name, gradients in found.gradients.items():
-            self.adams[name].step(gradients, divisor=found.divisor if name == JOINT else None)
+            self.adams[name].step(gradients, divisor=None if name in self._own else found.divisor)
 
     def meters(self, losses: Losses[Any]) -> Metrics:
         """Return what is known of a batch's encoding, and the heads' pull on it relative to the RL loss's; nothing

@@ -55,6 +55,7 @@ AGENTS = {
     "sac on states": ("env=toy_state", HEADS),
     "sac on pixels": ("env=toy_pixels", HEADS),
     "sac, heads by balance": ("env=toy_state", HEADS, "agent.pull=balanced"),
+    "mrq": ("env=toy_state", HEADS, "agent=mrq"),
     "rainbow": (*PONG, HEADS, "agent=rainbow"),
     "dqn": (*PONG, HEADS, "agent=dqn"),
     "drq_eps": (*PONG, HEADS, "agent=drq_eps"),

@@ -1,4 +1,5 @@
-"""Exact resume through the command line of what stands beside SAC: PEARL on a family, Rainbow on a game."""
+"""Exact resume through the command line of what stands beside SAC: PEARL on a family, Rainbow on a game, MR.Q amid the
+stretches between its encoder's phases."""
 
 import signal
 from collections.abc import Callable
@@ -62,6 +63,12 @@ def test_pearl_with_a_gru_and_simulators_in_processes_resumes_exactly(tmp_path: 
 def test_rainbow_on_a_game_resumes_exactly(tmp_path: Path) -> None:
     parts = assert_resumes(tmp_path, PONG, Online, at_step(9), at_step(31))
     assert final_state(parts)["agent"]["updates"] >= 16
+
+
+def test_mrq_resumes_exactly(tmp_path: Path) -> None:
+    words = ("env=toy_state", "agent=mrq", "aux=curl", "agent.target_every=8", "checkpoint.keep_replay=true")
+    parts = assert_resumes(tmp_path, words, Online, at_step(13), at_step(37))
+    assert any("loss/latent" in row and "loss/critic" in row for row in metrics(parts))
 
 
 def test_a_killed_pearl_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""How an agent of one task draws from its replay."""
+
+from typing import Literal
+
+from rlrep.replay import Priority
+
+Sampling = Literal["uniform", "lap"]
+"""uniform: every stored transition alike. lap: in proportion to max(|TD error|, 1) ** alpha, with a Huber loss and no
+importance weights, which it makes needless (Fujimoto et al. 2020, arXiv 2007.06049)."""
+LEAST_PRIORITY = 1.0
+"""Where the Huber loss turns from square to linear."""
+
+
+def priority(sampling: Sampling, alpha: float) -> Priority | None:
+    """Return the priorities of a way of drawing, None where it has none. Raises ValueError if alpha leaves none."""
+    if sampling == "uniform":
+        return None
+    if alpha <= 0:
+        raise ValueError(
+            f"agent.replay={sampling} draws by priorities, which agent.priority_alpha={alpha:g} makes all alike: "
+            "give a larger one, or agent.replay=uniform"
+        )
+    return Priority(alpha, beta=0.0, beta_final=0.0, eps=1e-12)
