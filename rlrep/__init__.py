@@ -8,12 +8,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from rlrep.commands.python import Run, load, report, train
     from rlrep.config.make import make_agent, make_aux, make_env
+    from rlrep.contract.callback import Callback
 
-__all__ = ["Run", "__version__", "load", "make_agent", "make_aux", "make_env", "report", "train"]
+__all__ = ["Callback", "Run", "__version__", "load", "make_agent", "make_aux", "make_env", "report", "train"]
 
 _PLACES = dict.fromkeys(("make_agent", "make_aux", "make_env"), "rlrep.config.make") | dict.fromkeys(
     ("Run", "load", "report", "train"), "rlrep.commands.python"
 )
+_PLACES["Callback"] = "rlrep.contract.callback"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """The examples run: a script for Stable-Baselines3, and an installed package with a head and an environment."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,34 @@ assert all(np.array_equal(a, b) for a, b in zip(env.step(action)[:4], other.step
 assert np.array_equal(env.reset()[0], other.reset()[0])
 """
     python("-c", code, cwd=tmp_path, site=site)
+
+
+TRACKIO = """
+import json
+def init(**words):
+    print("init", words["project"], words["resume"], words["config"]["seed"])
+    return Run()
+class Run:
+    def log(self, metrics, step):
+        print("log", step, len(metrics), metrics.get("eval/return_mean") is not None)
+        json.dumps(metrics)
+    def finish(self):
+        print("finish")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("early_stop.Patience", ["train.eval_every=10"], r"3 evaluations without a better mean: the run ends here"),
+        ("trackio_sink.Trackio", [], r"(?s)init rlrep allow 0\n.*log \d+ \d+ False\n.*log 220 \d+ True\n.*finish"),
+    ],
+)
+def test_callback_is_called(name: str, words: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "trackio.py").write_text(TRACKIO)
+    flags = ["--config-dir", str(ROOT / "examples" / "callbacks"), f"train.callbacks=[{name}]"]
+    words = [*words, "env=toy_state", "out=run", "preset=debug", "device=cpu", "video=false", "train.agent_steps=220"]
+    assert re.search(said, python("-m", "rlrep.train", *flags, *words, cwd=tmp_path, site=tmp_path))
 
 
 def test_pixels_in_stable_baselines3(tmp_path: Path) -> None:

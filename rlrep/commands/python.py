@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.callback import Callback
 from rlrep.nn import Encoder, load_encoder, read_encoder
 from rlrep.process.cli import Arguments
 from rlrep.record.folder import check_plain, read_config
@@ -81,16 +82,20 @@ def train(
     preset: str | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    callbacks: Sequence[type[Callback]] = (),
     options: Options | None = None,
 ) -> Run:
     """Train a run, or go on with it, as `python -m rlrep.train env=... aux=...` does, and return its folder.
 
+    callbacks: classes that a module, or the script or notebook itself, holds by their name.
     options: by dotted name, `{"train.env_steps": 1000, "aux.curl.weight": 0.5}`.
     Raises ConfigError on what is unknown, UserError if it cannot run, Stopped (after saving) on a signal.
     """
     chosen = {"env": env, "agent": agent, "aux": aux, "augment": augment, "encoder": encoder, "preset": preset}
     asked = {**chosen, "seed": seed, "out": None if out is None else os.fspath(out)}
     words = [f"{name}={text(value)}" for name, value in asked.items() if value is not None]
+    watching = [f"{each.__module__}.{each.__qualname__}" for each in callbacks]
+    words += [f"train.callbacks={text(watching)}"] if watching else []
     words += [f"{name}={text(value)}" for name, value in (options or {}).items()]
     return Run(Path(train_words(Arguments(words))))
 

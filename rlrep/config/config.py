@@ -37,6 +37,7 @@ class TrainConfig:
     each task; the first `exploration_episodes` of them are played by latents of the prior, the others by the belief
     about all before. test_episodes: after them, by the same belief. eval_policy: acts by the mean, or draws.
     log_every, checkpoint_every: agent steps.
+    callbacks: dotted names of `rlrep.Callback`s of the user's own, which are called as the run goes on.
     env_timeout: seconds after which a step of an environment counts as hung, its simulator as lost; 0 = never.
     """
 
@@ -57,6 +58,7 @@ class TrainConfig:
     eval_policy: Literal["deterministic", "stochastic"] = "deterministic"
     log_every: int = 1000
     checkpoint_every: int = 10_000
+    callbacks: tuple[str, ...] | None = None
     env_timeout: float = 300.0
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ class PretrainSettings:
     label: which labels are classes, for methods that use them; None = the only ones.
     evaluations: probes over the run, evenly spaced, besides those of the untrained encoder.
     log_every, checkpoint_every: updates.
+    callbacks: see `TrainConfig`.
     """
 
     epochs: int | None = None
@@ -34,6 +35,7 @@ class PretrainSettings:
     evaluations: int = 10
     log_every: int = 50
     checkpoint_every: int = 1000
+    callbacks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         counts = ("epochs", "updates", "batch_size", "micro_batches", "evaluations", "log_every", "checkpoint_every")

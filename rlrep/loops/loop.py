@@ -1,12 +1,13 @@
 """The one loop of every run: step, log, evaluate, save, stop, in a fixed order. What a step is, its work says."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from rlrep.contract.agent import Rows
+from rlrep.contract.callback import Callback, Row
 from rlrep.contract.env import Tree
 from rlrep.process.progress import Reporter
 from rlrep.process.seeds import load_random_state, random_state
@@ -14,6 +15,7 @@ from rlrep.record.checkpoint import Checkpoints, check_state
 from rlrep.record.logs import RunLog
 from rlrep.settings import Stopped, UserError
 
+from .callbacks import Call, CallbackFailed, Callbacks
 from .counters import Counters, crossed
 from .evaluation import FINAL, Evaluation
 from .perf import Stopwatch
@@ -63,20 +65,20 @@ class Learns(Protocol):
 class Work(ABC):
     """What a run does: its smallest step, what is evaluated and what is kept of it.
 
-    learner: what learns. counters: where the run stands. total: agent steps (or updates) after which it is over.
+    learns: what learns. counters: where the run stands. total: agent steps (or updates) after which it is over.
     lr: the option to lower where a loss is not finite.
     """
 
     lr: str
 
     def __init__(self, learner: Learns, total: int, outlets: Outlets) -> None:
-        self._learner, self.total, self.outlets = learner, total, outlets
+        self.learns, self.total, self.outlets = learner, total, outlets
         self.counters, self.watch = Counters(), Stopwatch()
 
     @property
     def updates(self) -> int:
         """Updates made."""
-        return self._learner.updates
+        return self.learns.updates
 
     @property
     def done(self) -> bool:
@@ -146,10 +148,10 @@ class Work(ABC):
 
     def check_finite(self) -> None:
         """Raise UserError if a loss of the last update is not finite."""
-        terms = self._learner.nonfinite()
+        terms = self.learns.nonfinite()
         if terms:
             raise UserError(
-                f"update {self._learner.updates}: {', '.join(terms)} not finite; {self._keep_batch()}the last "
+                f"update {self.learns.updates}: {', '.join(terms)} not finite; {self._keep_batch()}the last "
                 f"checkpoint before it is kept: try a lower {self.lr}"
             )
 
@@ -162,34 +164,48 @@ class Loop:
     """One run from its first (or resumed) step to its final evaluation.
 
     rings: the replay's columns, by name. keep_replay: also once the run is finished, so that a longer one can go on.
+    callbacks: the user's own code, called before anything is saved that it belongs to.
     """
 
     def __init__(
-        self, work: Work, cadence: Cadence, *, rings: Mapping[str, Rows] | None = None, keep_replay: bool = False
+        self,
+        work: Work,
+        cadence: Cadence,
+        *,
+        rings: Mapping[str, Rows] | None = None,
+        keep_replay: bool = False,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.work, self.outlets, self._cadence = work, work.outlets, cadence
+        self._callbacks = callbacks or Callbacks()
         self._rings, self._keep_replay = rings or {}, keep_replay
 
     def run(self) -> None:
-        """Train to the end. Raises Stopped after saving if a signal came, UserError on a loss that is not finite."""
-        work = self.work
+        """Train to the end. Raises UserError on a loss that is not finite, and, after saving, Stopped if a signal came,
+        CallbackFailed if a callback failed."""
+        work, callbacks = self.work, self._callbacks
         try:
+            callbacks.begin(self.outlets.folder, work.learns)
             self._finish_step()
-            while not work.done:
+            while not (work.done or callbacks.ended):
                 before = work.counters.agent_steps
                 row_due = work.step()
                 self.outlets.reporter.update(work.progress, work.updates, work.note)
-                if row_due or crossed(before, work.counters.agent_steps, self._cadence.log_every):
-                    self._log()
+                due = row_due or crossed(before, work.counters.agent_steps, self._cadence.log_every)
+                row = self._log() if due else None
+                if callbacks:
+                    self._tell_of_step(row)
                 self._finish_step(before)
-            self._finish()
-        except Stopped:
+            final = self._finish()
+        except (Stopped, CallbackFailed):
             self._save(must=True)
             raise
+        callbacks.tell(final)  # of what a longer run drops again, so that no checkpoint holds what comes of it
 
     def state(self) -> Tree:
         """Return everything a resumed run needs, the replay's rings and the logs aside."""
-        return {"counters": self.work.counters.state(), "random": random_state(), **self.work.state()}
+        own = {"callbacks": self._callbacks.state()} if self._callbacks else {}
+        return {"counters": self.work.counters.state(), "random": random_state(), **own, **self.work.state()}
 
     def check_state(self, state: Tree, step: int) -> None:
         """Raise ValueError, saying why, if this is no state of this run after `step` steps. Changes nothing."""
@@ -200,14 +216,23 @@ class Loop:
     def load_state(self, state: Tree) -> None:
         """Continue from a checkpoint; the replay's rings are filled already."""
         self.work.counters.load_state(state["counters"])
+        if self._callbacks:
+            self._callbacks.load_state(state["callbacks"])
         self.work.load_state(state)
         load_random_state(state["random"])
 
-    def _log(self) -> None:
+    def _log(self) -> dict[str, float]:
         self.work.check_finite()
         row = {**self.work.position(), **self.work.metrics()}
         if self.outlets.records:
             self.outlets.records.log.metrics(row)
+        return row
+
+    def _tell_of_step(self, row: Row | None) -> None:
+        """Tell the callbacks of a step and of the row that was written at it, if one was."""
+        position = self.work.position()
+        logged: list[Call] = [] if row is None else [lambda callback: callback.on_log(row)]
+        self._callbacks.tell(*logged, lambda callback: callback.on_step(position))
 
     def _finish_step(self, before: int | None = None) -> None:
         """What may follow a step, in this order; a resumed run makes up for an evaluation that a signal cut short."""
@@ -215,14 +240,17 @@ class Loop:
         if counters.agent_steps < self.work.total:
             number = self.work.due()
             if number > counters.evaluations:
-                self._evaluate(number)
+                told = self._evaluate(number)
                 counters.evaluations = number
+                self._callbacks.tell(told)
             if before is not None and crossed(before, counters.agent_steps, self._cadence.checkpoint_every):
                 self._save()
         self.outlets.check_stop(self.work.updates)
 
-    def _evaluate(self, number: int) -> None:
+    def _evaluate(self, number: int) -> Call:
+        """Evaluate, write what comes out, and return how callbacks are told of it."""
         work, records = self.work, self.outlets.records
+        told: Call = _nothing
         if records:
             with work.watch.paused():
                 found, kind, position = work.evaluate(number), work.kind(number), work.position()
@@ -232,13 +260,18 @@ class Loop:
                     records.log.metrics({**position, **found.health})
                 self.outlets.reporter.say(f"{kind} evaluation at {work.where}: {found.told}")
                 work.evaluated(number)
+                told = _of_evaluation(rows, {**position, **found.summary, **found.health})
         self.outlets.wait()
+        return told
 
-    def _finish(self) -> None:
+    def _finish(self) -> Call:
         """Save, evaluate for the last time, and mark the run finished, without its replay unless that is to be kept."""
+        if ended := self._callbacks.ended:
+            self.outlets.reporter.say(f"{ended}: the run ends here, at {self.work.where}")
         logs = self._save()
-        self._evaluate(FINAL)
+        told = self._evaluate(FINAL)
         self._save(finished=True, logs=logs)
+        return told
 
     def _save(self, *, must: bool = False, finished: bool = False, logs: Tree = None) -> Tree:
         """Save a checkpoint and return the logs' lengths in it. A full disk is survived if training goes on.
@@ -262,3 +295,11 @@ class Loop:
                 raise UserError(f"{line}; make room and repeat the command") from error
             self.outlets.reporter.say(f"warning: {line}, training goes on")
             return None
+
+
+def _nothing(callback: Callback) -> None:
+    """A call of a callback, of nothing."""
+
+
+def _of_evaluation(rows: Sequence[Row], summary: Row) -> Call:
+    return lambda callback: callback.on_evaluation(rows, summary)

@@ -21,12 +21,20 @@ from rlrep.record import versions
 from rlrep.record.checkpoint import Checkpoints, fitting, load_newest
 from rlrep.record.folder import lock_folder, resolve_tree, write_config
 from rlrep.record.logs import RunLog
-from rlrep.settings import Stopped
+from rlrep.settings import Stopped, UserError
 from rlrep.ssl.learner import world
 
+from .callbacks import Callbacks
 from .distributed import check_stop, first_alone, process_group, wait_for_all
 from .loop import Cadence, Loop, Outlets, Records, Work
 from .opened import Opened, look_into, open_run
+
+
+class Timing(Cadence, Protocol):
+    """How often a loop logs and saves, and who is called as it goes on."""
+
+    @property
+    def callbacks(self) -> Sequence[str] | None: ...
 
 
 class Config(Protocol):
@@ -39,7 +47,7 @@ class Config(Protocol):
     @property
     def logger(self) -> LoggerConfig: ...
     @property
-    def train(self) -> Cadence: ...
+    def train(self) -> Timing: ...
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,7 @@ def _is_first() -> bool:
 def _go(job: Job, site: Site, tree: Mapping[str, Any]) -> None:
     """Build, resume where there is a checkpoint, and train."""
     folder, config = site.opened.folder, job.config
+    callbacks = _callbacks(config.train.callbacks or ())
     job.prepare(site)
     checkpoints = Checkpoints(folder / "checkpoints")
     loaded = first_alone(lambda: load_newest(checkpoints))  # it may put a damaged one aside
@@ -155,13 +164,14 @@ def _go(job: Job, site: Site, tree: Mapping[str, Any]) -> None:
     job.build(restored=loaded is not None)
     final, (total, scale) = resolve_tree(tree, job.settled()), job.scale()
     reporter = _make_reporter(site.stack, total, start * scale, job.shown.replace("_", " "))
+    site.stack.callback(callbacks.end, reporter.say)
     for line in job.headline():
         reporter.say(line)
     log = _open_log(job, site, final, start * scale, reporter) if _is_first() else None
     records = Records(log, checkpoints) if log else None
     ask = partial(check_stop, site.stop, device=site.device)
     work = job.work(Outlets(folder, records, reporter, ask, wait_for_all))
-    loop = Loop(work, config.train, rings=job.rings(), keep_replay=job.keep_replay)
+    loop = Loop(work, config.train, rings=job.rings(), keep_replay=job.keep_replay, callbacks=callbacks)
     if loaded is None:
         job.start(work)
     else:
@@ -175,6 +185,12 @@ def _go(job: Job, site: Site, tree: Mapping[str, Any]) -> None:
         versions.record(folder, site.device, at={job.counted: start}, say=reporter.say)
         log.begin(loaded[1]["logs"] if loaded else None)
     loop.run()
+
+
+def _callbacks(names: Sequence[str]) -> Callbacks:
+    if names and world()[1] > 1:
+        raise UserError("train.callbacks is of runs of one process, torchrun started several: leave one of them out")
+    return Callbacks(names)
 
 
 def _make_reporter(stack: ExitStack, total: int, done: int, unit: str) -> Reporter:

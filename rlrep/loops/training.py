@@ -139,7 +139,7 @@ class Training(Job):
     def start(self, work: Playing[Any]) -> None:
         """Begin the first episodes. Raises UserError if a checkpoint could not hold them."""
         work.start(self._seeds.envs(self._envs.num_envs))
-        check_savable(self._envs)
+        check_savable(self._envs.state(), "the environment")
 
     def resumed(self) -> str:
         return "" if self._envs.exact else ", in new episodes"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rlrep.config.config import LoggerConfig
+from rlrep.contract.callback import Row
 from rlrep.contract.env import Tree
 
 from .files import AppendFile
-from .sinks import Csv, Guard, JsonLines, Row, Sink, optional_sinks
+from .sinks import Csv, Guard, JsonLines, Sink, optional_sinks
 
 EVAL_COLUMNS = ("agent_steps", "env_steps", "updates", "wall_seconds", "episode", "return", "length", "success", "kind")
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rlrep.config.config import LoggerConfig
+from rlrep.contract.callback import Row, Value
 from rlrep.files import open_plain
 from rlrep.settings import UserError, one_line
 
 from .files import AppendFile, replace_file
 
-Value = float | int | str | None
-Row = Mapping[str, Value]
 T = TypeVar("T")
 
 

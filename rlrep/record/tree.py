@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlrep.contract.env import Tree, VectorEnv
+from rlrep.contract.env import Tree
 from rlrep.settings import UserError, one_line
 
 _TENSOR, _ARRAY, _TUPLE, _ITEMS, _BYTES = "__tensor__", "__array__", "__tuple__", "__items__", "__bytes__"
@@ -44,14 +44,14 @@ def join(data: Any, tensors: dict[str, Tensor]) -> Tree:
     return {key: join(value, tensors) for key, value in data.items()}
 
 
-def check_savable(envs: VectorEnv) -> None:
-    """Raise UserError, before the first step, if a checkpoint cannot hold what the environment calls its state."""
+def check_savable(state: Tree, owner: str) -> None:
+    """Raise UserError, naming its owner, if a checkpoint cannot hold a state."""
     try:
-        json.dumps(split(envs.state())[0])
+        json.dumps(split(state)[0])
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"the environment's state() cannot be saved: {one_line(error)}; return numbers, strings, arrays, and lists "
-            f"and dicts of them"
+            f"{owner}'s state() cannot be saved: {one_line(error)}; return numbers, strings, arrays, and lists and "
+            f"dicts of them"
         ) from error
 
 

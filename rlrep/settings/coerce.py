@@ -58,16 +58,21 @@ def find_target(target: str, path: str, base: Any = object) -> type[Any]:
 
     Raises ConfigError if it is none, or cannot be imported.
     """
+    cls = find_object(target, path)
+    if not (isinstance(cls, type) and is_dataclass(cls)):
+        raise ConfigError(f"{path}: {target} is not a config dataclass")
+    return complete(cls, base) if _fills_in(base) else cls
+
+
+def find_object(target: str, path: str) -> Any:
+    """Import what a dotted name names. Raises ConfigError if it cannot be imported."""
     module, _, name = target.rpartition(".")
     try:
-        cls = getattr(import_module(module), name)
+        return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}: cannot load {target} ({one_line(error)})") from error
     except Exception as error:  # whatever a module of the user's own raises
         raise ConfigError(f"{path}: cannot load {target} ({type(error).__name__}: {one_line(error)})") from error
-    if not (isinstance(cls, type) and is_dataclass(cls)):
-        raise ConfigError(f"{path}: {target} is not a config dataclass")
-    return complete(cls, base) if _fills_in(base) else cls
 
 
 def complete(cls: type[Any], base: type[Any]) -> type[Any]:
