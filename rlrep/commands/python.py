@@ -15,7 +15,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rlrep.contract.agent import Agent, MetaAgent
 from rlrep.contract.callback import Callback
+from rlrep.contract.env import VectorEnv
 from rlrep.nn import Encoder, load_encoder, read_encoder
 from rlrep.process.cli import Arguments
 from rlrep.record.folder import check_plain, read_config
@@ -29,9 +31,12 @@ from .probe import saved_config
 from .report import ReportConfig
 from .report import report as compare
 from .train import train as train_words
+from .trained import agent_of, encoder_of, simulators_of
 
 T = TypeVar("T")
 Options = Mapping[str, Any]
+Columns = dict[str, NDArray[Any]]
+"""By name, of equal length: what `pandas.DataFrame` takes."""
 Metric = Literal["auto", "return", "success"]
 
 
@@ -46,18 +51,39 @@ class Run:
         """Every setting, as resolved. Raises UserError if the folder holds none that can be read."""
         return read_config(self.folder)
 
-    def metrics(self) -> dict[str, NDArray[np.float64]]:
+    def metrics(self) -> Columns:
         """Return the columns of metrics.csv `(rows,)`, NaN for no value. Raises UserError if it cannot be read."""
-        table = _readable(read_csv, self.folder / "metrics.csv")
-        cells = [[_number(cell) for cell in row] for row in table.rows]
-        return dict(zip(table.columns, np.array(cells).reshape(len(cells), len(table.columns)).T, strict=True))
+        return _columns(self.folder / "metrics.csv", _numbers)
+
+    def episodes(self) -> Columns:
+        """Return the columns of eval.csv `(rows,)`: a row per episode of evaluation, or per score of pretraining.
+
+        Numbers as floats, NaN for no value; columns with words in them as texts. Raises UserError if it cannot be read.
+        """
+        return _columns(self.folder / "eval.csv", _numbers_or_texts)
 
     def evaluations(self) -> Evaluations:
-        """Return the evaluations of an agent. Raises UserError if there is none yet."""
+        """Return the evaluations of an agent, means over episodes. Raises UserError if there is none yet."""
         return _readable(read_run, self.folder)[0].evaluations
 
+    def agent(self) -> Agent | MetaAgent:
+        """Return the agent of the newest checkpoint, on the CPU, its replay empty: `act(obs, explore=False)`.
+
+        Raises UserError if there is none, or the folder names components that are not rlrep's or a package's.
+        """
+        return agent_of(self.folder, Trust())
+
+    def envs(self, count: int = 1, *, seed: int = 0) -> VectorEnv:
+        """Return `count` simulators as the run's evaluation has them: `reset()` comes first, `close()` last."""
+        return simulators_of(self.folder, Trust(), count=count, seed=seed)
+
     def encoder(self) -> Encoder:
-        """Return the encoder that the folder holds, on the CPU. Raises UserError if there is none, or a damaged one."""
+        """Return the encoder that pretraining saved, or else that of the agent, on the CPU.
+
+        Raises UserError if there is none, or a damaged one.
+        """
+        if not (self.folder / "encoder.safetensors").exists() and (self.folder / "checkpoints").is_dir():
+            return encoder_of(self.folder, Trust())
         try:
             config, shape = saved_config(str(self.folder), Trust()), tuple(read_encoder(self.folder).input["shape"])
             encoder = config.make(shape)
@@ -127,6 +153,20 @@ def _readable(read: Callable[[Path], T], place: Path) -> T:
         return read(place)
     except Unreadable as error:
         raise UserError(f"{place} {error}") from error
+
+
+def _columns(path: Path, typed: Callable[[list[str]], NDArray[Any]]) -> Columns:
+    table = _readable(read_csv, path)
+    return {name: typed([row[place] for row in table.rows]) for place, name in enumerate(table.columns)}
+
+
+def _numbers(cells: list[str]) -> NDArray[Any]:
+    return np.array([_number(cell) for cell in cells])
+
+
+def _numbers_or_texts(cells: list[str]) -> NDArray[Any]:
+    words = [cell for cell in cells if cell and np.isnan(_number(cell)) and cell != "nan"]
+    return np.array(cells) if words else _numbers(cells)
 
 
 def _number(cell: str) -> float:

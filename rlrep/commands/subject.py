@@ -26,12 +26,12 @@ from rlrep.studies.study import Line, Subject
 from .evaluate import newest, sound, take_state
 from .probe import compose_probe, saved_config, saved_view, stored_config
 from .python import Run
+from .trained import restored_encoder
 
 BINS, DISCOUNT, HORIZON = 5, 0.9, 20
 _TIME, _NOTHING = "the time in the episode", "nothing"
 _METERS = {"effective rank": "rep/effective_rank", "feature std": "rep/feature_std"}
 _PRETRAINING_METERS = {"effective rank": "rep/latent/effective_rank", "feature std": "rep/latent/spread"}
-_PREFIX = "encoder."
 
 
 def subject_of(place: str, trust: Trust, *, images: int, words: Sequence[str] = ()) -> Subject:
@@ -152,11 +152,7 @@ def _returns(rewards: Tensor, ended: Tensor) -> Tensor:
 def _encoders(config: RunConfig, state: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Return the encoder of a checkpoint, and one of random weights."""
     Seeds(0).set_globals()
-    trained, untrained = config.encoder.make(shape), config.encoder.make(shape)
-    nets = state["agent"]["nets"]
-    own = {name.removeprefix(_PREFIX): value for name, value in nets.items() if name.startswith(_PREFIX)}
-    trained.load_state_dict({name: torch.as_tensor(value) for name, value in own.items()})
-    return trained, untrained
+    return restored_encoder(config, state, shape), config.encoder.make(shape)
 
 
 def _logged(run: Run, over: str, meters: Mapping[str, str]) -> dict[str, Line]:

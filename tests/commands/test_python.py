@@ -10,8 +10,10 @@ import rlrep
 from rlrep.commands.python import text
 from rlrep.config.compose import compose_run
 from rlrep.nn import PixelEncoderConfig, save_encoder
+from rlrep.record.checkpoint import Checkpoints
 from rlrep.record.folder import read_config
 from rlrep.settings import ConfigError, UserError
+from tests.runs import differences
 
 SHORT = {"train.agent_steps": 300, "train.log_every": 100, "aux.curl.weight": 0.5}
 
@@ -45,6 +47,25 @@ def test_load_reads_what_the_run_wrote(run: rlrep.Run) -> None:
     assert film is not None and film.parent == run.folder / "videos"
 
 
+def test_episodes_are_those_of_the_evaluations(run: rlrep.Run) -> None:
+    found, means = run.episodes(), run.evaluations()
+    last = found["kind"] == "final"
+    assert found["return"].dtype == np.float64 and found["return"][last].mean() == means.returns[-1]
+    assert {len(column) for column in found.values()} == {len(found["return"])} and np.isnan(found["success"]).all()
+
+
+def test_the_agent_and_its_encoder_are_those_of_the_checkpoint(run: rlrep.Run) -> None:
+    agent, envs = run.agent(), run.envs(2, seed=1)
+    obs = envs.reset()
+    envs.close()
+    _, state = Checkpoints(run.folder / "checkpoints").peek()
+    assert differences(state["agent"], agent.state()) == []
+    acted = agent.act(obs, explore=False)  # type: ignore[call-arg]
+    assert acted.shape == (2, 1) and np.array_equal(acted, run.agent().act(obs, explore=False))  # type: ignore[call-arg]
+    own = {name: value for name, value in state["agent"]["nets"].items() if name.startswith("encoder.")}
+    assert differences({f"encoder.{n}": v for n, v in run.encoder().state_dict().items()}, own) == []
+
+
 def test_report_writes_the_page(run: rlrep.Run, tmp_path: Path) -> None:
     page = rlrep.report(run.folder.parent, out=tmp_path / "report")
     assert page == tmp_path / "report" / "report.html" and page.is_file()
@@ -62,7 +83,9 @@ def test_what_is_missing_is_one_line(run: rlrep.Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no run folder: it has no config\.yaml"):
         rlrep.load(tmp_path)
     with pytest.raises(UserError, match=r"there is no .*encoder\.safetensors"):
-        run.encoder()
+        rlrep.Run(tmp_path).encoder()
+    with pytest.raises(UserError, match=r"is not a run folder: its config\.yaml is missing"):
+        rlrep.Run(tmp_path).agent()
     with pytest.raises(UserError, match=r"metrics\.csv is missing"):
         rlrep.Run(tmp_path).metrics()
     with pytest.raises(ConfigError, match="env=toy_stat is not known"):
