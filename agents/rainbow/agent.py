@@ -31,7 +31,8 @@ class RainbowConfig(AgentConfig):
     """Settings of `agent=rainbow`, `agent=dqn` and `agent=drq_eps`; the YAML cites each paper's values.
 
     The parts of Rainbow: double, dueling, noisy, prioritised (switches), atoms (1 = values instead of distributions),
-    n_step (1 = none).
+    n_step (1 = none). hidden_dim: of the Q head's first layer, of each stream of a dueling head, or (shared_hidden) of
+        both.
     lr, adam_eps, weight_decay: of encoder, Q head and heads (decay not of biases); gradients of a global norm above
         `max_norm` are scaled down to it.
     batch_size, capacity: transitions. target_every: updates between moves of the target network, by `target_tau` (1 =
@@ -53,6 +54,7 @@ class RainbowConfig(AgentConfig):
     n_step: int = 20
     double: bool = True
     dueling: bool = True
+    shared_hidden: bool = False
     atoms: int = 51
     v_min: float = -10.0
     v_max: float = 10.0
@@ -179,7 +181,15 @@ def divergence(nets: Networks, view: View, obs: Tensor, *, by_target: bool) -> C
 def _make_networks(config: RainbowConfig, spec: AgentSpec, encoder: Encoder) -> Networks:
     actions = int(spec.action_space.n)
     sigma0 = config.sigma0 if config.noisy else None
-    head = QHead(encoder.latent_dim, config.hidden_dim, actions, config.atoms, dueling=config.dueling, sigma0=sigma0)
+    head = QHead(
+        encoder.latent_dim,
+        config.hidden_dim,
+        actions,
+        config.atoms,
+        dueling=config.dueling,
+        shared=config.shared_hidden,
+        sigma0=sigma0,
+    )
     support = torch.linspace(config.v_min, config.v_max, config.atoms) if config.atoms > 1 else torch.ones(1)
     key_tau = config.encoder_tau if spec.aux else None
     return Networks(encoder, head, support, target_tau=config.target_tau, key_tau=key_tau)

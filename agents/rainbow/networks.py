@@ -22,15 +22,23 @@ class QHead(nn.Module):
     """Latents `(B, D)` to logits of every action's return distribution `(B, A, atoms)`; atoms = 1: to its value.
 
     dueling: a value and an advantage stream (Wang et al. 2016, arXiv 1511.06581, equation 9), whose first layers are
-    one product.
+    one product, or (shared) one layer.
     """
 
     def __init__(
-        self, latent_dim: int, hidden_dim: int, actions: int, atoms: int, *, dueling: bool, sigma0: float | None
+        self,
+        latent_dim: int,
+        hidden_dim: int,
+        actions: int,
+        atoms: int,
+        *,
+        dueling: bool,
+        shared: bool = False,
+        sigma0: float | None,
     ) -> None:
         super().__init__()
-        self.actions, self.atoms = actions, atoms
-        self.hidden = NoisyLinear(latent_dim, hidden_dim, sigma0=sigma0, streams=2 if dueling else 1)
+        self.actions, self.atoms, self.shared = actions, atoms, shared
+        self.hidden = NoisyLinear(latent_dim, hidden_dim, sigma0=sigma0, streams=2 if dueling and not shared else 1)
         self.advantage = NoisyLinear(hidden_dim, actions * atoms, sigma0=sigma0)
         self.value = NoisyLinear(hidden_dim, atoms, sigma0=sigma0) if dueling else None
         self._splits = [layer.noise_dim for layer in (self.hidden, self.advantage, self.value) if layer is not None]
@@ -55,7 +63,7 @@ class QHead(nn.Module):
         hidden = linear(latent, *layers.hidden).relu()
         if layers.value is None:
             return linear(hidden, *layers.advantage).view(-1, self.actions, self.atoms)
-        for_value, for_advantage = hidden.chunk(2, 1)
+        for_value, for_advantage = (hidden, hidden) if self.shared else hidden.chunk(2, 1)
         advantage = linear(for_advantage, *layers.advantage).view(-1, self.actions, self.atoms)
         return linear(for_value, *layers.value).unsqueeze(1) + advantage - advantage.mean(1, keepdim=True)
 

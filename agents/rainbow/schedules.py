@@ -46,7 +46,7 @@ class Resets:
     2205.07802; D'Oro et al. 2023, OpenReview OpC-9aBBVJe), and the optimiser starts again on what did.
 
     every: updates between resets; None = there are none. until: no reset after so many updates; None = as long as the
-        run goes on for `every` more.
+        run goes on for half of `every`.
     keep_encoder, keep_head, keep_aux: share of the old weights of encoder, Q head and auxiliary heads in the sum with
         new ones. 1 = untouched, 0 = new, between: shrink and perturb (Ash & Adams 2020, arXiv 1910.08475). A head's
         model of latents goes with the encoder (`rlrep.heads.Head.like_encoder`), targets with their networks.
@@ -78,11 +78,10 @@ class Resets:
         """Return the settings of a run of so many updates. Raises ValueError if it would be over before a reset."""
         if self.every is None:
             return self
-        if self.until is None and updates < 2 * self.every:
+        until = updates - self.every // 2 if self.until is None else self.until
+        if self.every > min(until, updates - 1):
             raise ValueError(
-                f"resets.every={self.every} is too many for a run of {updates} updates, which would have to go on for "
-                f"as many after a reset: choose fewer, or say resets.until"
+                f"resets.every={self.every}: a run of {updates} updates has no room for a reset, and for half as many "
+                f"updates after it: choose fewer, or resets.every=null"
             )
-        if updates <= self.every:
-            raise ValueError(f"resets.every={self.every} lies beyond the run, which ends at update {updates}")
-        return replace(self, until=updates - self.every if self.until is None else self.until)
+        return replace(self, until=until)

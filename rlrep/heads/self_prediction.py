@@ -24,10 +24,13 @@ class SelfPrediction(EmbeddingConfig):
 
     steps: agent steps predicted. transition_dim: hidden width of the transition model.
     target: `ema`, or `online` (SPR with augmentation, tau = 1); it never receives gradient.
+    as_replayed: the loss is the mean over all predictions, those beyond an episode's end counting 0 and the others by
+        their transition's importance weight (SPR's code), instead of the mean over those that count.
     """
 
     steps: int = 5
     transition_dim: int = 256
+    as_replayed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,7 +47,7 @@ class SelfPredictionHead(Head):
 
     def __init__(self, config: SelfPrediction, latent_dim: int, action_dim: int) -> None:
         super().__init__()
-        self.steps, self.action_dim = config.steps, action_dim
+        self.steps, self.action_dim, self.as_replayed = config.steps, action_dim, config.as_replayed
         self.later = LaterSteps(tuple(range(1, config.steps + 1)))
         self.needs = Needs((self.later,), config.view)
         hidden, dim = config.hidden_dim, config.embedding_dim
@@ -60,8 +63,11 @@ class SelfPredictionHead(Head):
         with torch.no_grad():
             target = self.branches.other(later.obs.flatten(0, 1), encoders)
         valid = later.valid.flatten().float()
-        loss = negative_cosine(predicted, target, row_weight=valid)
-        return loss, self._health(predicted, target, valid)
+        weight = valid
+        if self.as_replayed and batch.weight is not None:
+            weight = valid * batch.weight.repeat(self.steps)
+        loss = negative_cosine(predicted, target, row_weight=weight)
+        return loss * weight.mean() if self.as_replayed else loss, self._health(predicted, target, valid)
 
     def after_update(self) -> None:
         self.branches.update()

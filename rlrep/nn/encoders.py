@@ -210,8 +210,9 @@ def _convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
     return y.view(len(x), rows, columns, -1).permute(0, 3, 1, 2)
 
 
-Trunk = Literal["norm", "norm_tanh", "relu", "none"]
-"""Linear and then LayerNorm (CURL), LayerNorm and tanh (DrQ-v2) or ReLU (Nature DQN); `none`: latent = features."""
+Trunk = Literal["norm", "norm_tanh", "relu", "none", "rescaled"]
+"""Linear and then LayerNorm (CURL), LayerNorm and tanh (DrQ-v2) or ReLU (Nature DQN); `none`: latent = features;
+`rescaled`: those from 0 to 1 (SPR)."""
 
 
 class FrameEncoder(LoadableEncoder):
@@ -237,7 +238,7 @@ class FrameEncoder(LoadableEncoder):
             feature_dim = int(body(torch.zeros(1, *obs_shape, dtype=torch.uint8)).shape[1])
         except RuntimeError as error:
             raise ValueError(f"frames of {obs_shape} are too small for this encoder's strides") from error
-        latent_dim = feature_dim if self.trunk == "none" else self.latent_dim
+        latent_dim = feature_dim if self.trunk in ("none", "rescaled") else self.latent_dim
         return PixelEncoder(body, self.make_trunk(feature_dim), feature_dim, latent_dim)
 
     def make_trunk(self, feature_dim: int) -> nn.Module:
@@ -251,8 +252,8 @@ class PixelEncoderConfig(FrameEncoder):
     Nature DQN and data-efficient Rainbow.
 
     strides: one per layer. channels, kernels: filters and kernel side, of every layer or one per layer. latent_dim:
-    width of the trunk, which `trunk=none` ignores. init: `orthogonal` (delta-orthogonal: odd kernels) or `torch` (the
-    layers' own default).
+    width of the trunk, which `none` and `rescaled` ignore. init: `orthogonal` (delta-orthogonal: odd kernels) or
+    `torch` (the layers' own default).
     """
 
     strides: tuple[int, ...] = (2, 1, 1, 1)
@@ -314,10 +315,19 @@ class IdentityConfig(EncoderConfig):
         return nn.Identity()
 
 
+class Rescaled(nn.Module):
+    """Each observation's features from 0, the least of them, to 1, the largest (SPR's code, after MuZero)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Keep the shape `(B, F)`."""
+        low, high = features.aminmax(dim=1, keepdim=True)
+        return (features - low) / (high - low + 1e-5)
+
+
 def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:
     """Build a trunk `(B, feature_dim)` to `(B, latent_dim)`."""
-    if kind == "none":
-        return nn.Identity()
+    if kind in ("none", "rescaled"):
+        return nn.Identity() if kind == "none" else Rescaled()
     after: dict[Trunk, list[nn.Module]] = {
         "norm": [nn.LayerNorm(latent_dim)],
         "norm_tanh": [nn.LayerNorm(latent_dim), nn.Tanh()],

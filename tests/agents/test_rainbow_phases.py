@@ -224,8 +224,8 @@ def test_weights_decay_and_biases_do_not(aux: dict[str, HeadConfig]) -> None:
         (lambda: Resets(every=0), "every must be at least 1"),
         (lambda: Resets(every=9, until=5), "until=5 is before the first reset"),
         (lambda: Resets(keep_encoder=1.5), r"keep_encoder must lie in \[0, 1\]"),
-        (lambda: replace(SMALL, resets=Resets(every=60)).for_updates(100), "for a run of 100 updates"),
-        (lambda: replace(SMALL, resets=Resets(every=60, until=60)).for_updates(50), "beyond the run"),
+        (lambda: replace(SMALL, resets=Resets(every=60)).for_updates(89), "a run of 89 updates has no room"),
+        (lambda: replace(SMALL, resets=Resets(every=60, until=60)).for_updates(60), "a run of 60 updates has no room"),
         (lambda: replace(SMALL, target_tau=0.0), "target_tau must be above 0"),
         (lambda: replace(SMALL, weight_decay=-1.0), "weight_decay must be at least 0"),
         (lambda: make_rainbow().replay.sum_rewards(4, 0.9), "n_step must lie between 1 and the layout's 3"),
@@ -239,4 +239,4 @@ def test_misfits_are_refused_in_words(make: Any, words: str) -> None:
 def test_a_run_without_a_planned_end_to_its_resets_cannot_be_made_longer() -> None:
     config = replace(SMALL, priority_beta_steps=9, resets=Resets(every=40))
     assert config.depends_on_length and not replace(config, resets=Resets(every=40, until=40)).depends_on_length
-    assert config.for_updates(100).resets.until == 60 and SMALL.for_updates(0) == SMALL
+    assert config.for_updates(100).resets.until == 80 and SMALL.for_updates(0) == SMALL

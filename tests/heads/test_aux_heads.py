@@ -1,5 +1,6 @@
 """Heads without negatives: closed forms, slow twins, what gets gradient and what does not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,6 +130,25 @@ def test_self_prediction_equals_a_loop(discrete: bool) -> None:
     torch.testing.assert_close(health["last_similarity"], 1 - torch.stack(errors[2]).mean() / 2)
     assert health["with_later"] == pytest.approx((5 + 4 + 4) / 18)
     assert_trained(head, setting, loss)
+
+
+def test_self_prediction_as_replayed_is_spr_s_mean() -> None:
+    """Over all rows and steps, masked ones as 0, each row by its importance."""
+    setting, later = Setting(), make_later(2)
+    batch = replace(batch_of(given(later=later)), weight=torch.rand(ROWS))
+    torch.manual_seed(0)
+    head = SelfPrediction(steps=2, as_replayed=True).make("head", WIDTH, BOX)
+    loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
+    rolled = head._roll_out(setting.online(batch.obs), later.action)
+    predicted = head.predictor(head.branches.project(rolled)).view(2, ROWS, -1)
+    assert head.branches.follow is not None and batch.weight is not None
+    total = torch.zeros(())
+    for k in range(2):
+        for row in range(ROWS):
+            target = head.branches.follow(setting.target(later.obs[k, row : row + 1]))[0]
+            error = (normalize(predicted[k, row], dim=0) - normalize(target, dim=0)).square().sum()
+            total = total + error * later.valid[k, row] * batch.weight[row] / (2 * ROWS)
+    torch.testing.assert_close(loss, total)
 
 
 def test_self_prediction_without_a_future_is_zero() -> None:

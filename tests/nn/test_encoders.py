@@ -23,6 +23,7 @@ from rlrep.nn import (
     read_encoder,
     save_encoder,
 )
+from rlrep.nn.encoders import make_trunk
 from tests.loops.test_resume import assert_equal_runs, at_step, interrupt
 from tests.runs import final_state, run
 
@@ -42,6 +43,8 @@ def frames(rows: int, *shape: int) -> Tensor:
         ("resnet18", (3, 32, 32), 512, 512),
         ("elu_cnn", (9, 84, 84), 1568, 512),  # 32 x 7 x 7
         ("impala", (4, 84, 84), 3872, 256),  # 32 x 11 x 11
+        ("impala_wide", (4, 84, 84), 15488, 15488),  # 128 x 11 x 11
+        ("spr", (4, 84, 84), 3136, 3136),
     ],
 )
 def test_published_shapes(name: str, shape: tuple[int, ...], feature_dim: int, latent_dim: int) -> None:
@@ -324,9 +327,19 @@ def test_an_agents_error_names_file_and_fit(
     assert "there is no" in capsys.readouterr().err
 
 
+def test_rescaled_features_go_from_0_to_1() -> None:
+    encoder = load_component("encoder", "spr").make((4, 84, 84))
+    obs = frames(3, 4, 84, 84)
+    features, latent = encoder.body(obs), encoder(obs)
+    for row in range(3):
+        low, high = float(features[row].min()), float(features[row].max())
+        torch.testing.assert_close(latent[row], (features[row] - low) / (high - low + 1e-5))
+    assert torch.equal(make_trunk("rescaled", 4, 4)(torch.ones(1, 4)), torch.zeros(1, 4)), "flat features are 0"
+
+
 def test_every_pixel_encoder_serves_an_agent() -> None:
     env = make_env("toy_pixels", options={"size": 36})
-    for name in ("nature", "der", "resnet18", "impala"):
+    for name in ("nature", "der", "resnet18", "impala", "spr"):
         agent = make_agent("sac", env, encoder=name, device="cpu", options={"hidden_dim": 8, "batch_size": 4})
         assert agent.act(env.reset(), explore=True).shape == (1, 1)
     env.close()
