@@ -4,6 +4,7 @@ from rlrep.contrast.parts import Metrics
 
 from .autoencoder import Autoencoder
 from .base import Encoded, Encoders, Head, HeadConfig, Pull
+from .comatch_return import CoMatchReturn
 from .frame_drop import FrameDropContrast
 from .instance_contrast import InstanceContrast
 from .redundancy_reduction import RedundancyReduction
@@ -15,6 +16,7 @@ from .trajectory_contrast import TrajectoryContrast
 
 __all__ = [
     "Autoencoder",
+    "CoMatchReturn",
     "Encoded",
     "Encoders",
     "FrameDropContrast",

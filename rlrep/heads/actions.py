@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def action_dim(space: spaces.Space[Any]) -> int:
@@ -21,3 +21,10 @@ def join_action(latent: Tensor, action: Tensor, dim: int) -> Tensor:
     dim)`."""
     encoded = torch.nn.functional.one_hot(action, dim) if action.ndim == 1 else action
     return torch.cat([latent, encoded.to(latent.dtype)], 1)
+
+
+def state_action_projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
+    """Build what embeds latents joined with actions, `(B, in_dim)` to `(B, out_dim)`."""
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim), nn.LayerNorm(out_dim)
+    )

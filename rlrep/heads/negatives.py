@@ -25,16 +25,9 @@ class Origin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NegativeMask(HeadConfig):
-    """False negatives to leave out, as options of a head.
+class Binned(HeadConfig):
+    """How a head bins returns. bins, binning, discount, horizon: see `ReturnLabels`."""
 
-    mask_same_return: samples known to share the return bin. mask_within: samples of one episode at most so many agent
-    steps apart (0: the same step drawn twice; None: none). bins, binning, discount, horizon: of the returns, see
-    `ReturnLabels`. Samples of one known group, where there are groups, are never negatives of each other.
-    """
-
-    mask_same_return: bool = False
-    mask_within: int | None = None
     bins: int = 20
     binning: Literal["quantile", "equal_width"] = "quantile"
     discount: float = 0.9
@@ -43,6 +36,29 @@ class NegativeMask(HeadConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.binned  # which refuses numbers out of range
+
+    @property
+    def binned(self) -> ReturnLabels:
+        """How returns are binned."""
+        return ReturnLabels(
+            "return_bin", bins=self.bins, binning=self.binning, discount=self.discount, horizon=self.horizon
+        )
+
+
+@dataclass(frozen=True)
+class NegativeMask(Binned):
+    """False negatives to leave out, as options of a head.
+
+    mask_same_return: samples known to share the return bin. mask_within: samples of one episode at most so many agent
+    steps apart (0: the same step drawn twice; None: none). Samples of one known group, where there are groups, are
+    never negatives of each other.
+    """
+
+    mask_same_return: bool = False
+    mask_within: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         ranges.at_least(self, 0, ("mask_within",))
 
     @property
@@ -54,13 +70,6 @@ class NegativeMask(HeadConfig):
     def time_request(self) -> SeenAt | None:
         """What asks for the times, if they are masked by."""
         return None if self.mask_within is None else SeenAt()
-
-    @property
-    def binned(self) -> ReturnLabels:
-        """How returns are binned."""
-        return ReturnLabels(
-            "return_bin", bins=self.bins, binning=self.binning, discount=self.discount, horizon=self.horizon
-        )
 
     def valid(self, anchor: Origin, other: Origin) -> Tensor | None:
         """Return `(A, B)` bool, False where sample j of `other` is no negative of anchor i; None = all are.

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from rlrep.contrast import MomentumTarget, bilinear_info_nce, pair_regression, sup_con
 from rlrep.contrast.parts import Metrics, in_batch_health, label_health, masked_share, same_known
 from rlrep.replay import UNKNOWN, Batch, Needs, Pairs, Partners, ReturnLabels, SameReturn, Time
+from rlrep.settings import ranges
 from rlrep.views.base import View
 
-from .actions import action_dim, join_action
+from .actions import action_dim, join_action, state_action_projector
 from .base import Encoded, Encoders, Head
 from .branches import make_projector
 from .negatives import NegativeMask, Origin, has_negative
+from .return_classifier import ReturnClassifierHead
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class ReturnContrast(NegativeMask):
 
     mode, threshold, segments, max_length, bins, binning, discount, horizon: the labels, see `ReturnLabels`.
     objective: `bilinear_info_nce` (in-batch negatives), `pair_regression` (the theory's squared loss on a pair
-        discriminator), or `sup_con` (Khosla et al. 2020: all that share a known return bin attract, form `out`).
+        discriminator), `sup_con` (Khosla et al. 2020: all that share a known return bin attract, form `out`), or
+        `classify` (cross entropy with the bin, see `ReturnClassifierHead`; no partners, so `mode` does not matter).
+    early: weight of early-learning regularisation beside `classify`, against wrong labels; 0 = cross entropy alone.
     anchors: `batch` = the RL batch's own state-actions, `segment` = drawn by a uniform choice of segment.
     hidden_dim, embedding_dim: of the state-action projector. tau: EMA rate of its momentum copy.
     view: augmentation of the partners (None = the agent's own).
@@ -35,7 +39,8 @@ class ReturnContrast(NegativeMask):
     threshold: float | None = None
     segments: int = 20
     max_length: int | None = None
-    objective: Literal["bilinear_info_nce", "pair_regression", "sup_con"] = "bilinear_info_nce"
+    objective: Literal["bilinear_info_nce", "pair_regression", "sup_con", "classify"] = "bilinear_info_nce"
+    early: float = 3.0
     anchors: Literal["batch", "segment"] = "batch"
     hidden_dim: int = 256
     embedding_dim: int = 128
@@ -46,6 +51,7 @@ class ReturnContrast(NegativeMask):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.labels  # whose numbers out of range are refused
+        ranges.at_least(self, 0, ("early",))
 
     @property
     def labels(self) -> ReturnLabels:
@@ -53,7 +59,9 @@ class ReturnContrast(NegativeMask):
         segments, length = self.segments, self.max_length
         return replace(self.binned, mode=self.mode, threshold=self.threshold, segments=segments, max_length=length)
 
-    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "ReturnContrastHead":
+    def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> Head:
+        if self.objective == "classify":
+            return ReturnClassifierHead(self, latent_dim, action_dim(action_space), early=self.early)
         return ReturnContrastHead(self, latent_dim, action_dim(action_space))
 
 
@@ -70,12 +78,7 @@ class ReturnContrastHead(Head):
         self.action_dim = action_dim
         self.partners = SameReturn(config.labels, config.anchors, time=config.mask_within is not None)
         self.needs = Needs((self.partners,), config.view)
-        self.projector = nn.Sequential(
-            nn.Linear(latent_dim + action_dim, config.hidden_dim),
-            nn.ReLU(),
-            nn.Linear(config.hidden_dim, config.embedding_dim),
-            nn.LayerNorm(config.embedding_dim),
-        )
+        self.projector = state_action_projector(latent_dim + action_dim, config.hidden_dim, config.embedding_dim)
         self.target_projector = MomentumTarget(self.projector, config.tau)
         width = config.embedding_dim
         # Bilinear form scaled so that the first logits are of order one (CURL's U[0, 1) needs its 50 wide latent).

@@ -5,6 +5,7 @@ from rlrep.contract.meta import Trajectory
 from .batch import Batch, Transitions
 from .kinds.later import Later, LaterSteps, Unroll, Unrolled
 from .kinds.noise import Noise
+from .kinds.numbered import Numbered
 from .kinds.return_bin import ReturnBin
 from .kinds.same_return import Partners, SameReturn
 from .kinds.second_view import SecondView
@@ -26,6 +27,7 @@ __all__ = [
     "LaterSteps",
     "Needs",
     "Noise",
+    "Numbered",
     "Pairs",
     "Partners",
     "Priority",

@@ -105,7 +105,7 @@ def test_curl_is_the_papers_cross_entropy() -> None:
 @pytest.mark.parametrize("objective", ["bilinear_info_nce", "pair_regression"])
 def test_return_contrast_trains_its_parts_and_never_the_targets(objective: str) -> None:
     setting, batch = Setting(), make_batch(make_pairs([0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, -1]))
-    head = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    head = ReturnContrastHead(ReturnContrast(objective=objective), WIDTH, 2)  # type: ignore[arg-type]
     loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     loss.backward()
     assert setting.online.weight.grad is not None and setting.target.weight.grad is None
@@ -121,7 +121,7 @@ def test_masked_negatives_do_not_move_the_loss() -> None:
     moved = replace(pairs, obs=pairs.obs + 10 * torch.eye(ROWS)[1][:, None])
     for masked in (True, False):
         setting, batch = Setting(), make_batch(pairs)
-        head = ReturnContrast(mask_same_return=masked, temperature=10.0).make("head", WIDTH, BOX)
+        head = ReturnContrastHead(ReturnContrast(mask_same_return=masked, temperature=10.0), WIDTH, 2)
         first, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
         second, _ = head.loss(batch, given(partners=moved), setting.encode(batch), setting.encoders)
         assert torch.isclose(first, second) == masked
@@ -130,7 +130,7 @@ def test_masked_negatives_do_not_move_the_loss() -> None:
 @pytest.mark.parametrize("objective", ["bilinear_info_nce", "pair_regression"])
 def test_no_labelled_anchor_gives_zero_loss_and_finite_gradient(objective: str) -> None:
     setting, batch = Setting(), make_batch(make_pairs([-1] * ROWS, [-1] * ROWS, [False] * ROWS))
-    head = ReturnContrast(objective=objective, mode="return_bin").make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    head = ReturnContrastHead(ReturnContrast(objective=objective, mode="return_bin"), WIDTH, 2)  # type: ignore[arg-type]
     loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     loss.backward()
     assert loss.item() == 0 and setting.online.weight.grad is not None and not setting.online.weight.grad.any()
@@ -139,7 +139,7 @@ def test_no_labelled_anchor_gives_zero_loss_and_finite_gradient(objective: str) 
 def test_pair_regression_head_is_the_mean_over_counted_pairs() -> None:
     pairs = make_pairs([0, 1, 1, 3, 4, 5], [0, 1, 1, 3, 4, 5], [True, True, True, False, True, True])
     setting, batch = Setting(), make_batch(pairs)
-    head = ReturnContrast(objective="pair_regression").make("head", WIDTH, BOX)
+    head = ReturnContrastHead(ReturnContrast(objective="pair_regression"), WIDTH, 2)
     loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     query = head.projector(torch.cat([setting.online(batch.obs), batch.action], 1))
     key = head.target_projector(torch.cat([setting.target(pairs.obs), pairs.action], 1))
@@ -181,7 +181,7 @@ def test_rows_of_the_anchors_own_group_never_repel_it(objective: str, masked: bo
     """Rows 0 to 2 share a segment, of unknown or unlike returns: partners 0 and 1 do not matter to anchor 2."""
     bins = [-1, -1, -1, -1, -1, -1] if objective != "sup_con" else [1, 1, 0, 0, 2, 2]
     head = ReturnContrast(objective=objective, mask_same_return=masked)  # type: ignore[arg-type]
-    task = head.make("head", WIDTH, BOX)
+    task = ReturnContrastHead(head, WIDTH, 2)
     for group, ignored in (([4, 4, 4, 9, 9, 8], True), ([5, 5, 4, 9, 9, 8], False)):
         pairs = make_pairs(bins, bins, [row == 2 for row in range(ROWS)], group)
         moved = replace(pairs, obs=pairs.obs + torch.tensor([3.0, -4.0, 0.0, 0.0, 0.0, 0.0])[:, None])
@@ -193,7 +193,7 @@ def test_rows_of_the_anchors_own_group_never_repel_it(objective: str, masked: bo
 def test_anchors_without_a_negative_are_left_out(objective: str) -> None:
     """A batch of one segment has no loss at all; one other row gives the others their negative."""
     bins = [0, 1, 2, 3, 4, 5] if objective != "sup_con" else [0] * 6
-    task = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    task = ReturnContrastHead(ReturnContrast(objective=objective), WIDTH, 2)  # type: ignore[arg-type]
     loss, gradient = loss_and_gradient(task, make_pairs(bins, bins, group=[3] * ROWS))
     assert loss == 0 and not gradient.any()
     two = make_pairs([*bins[:-1], 6], [*bins[:-1], 6], group=[3, 3, 3, 3, 3, 7])
@@ -210,7 +210,7 @@ def test_lone_rows_are_no_anchors(objective: str) -> None:
     """A row whose partner is itself does not move the loss, but repels others."""
     bins = [0, 0, 1, 1, 2, 3]
     pairs = make_pairs(bins, bins, [True, True, True, True, True, False])
-    task = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    task = ReturnContrastHead(ReturnContrast(objective=objective), WIDTH, 2)  # type: ignore[arg-type]
     assert not loss_and_gradient(task, pairs)[1][5].any() or objective == "sup_con"
     unlabelled = replace(pairs, labelled=torch.zeros(ROWS, dtype=torch.bool))
     loss, gradient = loss_and_gradient(task, unlabelled)
@@ -219,7 +219,7 @@ def test_lone_rows_are_no_anchors(objective: str) -> None:
 
 def test_groups_are_masked_with_their_partners_in_pairs() -> None:
     pairs = make_pairs([-1] * 6, [-1] * 6, group=[2, 2, 5, -1, -1, 2])
-    task = ReturnContrast().make("head", WIDTH, BOX)
+    task = ReturnContrastHead(ReturnContrast(), WIDTH, 2)
     setting, batch = Setting(), make_batch(pairs)
     _, health = task.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     assert health["masked"] == pytest.approx(6 / 30)  # ordered pairs among rows 0, 1 and 5; unknown groups repel
@@ -252,7 +252,7 @@ def test_segment_anchors_are_encoded_by_the_head() -> None:
         make_pairs([0] * ROWS, [1] * ROWS), anchor_obs=torch.randn(ROWS, WIDTH), anchor_action=torch.randn(ROWS, 2)
     )
     setting, batch = Setting(), make_batch(pairs)
-    head = ReturnContrast(anchors="segment").make("head", WIDTH, BOX)
+    head = ReturnContrastHead(ReturnContrast(anchors="segment"), WIDTH, 2)
     detached = Encoded(torch.zeros(ROWS, WIDTH))
     loss, _ = head.loss(batch, batch.pairs["head"], detached, setting.encoders)
     loss.backward()
@@ -260,7 +260,7 @@ def test_segment_anchors_are_encoded_by_the_head() -> None:
 
 
 def test_momentum_projector_follows() -> None:
-    head = ReturnContrast(tau=0.25).make("head", WIDTH, BOX)
+    head = ReturnContrastHead(ReturnContrast(tau=0.25), WIDTH, 2)
     before = next(head.target_projector.parameters()).clone()
     with torch.no_grad():
         next(head.projector.parameters()).add_(1)
@@ -297,7 +297,7 @@ def test_health_counts() -> None:
 def test_compiled_tensor_only(objective: str) -> None:
     """Heads must not synchronise: their losses trace into one graph."""
     setting, batch = Setting(), make_batch(make_pairs([0] * ROWS, [1] * ROWS))
-    head = ReturnContrast(objective=objective).make("head", WIDTH, BOX)  # type: ignore[arg-type]
+    head = ReturnContrastHead(ReturnContrast(objective=objective), WIDTH, 2)  # type: ignore[arg-type]
 
     def run(batch: Batch) -> Tensor:
         return head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)[0]

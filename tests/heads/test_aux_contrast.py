@@ -28,6 +28,7 @@ from rlrep.heads import InstanceContrast, RedundancyReduction, ReturnContrast, T
 from rlrep.heads.instance_contrast import InstanceContrastHead
 from rlrep.heads.negatives import NegativeMask, Origin
 from rlrep.heads.objective import ContrastConfig
+from rlrep.heads.return_contrast import ReturnContrastHead
 from rlrep.replay import Batch, Later, LaterSteps, Pairs, SecondView, Time
 from rlrep.settings import ConfigError, build, groups
 from rlrep.ssl import JointEmbedding
@@ -229,7 +230,7 @@ def test_sup_con_attracts_known_equal_returns_only() -> None:
     """Equal to SupCon on the rows of known return, whatever the others are."""
     pairs = make_pairs([0, 1, 1, -1, 2, 0], [0, 1, 1, -1, 2, 0], [True, True, True, False, True, True])
     setting, batch = Setting(), batch_of(given(partners=pairs))
-    head = ReturnContrast(objective="sup_con", mode="return_bin", temperature=0.2).make("head", WIDTH, BOX)
+    head = ReturnContrastHead(ReturnContrast(objective="sup_con", mode="return_bin", temperature=0.2), WIDTH, 2)
     loss, health = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
     query = head.projector(torch.cat([setting.online(batch.obs), batch.action], 1))
     key = head.target_projector(torch.cat([setting.target(pairs.obs), pairs.action], 1))

@@ -21,6 +21,7 @@ RUNS = {
     "autoencoder": ("env=toy_pixels", "encoder.strides=[2,1]", "aux.autoencoder.strides=[2,1]"),
     "self_prediction": ("env=toy_state", "aux.self_prediction.steps=2"),
     "video_moco": ("env=toy_pixels", "aux.video_moco.queue_size=20"),
+    "comatch_return": ("env=toy_state",),
     "trajectory_contrast": ("env=toy_pixels", "aux.trajectory_contrast.window=3"),
     "tcl_published": ("env=toy_state", "aux.tcl_published.window=4"),
 }
