@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics, Pull
+from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics, Pull, Rollout
 from rlrep.replay import Batch, Needs
 
 from .meeting import Balance, Gradients, Meeting, Owned, added, total_norm, trained, watched
@@ -124,14 +124,20 @@ class Heads:
         return Met(joint, own, {f"aux/{name}/factor": factor for name, factor in factors.items()})
 
     def losses(
-        self, batch: Batch, latent: Tensor, encoders: Encoders, *, meet_at_latent: bool = True
+        self,
+        batch: Batch,
+        latent: Tensor,
+        encoders: Encoders,
+        *,
+        meet_at_latent: bool = True,
+        rollout: Rollout | None = None,
     ) -> tuple[dict[str, HeadLoss], Metrics]:
-        """Return every head's loss on a batch's encoding `(B, D)`, and their metrics."""
+        """Return every head's loss on a batch's encoding `(B, D)`, and their metrics. rollout: of the agent's model."""
         losses: dict[str, HeadLoss] = {}
         metrics: Metrics = {}
         for name, task in self.tasks.items():
             calls: list[None] = []
-            value, health = task.loss(batch, batch.pairs[name], Encoded(latent), watched(encoders, calls))
+            value, health = task.loss(batch, batch.pairs[name], Encoded(latent, rollout), watched(encoders, calls))
             losses[name] = HeadLoss(value, apart=bool(calls) or not meet_at_latent)
             metrics[f"aux/{name}/loss"] = value.detach()
             metrics |= {f"aux/{name}/{key}": number for key, number in health.items()}

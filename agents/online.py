@@ -133,9 +133,12 @@ class OnlineAgent(Learner[N, Replay]):
             self.replay.update_priorities(batch.rows, outcome.priorities)
 
 
-def make_parts(spec: AgentSpec, networks: Callable[[Encoder], N], pull: Pull) -> tuple[N, Heads]:
-    """Build an agent's networks on an encoder, and its heads on the latent. pull: of heads that name none.
+def make_parts(
+    spec: AgentSpec, networks: Callable[[Encoder], N], pull: Pull, *, modelled: bool = False
+) -> tuple[N, Heads]:
+    """Build an agent's networks on an encoder, and its heads on the latent.
 
+    pull: of heads that name none. modelled: the agent gives heads a `Rollout` of its own model.
     Raises ValueError if heads have nothing to train, or one does not fit.
     """
     with seeded(spec.seed):
@@ -144,9 +147,10 @@ def make_parts(spec: AgentSpec, networks: Callable[[Encoder], N], pull: Pull) ->
             instead = "encoder.freeze=false or another encoder.trunk" if list(encoder.parameters()) else "encoder=mlp"
             raise ValueError(f"aux={','.join(spec.aux)} has no encoder to train: choose {instead}")
         nets = networks(encoder)
+        fitted = {name: head.fitted(spec.view_shape, spec.frame_stack) for name, head in spec.aux.items()}
         tasks = {
-            name: head.fitted(spec.view_shape, spec.frame_stack).make(name, encoder.latent_dim, spec.action_space)
-            for name, head in spec.aux.items()
+            name: (head.make_on_model if modelled else head.make)(name, encoder.latent_dim, spec.action_space)
+            for name, head in fitted.items()
         }
         heads = Heads(tasks, spec.aux, pull)
     return nets.to(spec.device), heads.to(spec.device)

@@ -85,7 +85,7 @@ class MRQConfig(AgentConfig):
         if not (isinstance(space, spaces.Box) and (space.low == -1).all() and (space.high == 1).all()):
             raise ValueError(f"agent=mrq acts in [-1, 1], this environment in {space}")
         action_dim = int(np.prod(space.shape))
-        nets, heads = make_parts(spec, partial(self._networks, action_dim), self.pull)
+        nets, heads = make_parts(spec, partial(self._networks, action_dim), self.pull, modelled=True)
         if not trained(nets.encoder):
             raise ValueError("agent=mrq learns by its encoder, this one has nothing to train: choose encoder=elu_mlp")
         adam = partial(FusedAdam, lr=self.lr, weight_decay=self.weight_decay)

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from rlrep.heads import Encoders, Metrics
+from rlrep.heads import Encoders, Metrics, Rollout
 from rlrep.replay.batch import Batch
 from rlrep.replay.kinds.later import Unroll, Unrolled
 
@@ -105,8 +105,11 @@ class Update:
         nets, followed = self.nets, batch.pairs[UNROLL][self.unroll]
         latent = nets.encoder(batch.obs)
         target = nets.target_encoder(followed.obs.flatten(0, 1)).unflatten(0, followed.valid.shape)
-        loss, metrics = unroll_loss(nets, unrolled(nets, latent, followed.action), target, followed, self.weights)
-        heads, health = self.heads.losses(batch, latent, Encoders(nets.encoder, nets.target_encoder))
+        steps = unrolled(nets, latent, followed.action)
+        loss, metrics = unroll_loss(nets, steps, target, followed, self.weights)
+        rollout = Rollout(torch.stack([step.latent for step in steps]), target, followed.valid)
+        encoders = Encoders(nets.encoder, nets.target_encoder)
+        heads, health = self.heads.losses(batch, latent, encoders, rollout=rollout)
         return Losses(loss, heads, latent, metrics | health, None)
 
     def critic_losses(self, batch: Batch, noise: Tensor) -> Apart[Judged]:

@@ -68,6 +68,22 @@ def info_nce(
     return anchor_mean(one_positive(positive[:, 0], log_sum(negative, valid)), row_weight)
 
 
+def latent_contrast(
+    predicted: Tensor,
+    target: Tensor,
+    *,
+    temperature: float,
+    valid: Tensor | None = None,
+    row_weight: Tensor | None = None,
+) -> Tensor:
+    """Contrast of predicted latents with those that followed (DR.Q, 2026, its code): cosine InfoNCE from predictions
+    to targets within the batch.
+
+    predicted, target: `(N, D)`; target is detached. valid, row_weight: as of `info_nce`.
+    """
+    return info_nce(predicted, target.detach(), temperature=temperature, valid=valid, row_weight=row_weight)
+
+
 def model_contrast(z: Tensor, z_global: Tensor, z_previous: Tensor, *, temperature: float) -> Tensor:
     """Contrast of models (MOON, Li et al. 2021, arXiv 2103.16257, eq. 3): what a model makes of an image is to be near
     to what the global model makes of it, and far from what earlier models made.

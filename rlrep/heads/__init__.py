@@ -3,10 +3,11 @@
 from rlrep.contrast.parts import Metrics
 
 from .autoencoder import Autoencoder
-from .base import Encoded, Encoders, Head, HeadConfig, Pull
+from .base import Encoded, Encoders, Head, HeadConfig, Pull, Rollout
 from .comatch_return import CoMatchReturn
 from .frame_drop import FrameDropContrast
 from .instance_contrast import InstanceContrast
+from .latent_contrast import LatentContrast
 from .redundancy_reduction import RedundancyReduction
 from .return_contrast import ReturnContrast
 from .self_distillation import SelfDistillation
@@ -23,10 +24,12 @@ __all__ = [
     "Head",
     "HeadConfig",
     "InstanceContrast",
+    "LatentContrast",
     "Metrics",
     "Pull",
     "RedundancyReduction",
     "ReturnContrast",
+    "Rollout",
     "SelfDistillation",
     "SelfPrediction",
     "TemporalContrast",

@@ -26,10 +26,26 @@ sum: `weight` times the loss is added to the RL loss (CURL's Rainbow).
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """What a model of the environment predicts of the T steps from the RL batch's rows on, and what was seen.
+
+    predicted, target: latents `(T, B, D)`, with gradient and without. valid `(T, B)` bool: the step took place.
+    """
+
+    predicted: Tensor
+    target: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """The RL batch's observations through the online encoder, once, with gradient. latent: `(B, D)`."""
+    """The RL batch's observations through the online encoder, once, with gradient.
+
+    latent: `(B, D)`. rollout: from it on, of agents that have a model of their own.
+    """
 
     latent: Tensor
+    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,10 @@ class HeadConfig:
         Draws its weights from torch's global generator. Raises ValueError in one line if it does not fit.
         """
         raise ValueError(f"aux={name} tells tasks apart: it needs a meta-RL agent and a family of tasks")
+
+    def make_on_model(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> Head:
+        """Build the head for an agent that gives a `Rollout` of its own model; most heads do not read it."""
+        return self.make(name, latent_dim, action_space)
 
     def make_context(self, name: str, latent_dim: int, horizon: int) -> Head:
         """Build the head for an agent that encodes transitions as Gaussians of width `latent_dim`.

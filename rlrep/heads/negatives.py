@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rlrep.contrast.parts import same_known
-from rlrep.replay import ReturnBin, ReturnLabels, SeenAt, Time
+from rlrep.replay import Pairs, ReturnBin, ReturnLabels, SeenAt, Time
 from rlrep.settings import ranges
 
 from .base import HeadConfig
@@ -70,6 +70,11 @@ class NegativeMask(Binned):
     def time_request(self) -> SeenAt | None:
         """What asks for the times, if they are masked by."""
         return None if self.mask_within is None else SeenAt()
+
+    def origin(self, pairs: Pairs) -> Origin:
+        """Return what was drawn for these requests."""
+        bins, time = self.bin_request, self.time_request
+        return Origin(None if bins is None else pairs[bins], None if time is None else pairs[time])
 
     def valid(self, anchor: Origin, other: Origin) -> Tensor | None:
         """Return `(A, B)` bool, False where sample j of `other` is no negative of anchor i; None = all are.

@@ -22,7 +22,7 @@ from rlrep.settings import hint
 
 from .base import Head, HeadConfig
 from .branches import Branches, EmbeddingConfig, NormedProjector, make_projector
-from .negatives import NegativeMask, Origin
+from .negatives import NegativeMask
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,7 @@ class Contrast(nn.Module):
     ) -> tuple[Tensor, Metrics]:
         """Return the loss and its health. query: `(B, dim)`. keys: `(V, B, dim)`, V > 1 for `cacr` only."""
         form = None if self.bilinear is None else self.bilinear.weight
-        origin = Origin(
-            None if self.bins is None else pairs[self.bins], None if self.time is None else pairs[self.time]
-        )
+        origin = self.config.origin(pairs)
         negatives, masked, valid, faded = None, None, None, False
         if self.queue is None:
             masked = valid = self.config.valid(origin, origin)

@@ -13,9 +13,10 @@ from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, LaterSteps, Needs, Pairs
 from rlrep.settings import ranges
 
-from .actions import action_dim, join_action
+from .actions import action_dim
 from .base import Encoded, Encoders, Head
 from .branches import Branches, EmbeddingConfig, make_projector
+from .transition import make_transition, roll_out
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,14 @@ class SelfPredictionHead(Head):
         self.later = LaterSteps(tuple(range(1, config.steps + 1)))
         self.needs = Needs((self.later,), config.view)
         hidden, dim = config.hidden_dim, config.embedding_dim
-        self.transition = nn.Sequential(
-            *make_projector(latent_dim + action_dim, config.transition_dim, latent_dim), nn.LayerNorm(latent_dim)
-        )
+        self.transition = make_transition(latent_dim, action_dim, config.transition_dim)
         self.branches = Branches(config, make_projector(latent_dim, hidden, dim))
         self.predictor = make_projector(dim, hidden, dim)
 
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
         later = pairs[self.later]
-        predicted = self.predictor(self.branches.project(self._roll_out(encoded.latent, later.action)))
+        latents = roll_out(self.transition, encoded.latent, later.action, self.action_dim)
+        predicted = self.predictor(self.branches.project(latents.flatten(0, 1)))
         with torch.no_grad():
             target = self.branches.other(later.obs.flatten(0, 1), encoders)
         valid = later.valid.flatten().float()
@@ -71,14 +71,6 @@ class SelfPredictionHead(Head):
 
     def after_update(self) -> None:
         self.branches.update()
-
-    def _roll_out(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Return the latents predicted after each of the actions `(K, B, ...)`, as `(K * B, D)`, step after step."""
-        latents = []
-        for action in actions.unbind(0):
-            latent = self.transition(join_action(latent, action, self.action_dim))
-            latents.append(latent)
-        return torch.cat(latents)
 
     @torch.no_grad()
     def _health(self, predicted: Tensor, target: Tensor, valid: Tensor) -> Metrics:

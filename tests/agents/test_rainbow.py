@@ -23,6 +23,7 @@ from rlrep.heads import (
     Encoders,
     HeadConfig,
     InstanceContrast,
+    LatentContrast,
     Pull,
     RedundancyReduction,
     ReturnContrast,
@@ -42,6 +43,7 @@ HEADS: dict[str, HeadConfig] = {
     "return_contrast": ReturnContrast(mode="reward_event", hidden_dim=8, embedding_dim=8),
     "temporal": TemporalContrast(offset=2, predictor_dim=8),
     "self_prediction": SelfPrediction(steps=2, transition_dim=8, hidden_dim=8, embedding_dim=6),
+    "latent_contrast": LatentContrast(steps=2, transition_dim=8, mask_same_return=True, bins=3),
     "byol": SelfDistillation(view=RandomShift(23), hidden_dim=8, embedding_dim=6),
     "barlow_twins": RedundancyReduction(weight=0.01, view=RandomShift(23), hidden_dim=8, embedding_dim=6),
     "sup_con": ReturnContrast(objective="sup_con", mode="return_bin", bins=3, hidden_dim=8, embedding_dim=8),
@@ -51,7 +53,7 @@ CHANGING = replace(
     SMALL, resets=Resets(every=2, keep_encoder=0.5), n_step_schedule=Schedule(5, 2), target_tau=0.2, weight_decay=0.1
 )
 BOTH = {name: HEADS[name] for name in ("curl", "return_contrast")}
-OTHERS = {name: HEADS[name] for name in ("byol", "self_prediction", "sup_con")}
+OTHERS = {name: HEADS[name] for name in ("byol", "self_prediction", "latent_contrast", "sup_con")}
 
 
 def plain_update(before: Rainbow, agent: Rainbow, config: RainbowConfig) -> Tensor:

@@ -16,6 +16,7 @@ from rlrep.contrast import (
     distance_metric,
     hard_nt_xent,
     info_nce,
+    latent_contrast,
     mahalanobis_info_nce,
     model_contrast,
     negative_cosine,
@@ -58,6 +59,10 @@ def views(z1: Tensor, z2: Tensor) -> Tensor:
 CASES = {
     "cosine": Case(
         lambda a, b, t, v: info_nce(a, b, temperature=t, valid=v),
+        lambda a, b, t, v: twins.info_nce(a, b, t, "cosine", v),
+    ),
+    "latent_contrast": Case(
+        lambda a, b, t, v: latent_contrast(a, b, temperature=t, valid=v),
         lambda a, b, t, v: twins.info_nce(a, b, t, "cosine", v),
     ),
     "dot": Case(

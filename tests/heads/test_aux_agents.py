@@ -13,6 +13,7 @@ from rlrep.heads import (
     FrameDropContrast,
     HeadConfig,
     InstanceContrast,
+    LatentContrast,
     RedundancyReduction,
     ReturnContrast,
     SelfDistillation,
@@ -38,6 +39,7 @@ HEADS: dict[str, HeadConfig] = {
     "vicreg": RedundancyReduction(weight=0.04, objective="vicreg", hidden_dim=8, embedding_dim=6, target="ema"),
     "autoencoder": Autoencoder(strides=(2, 1), channels=4, hidden_dim=8),
     "self_prediction": SelfPrediction(steps=3, transition_dim=8, hidden_dim=8, embedding_dim=6),
+    "latent_contrast": LatentContrast(steps=2, transition_dim=8, mask_within=1),
     "trajectory": TrajectoryContrast(window=3, hidden_dim=8, embedding_dim=6, negatives=3),
     "video": FrameDropContrast(queue_size=20, hidden_dim=8, embedding_dim=6),
 }
@@ -96,7 +98,7 @@ def test_all_heads_train_together_on_one_encoding() -> None:
 
 def test_traced_update_equals_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses, queues and statistics included, trace into one graph without host synchronisation."""
-    names = ("mochi", "sup_con", "directpred", "autoencoder", "self_prediction", "trajectory")
+    names = ("mochi", "sup_con", "directpred", "autoencoder", "self_prediction", "latent_contrast", "trajectory")
     compile = partial(torch.compile, backend="eager")
     eager = make_agent(pixels=False, aux=names)
     monkeypatch.setattr(torch, "compile", compile)
