@@ -26,7 +26,7 @@ from rlrep.settings.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = (*dict.fromkeys((*groups.GROUPS, *groups.FEDERATE_GROUPS)), "suite", "study")
-COMMANDS = ("train", "bench", "report", "evaluate", "pretrain", "federate", "probe", "study")
+COMMANDS = ("train", "bench", "report", "evaluate", "pretrain", "federate", "probe", "study", "hub")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _SHOWN = {".csv", ".gif", ".html", ".json", ".mp4", ".pdf", ".png", ".svg"}
 """Files that a browser shows as they are; any other is copied as a text."""

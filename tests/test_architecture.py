@@ -20,6 +20,7 @@ MAX_ENTRY_LINES = 60
 
 HOUSE = (  # ground first; a room imports rooms of lower floors only
     ("rlrep.contract", "rlrep.files"),  # what rooms promise each other; reading and writing with distrust
+    ("rlrep.repository",),  # a repository of the Hub
     ("rlrep.settings", "rlrep.contrast", "rlrep.views", "rlrep.nn", "rlrep.configs", "rlrep.version"),
     ("rlrep.process",),
     ("rlrep.replay", "rlrep.launch"),

@@ -118,7 +118,7 @@ def play(place: str, trust: Trust, *, steps: int) -> Subject:
     return Subject(
         place,
         trained,
-        lambda: config.encoder.make(shape),
+        lambda: config.encoder.restored().make(shape),
         images,
         latents,
         others,
@@ -152,7 +152,7 @@ def _returns(rewards: Tensor, ended: Tensor) -> Tensor:
 def _encoders(config: RunConfig, state: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Return the encoder of a checkpoint, and one of random weights."""
     Seeds(0).set_globals()
-    return restored_encoder(config, state, shape), config.encoder.make(shape)
+    return restored_encoder(config, state, shape), config.encoder.restored().make(shape)
 
 
 def _logged(run: Run, over: str, meters: Mapping[str, str]) -> dict[str, Line]:

@@ -43,12 +43,17 @@ def encoder_of(folder: Path, trust: Trust) -> Encoder:
     """Return the encoder of the agent of a run's newest checkpoint, on the CPU. Raises UserError if there is none."""
     with sound(str(folder)):
         config, (_, state) = make_config(trust.read(folder)), newest(folder)
-        with closing(_simulators(config, 1, 0)) as envs:
-            shape = envs.single_observation_space.shape
-        kind = torch.uint8 if len(shape) == 3 else torch.float32
-        seen = config.augment.fixed(torch.zeros((1, *shape), dtype=kind))
+        shape = view_shape(config)
         with Bounded(str(folder), state):
-            return restored_encoder(config, state, tuple(seen.shape[1:]))
+            return restored_encoder(config, state, shape)
+
+
+def view_shape(config: RunConfig) -> tuple[int, ...]:
+    """Return the shape of one observation as a run's encoder sees it, after augmentation."""
+    with closing(_simulators(config, 1, 0)) as envs:
+        shape = envs.single_observation_space.shape
+    kind = torch.uint8 if len(shape) == 3 else torch.float32
+    return tuple(config.augment.fixed(torch.zeros((1, *shape), dtype=kind)).shape[1:])
 
 
 def restored_encoder(config: RunConfig, state: Mapping[str, Any], shape: tuple[int, ...]) -> Encoder:

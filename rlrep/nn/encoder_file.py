@@ -1,7 +1,7 @@
 """Encoders as files: `encoder.safetensors` with the weights, and `encoder.json` beside it, which says what they are.
 
 The sidecar names the architecture (the encoder's settings), the input it was trained on, the command that made it, and
-the weights' sha256.
+the weights' sha256. `hub:OWNER/NAME` is a place, too: both files of a repository of the Hugging Face Hub.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from rlrep.files import header_fits, read_plain, replace_plain
+from rlrep.repository import PREFIX, HubError, Repository
 
 FORMAT = 1
 _WEIGHTS, _SIDECAR = "encoder.safetensors", "encoder.json"
@@ -56,7 +57,25 @@ def save_encoder(folder: Path, encoder: nn.Module, config: Any, obs_shape: tuple
 
 
 def read_encoder(place: str | Path) -> EncoderFile:
-    """Read an encoder from a folder or a .safetensors. Raises ValueError in one line if it is missing or damaged."""
+    """Read an encoder from a folder, a .safetensors or `hub:NAME`. Raises ValueError, one line: missing or damaged."""
+    path, sidecar, weights = _from_hub(str(place)) if str(place).startswith(PREFIX) else _from_disk(place)
+    try:
+        about = json.loads(sidecar)
+        if not isinstance(about["architecture"]["kind"], str) or not isinstance(about["input"], dict):
+            raise ValueError(f"{path.with_suffix('.json').name} names no architecture")
+        if hashlib.sha256(weights).hexdigest() != about["sha256"]:
+            raise ValueError(f"{path.name} is not the file that {path.with_suffix('.json').name} describes")
+        if about["format"] != FORMAT:
+            raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
+        if not header_fits(weights[:8]):
+            raise ValueError(f"the header of {path.name} is larger than any")
+        return EncoderFile(path, about["architecture"], about["input"], str(about["command"]), load(weights))
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError, SafetensorError) as error:
+        raise ValueError(f"encoder.load={place} is damaged: {error or type(error).__name__}") from error
+
+
+def _from_disk(place: str | Path) -> tuple[Path, bytes, bytes]:
+    """Return the weights' path, the sidecar and the weights."""
     path = Path(place)
     path = path / _WEIGHTS if path.is_dir() else path
     sidecar = path.with_suffix(".json")
@@ -64,19 +83,20 @@ def read_encoder(place: str | Path) -> EncoderFile:
         if not needed.is_file():
             raise ValueError(f"encoder.load={place}: there is no {needed}")
     try:
-        about = json.loads(read_plain(sidecar, _MOST_SIDECAR, follow=True))
-        weights = read_plain(path, _MOST_WEIGHTS, follow=True)
-        if not isinstance(about["architecture"]["kind"], str) or not isinstance(about["input"], dict):
-            raise ValueError(f"{sidecar.name} names no architecture")
-        if hashlib.sha256(weights).hexdigest() != about["sha256"]:
-            raise ValueError(f"{path.name} is not the file that {sidecar.name} describes")
-        if about["format"] != FORMAT:
-            raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
-        if not header_fits(weights[:8]):
-            raise ValueError(f"the header of {path.name} is larger than any")
-        return EncoderFile(path, about["architecture"], about["input"], str(about["command"]), load(weights))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, SafetensorError) as error:
-        raise ValueError(f"encoder.load={place} is damaged: {error or type(error).__name__}") from error
+        return path, read_plain(sidecar, _MOST_SIDECAR, follow=True), read_plain(path, _MOST_WEIGHTS, follow=True)
+    except OSError as error:
+        raise ValueError(f"encoder.load={place} is damaged: {error}") from error
+
+
+def _from_hub(place: str) -> tuple[Path, bytes, bytes]:
+    """Return the same of a repository, at one commit."""
+    try:
+        repository, names = Repository.named(place).look()
+        if not {_WEIGHTS, _SIDECAR} <= set(names):
+            raise HubError(f"the repository holds no encoder ({_WEIGHTS} with {_SIDECAR})")
+        return Path(_WEIGHTS), repository.read(_SIDECAR), repository.read(_WEIGHTS)
+    except HubError as error:
+        raise ValueError(f"encoder.load={place}: {error}") from error
 
 
 def load_encoder(place: str | Path, encoder: nn.Module, config: Any, obs_shape: tuple[int, ...]) -> None:
