@@ -30,9 +30,9 @@ def timing(doc: str | None, *, seconds: float) -> argparse.ArgumentParser:
     return made
 
 
-def fresh_seeds(count: int) -> range:
-    """Return seeds without 0, on which the settings of what is measured were chosen."""
-    return range(1, count + 1)
+def fresh_seeds(count: int, settled: int = 1) -> range:
+    """Return seeds without the first ones, on which the settings of what is measured were chosen."""
+    return range(settled, settled + count)
 
 
 def save(

@@ -24,10 +24,12 @@ from .tables import spread
 WORDS = (
     *("data=digits", "data.size=16", "preset=cpu", "device=cpu", "logger=none", "parties=10", "rounds=15"),
     *("local_epochs=10", "partition=dirichlet", "partition.beta=0.1", "train.batch_size=32"),
-    *("optimiser.name=sgd", "optimiser.lr=0.05", "optimiser.weight_decay=1e-5", "method=moon"),
+    *("optimiser.name=adamw", "optimiser.lr=1e-3", "optimiser.weight_decay=1e-5", "augment=none", "method=moon"),
 )
 ARMS = {"solo": ("method.mu=0", "average=false"), "fedavg": ("method.mu=0",), "moon": ("method.mu=1",)}
 EARLY = 3
+SETTLED = 3
+"""Seeds below it are those that the settings were chosen on; SGD at 0.05 diverged on one of them."""
 COLUMNS = ("arm", "seeds", "accuracy, round 3", "accuracy, round 15", "cosine to received", "cosine to previous", "s")
 
 
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-    for seed in result.fresh_seeds(asked.seeds):
+    for seed in result.fresh_seeds(asked.seeds, SETTLED):
         for arm, runs in measure([seed], print).items():
             found[arm] += runs
         limits = "Digits of 16 pixels, a small CNN; every seed deals the classes anew. s: of one core."

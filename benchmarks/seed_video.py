@@ -146,7 +146,7 @@ def main() -> int:
         for arm, words in ARMS.items():
             run = train(seed, *words)
             read[arm].append(velocity_read(run))
-            if arm == PLAIN and seed < FROZEN_SEEDS:
+            if arm == PLAIN and seed <= FROZEN_SEEDS:
                 for estimator in ESTIMATORS:
                     changes[estimator].append(change_found(run, estimator, seed))
         result.save(
