@@ -169,7 +169,7 @@ def bellman_loss(nets: Networks, batch: Batch, latent: Tensor, noise: Tensor) ->
     joined = join(batch.obs, latent)
     seen = replace(batch, obs=joined, next_obs=join(batch.next_obs, latent.detach()))
     target = td_target(nets, seen, noise) if nets.target_v is None else value_target(nets, seen)
-    loss, metrics = critic_loss(nets, joined, batch.action, target)
+    loss, metrics = critic_loss(nets.q(joined, batch.action), target)
     return loss, joined, metrics
 
 

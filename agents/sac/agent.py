@@ -21,6 +21,7 @@ from rlrep.views import View
 from ..meeting import trained
 from ..online import Exploring, OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
+from ..sampling import Sampling, priority
 from .networks import Actor, Networks, TwinQ
 from .update import TemperatureLoss, Update
 
@@ -34,6 +35,7 @@ class SACConfig(AgentConfig):
     actor_every: updates.
     target_entropy: nats; None = minus the action dimension. temperature_loss: see `TemperatureLoss`.
     log_std_bound: tanh-`squash` (SAC-AE) or `clamp` into log_std_range.
+    replay: see `Sampling`; all but `uniform` come with a Huber loss. priority_alpha: exponent of priorities.
     pull: of heads that name none, see `rlrep.heads.Pull`.
     init: `orthogonal` (SAC-AE, CURL) or `torch` (the layers' own default, as Stable-Baselines3).
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
@@ -58,6 +60,8 @@ class SACConfig(AgentConfig):
     log_std_range: tuple[float, float] = (-10.0, 2.0)
     log_std_bound: Literal["squash", "clamp"] = "squash"
     init: Literal["orthogonal", "torch"] = "orthogonal"
+    replay: Sampling = "uniform"
+    priority_alpha: float = 0.4
     pull: Pull = "own"
     precision: Precision = "float32"
 
@@ -65,8 +69,9 @@ class SACConfig(AgentConfig):
         ranges.at_least(self, 1, ("hidden_dim", "batch_size", "capacity", "n_step", "target_every", "actor_every"))
         ranges.at_least(self, 0, ("lr", "alpha_lr"))
         ranges.positive(self, ("initial_temperature",))
-        ranges.share(self, ("discount", "alpha_beta1"))
+        ranges.share(self, ("discount", "alpha_beta1", "priority_alpha"))
         ranges.ascending(self, ("log_std_range",))
+        priority(self.replay, self.priority_alpha)
 
     def make(self, spec: AgentSpec) -> "SAC":
         """Build the agent. Raises ValueError for discrete actions, or heads on an encoder without parameters."""
@@ -91,9 +96,11 @@ class SACConfig(AgentConfig):
             target_every=self.target_every,
             target_entropy=-float(action_dim) if self.target_entropy is None else self.target_entropy,
             temperature_loss=self.temperature_loss,
+            prioritised=self.replay != "uniform",
         )
+        drawn = priority(self.replay, self.priority_alpha)
         moved = partial(divergence, nets, spec.augment)
-        return SAC("SAC", spec, self, step, partial(act, nets), divergence=moved)
+        return SAC("SAC", spec, self, step, partial(act, nets), drawn, divergence=moved)
 
 
 SAC = OnlineAgent[Networks]

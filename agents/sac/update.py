@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import smooth_l1_loss
 
 from rlrep.heads import Encoders, Metrics
 from rlrep.nn.distributions import sample_squashed
@@ -19,6 +20,7 @@ from rlrep.replay.batch import Batch
 from ..heads import Heads, Losses
 from ..learner import Outcome
 from ..optimisers import Apart, Optimisers
+from ..sampling import LEAST_PRIORITY
 from .networks import Networks
 
 TemperatureLoss = Literal["alpha", "log_alpha"]
@@ -43,10 +45,14 @@ class Due(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """The batch's observations through the critic's encoder, detached: features `(B, F)`, latent `(B, D)`."""
+    """The batch's observations through the critic's encoder, detached: features `(B, F)`, latent `(B, D)`.
+
+    error: absolute TD errors `(B,)`, the larger of both Q functions', for a replay that samples by them.
+    """
 
     features: Tensor
     latent: Tensor
+    error: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -54,7 +60,7 @@ class Update:
     """One update.
 
     actor_every, target_every: updates between steps of actor and temperature, and between moves of the targets.
-    target_entropy: nats.
+    target_entropy: nats. prioritised: the critic's loss is Huber's, and TD errors are priorities (`Sampling`).
     """
 
     nets: Networks
@@ -64,6 +70,7 @@ class Update:
     target_every: int
     target_entropy: float
     temperature_loss: TemperatureLoss
+    prioritised: bool = False
 
     def __post_init__(self) -> None:
         self.critic_gradients = self.optimisers.with_heads(self.losses)
@@ -89,7 +96,8 @@ class Update:
         if due.targets:
             self.nets.target_q.update()
             self.nets.target_encoder.update()
-        return Outcome(metrics)
+        error = critic.kept.error
+        return Outcome(metrics, None if error is None else error.clamp(min=LEAST_PRIORITY))
 
     def losses(self, batch: Batch, noise: Tensor) -> Losses[Encoding]:
         """Encode the batch once: the critic's loss, and every head's, on that encoding."""
@@ -97,9 +105,11 @@ class Update:
         target = td_target(nets, batch, Noise(*noise).next_action)
         features = nets.encoder.body(batch.obs)
         latent = nets.encoder.trunk(features)
-        loss, metrics = critic_loss(nets, latent, batch.action, target)
+        q = nets.q(latent, batch.action)
+        loss, metrics = critic_loss(q, target, huber=self.prioritised)
+        error = (q.detach() - target).abs().amax(0) if self.prioritised else None
         heads, health = self.heads.losses(batch, latent, Encoders(nets.encoder, nets.target_encoder))
-        return Losses(loss, heads, latent, metrics | health, Encoding(features.detach(), latent.detach()))
+        return Losses(loss, heads, latent, metrics | health, Encoding(features.detach(), latent.detach(), error))
 
     def actor_losses(self, encoding: Encoding, noise: Tensor) -> Apart[None]:
         """The actor's loss and the temperature's, on the critic's encoding."""
@@ -118,10 +128,10 @@ def td_target(nets: Networks, batch: Batch, noise: Tensor) -> Tensor:
     return batch.reward + batch.discount * (q - nets.log_alpha.exp() * log_prob)
 
 
-def critic_loss(nets: Networks, latent: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Metrics]:
-    """Return the squared Bellman errors of both Q functions, summed, and metrics."""
-    q = nets.q(latent, action)
-    loss = (q - target).square().mean(1).sum()
+def critic_loss(q: Tensor, target: Tensor, *, huber: bool = False) -> tuple[Tensor, Metrics]:
+    """Return the squared Bellman errors of both Q functions `(2, B)`, or their Huber losses, summed, and metrics."""
+    each = smooth_l1_loss(q, target.expand_as(q), reduction="none") if huber else (q - target).square()
+    loss = each.mean(1).sum()
     return loss, {"loss/critic": loss.detach(), "q/mean": q.detach().mean(), "q/target": target.mean()}
 
 

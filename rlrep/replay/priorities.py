@@ -14,6 +14,32 @@ from .spec import Priority
 from .weights import WeightTree
 
 
+class Fading:
+    """What is left of a priority by the transition's age (faded prioritised replay: DR.Q, 2026, its code): fade**age,
+    at least `least_fade`. Since every transition fades with every step, a draw reads all weights."""
+
+    def __init__(self, config: Priority, size: int, device: torch.device) -> None:
+        age = torch.arange(size - 1, -1, -1, dtype=torch.float64, device=device)
+        self._oldest_first = (config.fade**age).clamp(min=config.least_fade)
+
+    @property
+    def nbytes(self) -> int:
+        return self._oldest_first.nbytes
+
+    def left(self, stored: int) -> Tensor:
+        """Return the share that is left `(size,)`, by flat row, after so many transitions; the newest has age 0."""
+        return self._oldest_first.roll(stored)
+
+    def draw(self, uniform: Tensor, weights: Tensor, stored: int, fallback: int) -> Tensor:
+        """Return rows `(B,)`, see `WeightTree.draw`, by weights `(size,)` as they have faded."""
+        used = min(stored, len(weights))
+        prefix = (weights[:used] * self.left(stored)[:used]).cumsum(0)
+        strata = torch.arange(len(uniform), device=uniform.device)
+        target = (strata + uniform) * (prefix[-1] / len(uniform))
+        rows = torch.searchsorted(prefix, target, right=True).clamp_max_(used - 1)
+        return torch.where(weights[rows] > 0, rows, fallback)
+
+
 class Priorities:
     """Priorities of all stored transitions: the chance of a draw is proportional to priority**alpha.
 
@@ -29,6 +55,7 @@ class Priorities:
         self._config = config
         self._window = window
         self._tree = WeightTree(window.steps * window.num_envs, device)
+        self._fading = Fading(config, self._tree.size, device) if config.fade < 1 else None
         self._largest = torch.ones((), device=device)  # priority**alpha
         self._low = 0  # the window's low end when last followed
         self._stop = np.zeros(window.num_envs, np.int64)  # by environment, first step that has not entered
@@ -36,7 +63,7 @@ class Priorities:
 
     @property
     def nbytes(self) -> int:
-        return self._tree.nbytes
+        return self._tree.nbytes + (0 if self._fading is None else self._fading.nbytes)
 
     def lose(self, spans: Sequence[Span]) -> None:
         """Take out the transitions (environment, first, stop) of dropped episodes at the next `follow`."""
@@ -71,7 +98,11 @@ class Priorities:
         step, env = drawable
         envs = self._window.num_envs
         uniform = torch.rand(count, dtype=torch.float64, generator=generator, device=self._largest.device)
-        rows = self._tree.draw(uniform, (step * envs + env) % self._tree.size)
+        fallback = (step * envs + env) % self._tree.size
+        if self._fading is None:
+            rows = self._tree.draw(uniform, fallback)
+        else:
+            rows = self._fading.draw(uniform, self._tree.all, self._window.head * envs, fallback)
         return self._window.steps_of(rows), rows.remainder(envs), rows
 
     def importance(self, rows: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ class Priority:
     A transition of priority p is drawn in proportion to (p + eps)**alpha; alpha 0 is uniform, and stratified.
     beta, beta_final: exponent of the importance weights at the start, and `beta_steps` stored transitions later, rising
         in between; beta_steps None = it stays.
+    fade, least_fade: chances shrink by this factor with every transition stored since, down to that share (DR.Q, 2026);
+        1 = not at all.
     """
 
     alpha: float = 0.5
@@ -29,11 +31,15 @@ class Priority:
     beta_final: float = 1.0
     eps: float = 1e-6
     beta_steps: int | None = None
+    fade: float = 1.0
+    least_fade: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "beta_final"):
+        for name in ("alpha", "beta", "beta_final", "fade", "least_fade"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Priority: {name} must lie in [0, 1], not {getattr(self, name)}.")
+        if self.fade < 1 and (self.beta > 0 or self.beta_final > 0 or self.least_fade == 0):
+            raise ValueError("Priority: what fades needs a least_fade above 0, and has no importance weights (beta 0).")
         if not self.eps >= LEAST_EPS:
             raise ValueError(f"Priority: eps must be at least {LEAST_EPS}, not {self.eps}.")
 

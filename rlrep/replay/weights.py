@@ -32,6 +32,11 @@ class WeightTree:
         """Return the weights `(B,)` float32 of rows `(B,)`."""
         return self._weights.index_select(0, rows)
 
+    @property
+    def all(self) -> Tensor:
+        """The weights `(size,)` float32 of all rows."""
+        return self._weights[: self.size]
+
     def draw(self, uniform: Tensor, fallback: int) -> Tensor:
         """Return rows `(B,)` drawn by B numbers from U[0, 1), float64, one within each of B equal strata.
 

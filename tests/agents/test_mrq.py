@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlrep.agents.mrq import MRQ, MRQConfig
 from rlrep.agents.mrq.two_hot import cross_entropy, make_bins, mean, place
 from rlrep.agents.mrq.update import UNROLL, Due, Smoothing, td_target
+from rlrep.agents.sac import SACConfig
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import EluConvConfig, EluMLPConfig, IdentityConfig
@@ -231,7 +232,7 @@ def test_heads_train_the_encoder_alone() -> None:
     assert [name for name in before if name.startswith("heads.") and torch.equal(before[name], after[name])] == []
 
 
-@pytest.mark.parametrize(("pixels", "replay", "heads"), [(True, "lap", ("curl",)), (False, "uniform", ())])
+@pytest.mark.parametrize(("pixels", "replay", "heads"), [(True, "faded", ("curl",)), (False, "uniform", ())])
 def test_resume_is_bit_exact(pixels: bool, replay: Any, heads: tuple[str, ...]) -> None:
     config, aux = replace(SMALL, replay=replay), {name: HEADS[name] for name in heads}
     agent, other = (make_mrq(pixels=pixels, config=config, aux=aux, seed=seed) for seed in (0, 9))
@@ -285,4 +286,6 @@ def test_misfits_are_refused_in_words() -> None:
         make(encoder=IdentityConfig())
     with pytest.raises(ValueError, match=r"agent.replay=lap draws by priorities.*agent.replay=uniform"):
         replace(SMALL, priority_alpha=0.0)
+    with pytest.raises(ValueError, match=r"agent.replay=faded draws by priorities"):
+        SACConfig(replay="faded", priority_alpha=0.0)
     assert make(replace(SMALL, replay="uniform", priority_alpha=0.0)).replay._priorities is None
