@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from rlrep.contrast import barlow_twins, vicreg
 from rlrep.heads import Autoencoder, RedundancyReduction, SelfDistillation, SelfPrediction
 from rlrep.heads.autoencoder import FrameDecoder, target_of
+from rlrep.heads.transition import roll_out
 from rlrep.nn import PixelEncoderConfig
 from rlrep.replay import Later, LaterSteps
 
@@ -139,7 +140,7 @@ def test_self_prediction_as_replayed_is_spr_s_mean() -> None:
     torch.manual_seed(0)
     head = SelfPrediction(steps=2, as_replayed=True).make("head", WIDTH, BOX)
     loss, _ = head.loss(batch, batch.pairs["head"], setting.encode(batch), setting.encoders)
-    rolled = head._roll_out(setting.online(batch.obs), later.action)
+    rolled = roll_out(head.transition, setting.online(batch.obs), later.action, 2).flatten(0, 1)
     predicted = head.predictor(head.branches.project(rolled)).view(2, ROWS, -1)
     assert head.branches.follow is not None and batch.weight is not None
     total = torch.zeros(())
