@@ -19,7 +19,7 @@ from rlrep.contract.agent import Agent, MetaAgent
 from rlrep.contract.callback import Callback
 from rlrep.contract.env import VectorEnv
 from rlrep.nn import Encoder, load_encoder, read_encoder
-from rlrep.process.cli import Arguments
+from rlrep.process.cli import Arguments, config_folder
 from rlrep.record.folder import check_plain, read_config
 from rlrep.record.stored import Unreadable
 from rlrep.record.trust import Trust
@@ -109,11 +109,13 @@ def train(
     seed: int = 0,
     out: str | Path | None = None,
     callbacks: Sequence[type[Callback]] = (),
+    config_dir: str | Path | None = None,
     options: Options | None = None,
 ) -> Run:
     """Train a run, or go on with it, as `python -m rlrep.train env=... aux=...` does, and return its folder.
 
     callbacks: classes that a module, or the script or notebook itself, holds by their name.
+    config_dir: a folder of more group files (`aux/NAME.yaml`, ...) and their modules.
     options: by dotted name, `{"train.env_steps": 1000, "aux.curl.weight": 0.5}`.
     Raises ConfigError on what is unknown, UserError if it cannot run, Stopped (after saving) on a signal.
     """
@@ -123,7 +125,8 @@ def train(
     watching = [f"{each.__module__}.{each.__qualname__}" for each in callbacks]
     words += [f"train.callbacks={text(watching)}"] if watching else []
     words += [f"{name}={text(value)}" for name, value in (options or {}).items()]
-    return Run(Path(train_words(Arguments(words))))
+    folders = [] if config_dir is None else [config_folder(os.fspath(config_dir))]
+    return Run(Path(train_words(Arguments(words, folders=folders))))
 
 
 def load(folder: str | Path) -> Run:

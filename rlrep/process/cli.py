@@ -51,7 +51,7 @@ def read_arguments(argv: Sequence[str], more: Sequence[str] = ()) -> Arguments:
             if not value and rest[:1] == ["job"]:
                 rest.pop(0)  # Hydra's spelling: --cfg job
         elif flag == "--config-dir":
-            arguments.folders.append(_folder(value or (rest.pop(0) if rest else "")))
+            arguments.folders.append(config_folder(value or (rest.pop(0) if rest else "")))
         elif flag == "--trust" and flag in more:
             arguments.modules.append(_module(value or (rest.pop(0) if rest else "")))
         elif flag == "--dry-run" and flag in more:
@@ -129,7 +129,7 @@ def _module(name: str) -> str:
     return name
 
 
-def _folder(name: str) -> Path:
+def config_folder(name: str) -> Path:
     """Return a `--config-dir` folder, whose modules are found from now on, after all others."""
     folder = Path(os.path.expanduser(name))
     if not name or not folder.is_dir():
