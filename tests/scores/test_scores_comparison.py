@@ -356,7 +356,7 @@ def test_published_data_is_whole() -> None:
     assert {entry.env_steps for entry in pixels} == {100_000, 500_000, 1_000_000}
     assert all("curl issue 15" in entry.source for entry in pixels if entry.method == "PixelSAC")
     assert at_steps(pixels, "cheetah-run", 99_000) and not at_steps(pixels, "cheetah-run", 80_000)
-    assert (len(games), len(pixels), len(states)) == (26 * 21, 384, 15)
+    assert (len(games), len(pixels), len(states)) == (26 * 21, 384, 239)
     assert published("atari100k_methods") == published("../x") == published("") == ()
 
 
