@@ -1,6 +1,7 @@
 """Auxiliary heads beside an agent's RL loss: how their gradients meet it."""
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics, Pull, Rollout
 from rlrep.replay import Batch, Needs
 
-from .meeting import Balance, Gradients, Meeting, Owned, added, total_norm, trained, watched
+from .meeting import Balance, Gradients, Meeting, Owned, added, scaled, summed, total_norm, trained, watched
 
 Kept = TypeVar("Kept")
 AT_LATENT, AT_ENCODER = "rl at the latent", "rl at the encoder"
@@ -34,7 +35,7 @@ class Losses(Generic[Kept]):
 
     rl: scalar, of everything that the joint optimiser owns. heads: by name.
     latent: the encoding `(B, D)` that heads read. meet_at_latent: whether the RL loss reaches the encoder by it.
-    kept: what the update goes on with, detached.
+    kept: what the update goes on with, detached. runs_at: see `Meeting`.
     """
 
     rl: Tensor
@@ -43,10 +44,11 @@ class Losses(Generic[Kept]):
     metrics: Metrics
     kept: Kept
     meet_at_latent: bool = True
+    runs_at: int = 0
 
     def meeting(self, encoder: list[Tensor]) -> Meeting:
         """Return where the losses meet on their way into the encoder."""
-        return Meeting(self.latent if self.meet_at_latent else None, encoder)
+        return Meeting(self.latent if self.meet_at_latent else None, encoder, self.runs_at)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ class Heads:
         """What each head asks the replay for."""
         return {name: task.needs for name, task in self.tasks.items()}
 
+    def over(self, tasks: dict[str, Head], weights: dict[str, Any], balance: Balance) -> "Heads":
+        """Return these heads on other modules, weights and norms: those of a fleet's runs, stacked."""
+        heads = copy(self)
+        heads.tasks, heads.modules = tasks, nn.ModuleDict(tasks)
+        heads.weights, heads.balance = weights, balance
+        return heads
+
     def to(self, device: torch.device) -> "Heads":
         """Move the heads, and what is known of their gradients."""
         self.modules.to(device)
@@ -93,6 +102,11 @@ class Heads:
     def pulling(self, *pulls: Pull) -> list[str]:
         """Return the names of the heads that pull in one of these ways."""
         return [name for name, pull in self.pulls.items() if pull in pulls]
+
+    def after_update(self, batch: Batch) -> None:
+        """Move what the heads, whose pairs were drawn, move after the step; see `rlrep.heads.Head`."""
+        for task in [task for name, task in self.tasks.items() if name in batch.pairs]:
+            task.after_update()
 
     # Who steps what
 
@@ -117,7 +131,7 @@ class Heads:
             total = losses.rl
             for name, loss in losses.heads.items():
                 total = total + self.weights[name] * loss.value
-            return Met(torch.autograd.grad(total, self.joint(owned)), {}, {})
+            return Met(torch.autograd.grad(summed(total), self.joint(owned)), {}, {})
         meeting = losses.meeting(owned.encoder)
         own = {name: _alone(losses.heads[name], meeting, owned.heads[name]) for name in self.pulling("own")}
         joint, factors = self._together(losses.rl, losses.heads, meeting, owned)
@@ -155,11 +169,11 @@ class Heads:
             factor: Tensor | float = self.weights[name]
             if self.pulls[name] == "balanced":
                 factor = factors[name] = self.factor(name, at, apart=loss.apart)
-            scaled = tuple(factor * gradient for gradient in at)
+            pull = tuple(scaled(factor, gradient) for gradient in at)
             at_latent, at_encoder = (
-                (at_latent, added(at_encoder, scaled)) if loss.apart else (added(at_latent, scaled), at_encoder)
+                (at_latent, added(at_encoder, pull)) if loss.apart else (added(at_latent, pull), at_encoder)
             )
-            others += tuple(factor * gradient for gradient in by_own)
+            others += tuple(scaled(factor, gradient) for gradient in by_own)
         by_encoder = added(at_encoder, meeting.carry(at_latent) if at_latent else ())
         return (*by_encoder, *others), factors
 

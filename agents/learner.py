@@ -78,7 +78,7 @@ class Learner(ABC, Generic[N, R]):
     """
 
     def __init__(self, title: str, spec: AgentSpec, step: Update[N], replay: R) -> None:
-        self.title, self.device, self.augment, self.updates = title, spec.device, spec.augment, 0
+        self.title, self.spec, self.device, self.augment, self.updates = title, spec, spec.device, spec.augment, 0
         self.step, self.nets, self.heads, self.optimisers = step, step.nets, step.heads, step.optimisers
         self.replay, self.rings = replay, replay.rings
         self.views = {name: needs.view or spec.augment for name, needs in replay.needs.items()}
@@ -100,15 +100,28 @@ class Learner(ABC, Generic[N, R]):
     def _advance(self, sample: Callable[[], Batch], due: Any) -> None:
         """Sample, view, take the agent's step, and what the heads (whose pairs were drawn) and the replay keep of
         it."""
+        inputs = self._drawn(sample)
+        outcome = self._launch(inputs, due)
+        self.heads.after_update(inputs[0])
+        self.take(outcome)
+
+    def drawn(self) -> tuple[Inputs, Any]:
+        """Begin an update: return what it computes on, and what is due in it."""
+        self.updates += 1
+        return self._drawn(self._sample), self.step.due(self.updates)
+
+    def take(self, outcome: Outcome) -> None:
+        """End the update: keep what it found."""
+        assert self._last is not None
+        self._learnt(self._last[0], outcome)
+        self.means.add(outcome.metrics)
+
+    def _drawn(self, sample: Callable[[], Batch]) -> Inputs:
         started = perf_counter()
         batch = self._view(sample())
         self._sample_seconds.append(perf_counter() - started)
-        self._last = (batch, self.step.draw(batch, self.update_stream))
-        outcome = self._launch(self._last, due)
-        for task in [task for name, task in self.heads.tasks.items() if name in batch.pairs]:
-            task.after_update()
-        self._learnt(batch, outcome)
-        self.means.add(outcome.metrics)
+        inputs = self._last = (batch, self.step.draw(batch, self.update_stream))
+        return inputs
 
     @abstractmethod
     def _sample(self) -> Batch:

@@ -42,20 +42,29 @@ def trained(*modules: nn.Module) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Meeting:
-    """The latent that the RL loss and heads read, None where they read nothing alike; and the encoder's parameters."""
+    """The latent that the RL loss and heads read, None where they read nothing alike; and the encoder's parameters.
+
+    runs_at: the axis of the latent that counts the runs, where those of a fleet are computed as one (their losses then
+    have an axis too, and gradients at the latent begin with it).
+    """
 
     latent: Tensor | None
     encoder: list[Tensor]
+    runs_at: int = 0
 
     def split(self, loss: Tensor, others: list[Tensor], *, apart: bool) -> tuple[Gradients, Gradients]:
         """Differentiate a loss at the latent (apart: by the encoder's parameters), and by `others`."""
         at = self.encoder if apart or self.latent is None else [self.latent]
         found = _gradients(loss, [*at, *others])
+        if at is not self.encoder and self.runs_at:
+            found = (found[0].movedim(self.runs_at, 0), *found[1:])
         return found[: len(at)], found[len(at) :]
 
     def carry(self, at_latent: Gradients) -> Gradients:
         """Send a gradient at the latent through the encoder, to its parameters."""
         assert self.latent is not None
+        if self.runs_at:
+            at_latent = tuple(gradient.movedim(0, self.runs_at) for gradient in at_latent)
         return torch.autograd.grad(self.latent, self.encoder, at_latent, retain_graph=True)
 
 
@@ -63,8 +72,20 @@ def _gradients(loss: Tensor, wanted: list[Tensor]) -> Gradients:
     """Differentiate a loss by tensors that it may not read; the graph stays."""
     if not loss.requires_grad:
         return tuple(torch.zeros_like(tensor) for tensor in wanted)
-    found = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(summed(loss), wanted, retain_graph=True, allow_unused=True)
     return tuple(torch.zeros_like(w) if g is None else g for g, w in zip(found, wanted, strict=True))
+
+
+def summed(loss: Tensor) -> Tensor:
+    """Return a loss, or the sum of those `(R,)` of a fleet's runs, whose gradient holds each run's own."""
+    return loss.sum() if loss.dim() else loss
+
+
+def scaled(factor: Tensor | float, gradient: Tensor) -> Tensor:
+    """Multiply a gradient by a factor, or those `(R, ...)` of a fleet's runs by each one's own `(R,)`."""
+    if isinstance(factor, Tensor) and factor.dim():
+        factor = factor.view(-1, *[1] * (gradient.dim() - 1))
+    return factor * gradient
 
 
 def added(first: Gradients, second: Gradients) -> Gradients:
@@ -92,7 +113,10 @@ def watched(encoders: Encoders, calls: list[None]) -> Encoders:
 
 
 class Balance(nn.Module):
-    """Running norms of named gradients, corrected for their start at 0 as Adam's moments are."""
+    """Running norms of named gradients, corrected for their start at 0 as Adam's moments are.
+
+    norms, mass: `(names,)`, or `(names, R)` for the runs of a fleet.
+    """
 
     norms: Tensor
     mass: Tensor
@@ -106,7 +130,7 @@ class Balance(nn.Module):
     @torch.no_grad()
     def observe(self, name: str, gradient: Sequence[Tensor]) -> Tensor:
         """Take a gradient's norm into its running one. Returns the norm, no axes."""
-        place, norm = self._place[name], total_norm(gradient)
+        place, norm = self._place[name], (each_norm if self.norms.dim() > 1 else total_norm)(gradient)
         self.norms[place].lerp_(norm.to(self.norms.dtype), SHARE)
         self.mass[place].lerp_(torch.ones_like(self.mass[place]), SHARE)
         return norm
@@ -134,3 +158,9 @@ def total_norm(gradient: Sequence[Tensor]) -> Tensor:
     norms = [torch.linalg.vector_norm(part if part.dtype == torch.float64 else part.float()) for part in gradient]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return norm
+
+
+def each_norm(gradient: Sequence[Tensor]) -> Tensor:
+    """Return `total_norm` of each of a fleet's R runs `(R,)`."""
+    norms: Tensor = torch.func.vmap(total_norm)(list(gradient))
+    return norms

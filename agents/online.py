@@ -1,7 +1,7 @@
 """Agents that learn while they act in one task: a policy, heads on observations, the replay of one stream of steps."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from rlrep.heads import Pull
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Needs, Priority, Replay, ReplaySpec
 
+from .fleet import Joint, signature
 from .heads import Heads
-from .learner import Learner, Outcome, Update, seeded
+from .learner import Inputs, Learner, Outcome, Update, seeded
 from .meeting import trained
 
 N = TypeVar("N", bound=nn.Module)
@@ -73,13 +74,22 @@ class OnlineAgent(Learner[N, Replay]):
         replay = Replay(layout, device=spec.device, seed=spec.seed + 1, needs={**step.heads.needs, **(asks or {})})
         super().__init__(title, spec, step, replay)
         self._policy, self._prepare, self.divergence, self._acted = policy, prepare, divergence, 0
-        self._space, self._batch_size, self._channels = spec.action_space, settings.batch_size, spec.frame_shape[0]
+        self._space, self._settings, self._channels = spec.action_space, settings, spec.frame_shape[0]
 
     def update(self) -> None:
         """Make one update, see `Learner.update`."""
+        self.prepare()
+        super().update()
+
+    def drawn(self) -> tuple[Inputs, Any]:
+        """Begin an update, see `Learner.drawn`."""
+        self.prepare()
+        return super().drawn()
+
+    def prepare(self) -> None:
+        """Do what is to be done before an update, see `Prepare`."""
         if self._prepare is not None:
             self._prepare(self.updates, self.replay)
-        super().update()
 
     def act(self, obs: Array, *, explore: bool) -> Array:
         """Return actions `(N, ...)` for stacked observations `(N, ...)`, seen under the fixed view."""
@@ -112,6 +122,17 @@ class OnlineAgent(Learner[N, Replay]):
         """Whether an update has something to sample."""
         return self.replay.can_sample()
 
+    def alike(self) -> Hashable:
+        """Return what is equal in agents that a fleet can compute as one. Raises ValueError, saying why, for one that
+        goes alone."""
+        if type(self).update is not OnlineAgent.update:
+            raise ValueError(f"the updates of {self.title} are of more than one kind")
+        return signature(self, self._settings)
+
+    def fleet(self) -> Callable[[Sequence[Any]], None]:
+        """Return a function that makes an update of each of several agents that are alike."""
+        return Joint().update
+
     def state(self) -> Tree:
         """Return everything but the replay's rings."""
         return super().state() | {"acted": self._acted}
@@ -126,7 +147,7 @@ class OnlineAgent(Learner[N, Replay]):
         return obs[:, -self._channels :]
 
     def _sample(self) -> Batch:
-        return self.replay.sample(self._batch_size)
+        return self.replay.sample(self._settings.batch_size)
 
     def _learnt(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.priorities is not None and batch.rows is not None:

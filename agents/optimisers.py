@@ -15,7 +15,7 @@ from rlrep.nn.graph import compiled
 from rlrep.nn.optim import FusedAdam, norm_excess
 
 from .heads import Heads, Losses
-from .meeting import Gradients, trained
+from .meeting import Gradients, summed, trained
 from .meters import Scalars, pulls, spread
 
 Precision = Literal["float32", "bf16"]
@@ -90,13 +90,15 @@ class Optimisers:
         max_norm: joint gradients of a larger global norm are scaled down to it.
         """
 
+        losses = self._computed(losses)
+
         def gradients(first: First, second: Second) -> Found[Kept]:
             found = losses(first, second)
             met = self._heads.differentiate(found, self.owned)
             by_own = {f"aux/{name}": gradient for name, gradient in met.own.items()}
             metrics, divisor = found.metrics, None
             if max_norm is not None:
-                norm, divisor = norm_excess(met.joint, max_norm)
+                norm, divisor = self._excess(met.joint, max_norm)
                 metrics = metrics | {"loss/gradient_norm": norm}
             return Found({JOINT: met.joint, **by_own}, Scalars.stack(metrics | met.factors), found.kept, divisor)
 
@@ -114,14 +116,23 @@ class Optimisers:
         max_norm: gradients of a larger global norm are scaled down to it.
         """
 
+        losses = self._computed(losses)
+
         def gradients(first: First, second: Second) -> Found[Kept]:
             found = losses(first, second)
             wanted = [self.adams[name].parameters for name in found.losses]
-            each = torch.autograd.grad(reduce(add, found.losses.values()), [p for own in wanted for p in own])
-            divisor = None if max_norm is None else norm_excess(each, max_norm)[1]
+            each = torch.autograd.grad(summed(reduce(add, found.losses.values())), [p for own in wanted for p in own])
+            divisor = None if max_norm is None else self._excess(each, max_norm)[1]
             return Found(_split(found.losses, wanted, each), Scalars.stack(found.metrics), found.kept, divisor)
 
         return self._executed(gradients, precision or self._precision)
+
+    def _computed(self, losses: Callable[[First, Second], Kept]) -> Callable[[First, Second], Kept]:
+        """Return how losses are computed: as they are."""
+        return losses
+
+    def _excess(self, gradients: Gradients, max_norm: float) -> tuple[Tensor, Tensor]:
+        return norm_excess(gradients, max_norm)
 
     def _executed(
         self, gradients: Callable[[First, Second], Found[Kept]], precision: Precision

@@ -27,7 +27,7 @@ class MRQ(OnlineAgent[Networks]):
                 self._advance(self._sample, Due(encoder=True))
             self._meters_before = super()._diagnose()
         self.updates += 1
-        self._advance(partial(self.replay.sample, self._batch_size, alone=True), self.step.due(self.updates))
+        self._advance(partial(self.replay.sample, self._settings.batch_size, alone=True), self.step.due(self.updates))
 
     def _diagnose(self) -> dict[str, float]:
         """Return the meters as they were at the end of the encoder's last phase."""

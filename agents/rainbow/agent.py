@@ -81,6 +81,10 @@ class RainbowConfig(AgentConfig):
     pull: Pull = "balanced"
     precision: Precision = "float32"
 
+    per_run: ClassVar[tuple[str, ...]] = (
+        *("lr", "adam_eps", "sigma0", "capacity", "discount", "n_step", "priority_alpha", "priority_beta"),
+        *("priority_beta_steps", "epsilon_start", "epsilon_final", "epsilon_steps"),
+    )
     gains_on_pixels: ClassVar[bool] = True  # compiled, its update on frames takes three quarters of the time on a CPU
 
     def __post_init__(self) -> None:

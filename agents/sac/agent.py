@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,6 +41,11 @@ class SACConfig(AgentConfig):
     precision: `bf16` runs the losses under autocast; parameters and optimisers stay float32.
     Raises ValueError on numbers out of their range.
     """
+
+    per_run: ClassVar[tuple[str, ...]] = (
+        *("lr", "alpha_lr", "alpha_beta1", "initial_temperature"),
+        *("capacity", "discount", "n_step"),
+    )
 
     hidden_dim: int = 1024
     batch_size: int = 512

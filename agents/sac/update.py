@@ -90,7 +90,7 @@ class Update:
         self.optimisers.step(critic)
         metrics = [critic.metrics]
         if due.actor:
-            actor = self.actor_gradients(critic.kept, Noise(*noise).action)
+            actor = self.actor_gradients(critic.kept, noise)
             self.optimisers.step(actor)
             metrics.append(actor.metrics)
         if due.targets:
@@ -113,9 +113,8 @@ class Update:
 
     def actor_losses(self, encoding: Encoding, noise: Tensor) -> Apart[None]:
         """The actor's loss and the temperature's, on the critic's encoding."""
-        return policy_losses(
-            self.nets, encoding, noise, target_entropy=self.target_entropy, temperature_loss=self.temperature_loss
-        )
+        drawn, entropy = Noise(*noise).action, self.target_entropy
+        return policy_losses(self.nets, encoding, drawn, target_entropy=entropy, temperature_loss=self.temperature_loss)
 
 
 @torch.no_grad()

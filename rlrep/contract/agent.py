@@ -1,9 +1,9 @@
 """What the loops and agents promise each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,6 +60,18 @@ class Agent(Trainee, Protocol):
     def random_actions(self, count: int) -> Array: ...
     def begin(self, obs: Array) -> None: ...
     def observe(self, action: Array, step: Step) -> None: ...
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """What agents have that a fleet can compute as one.
+
+    alike: equal in those that can. Raises ValueError, saying why in one line, for one that goes alone.
+    fleet: a function that makes one update of each of several that are alike.
+    """
+
+    def alike(self) -> Hashable: ...
+    def fleet(self) -> Callable[[Sequence[Any]], None]: ...
 
 
 class MetaAgent(Trainee, Protocol):
@@ -134,11 +146,13 @@ class AgentConfig:
 
     gains_on_pixels: whether compiling pays on a CPU also on frames.
     compiles: whether an update can be compiled at all.
+    per_run: settings that may differ among runs of a fleet, which are computed as one.
     auto: not read any more; a file chooses by `defaults: [override /encoder: NAME]`.
     """
 
     gains_on_pixels: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
+    per_run: ClassVar[tuple[str, ...]] = ()
     auto: ClassVar[Mapping[str, str]] = {}
 
     @classmethod

@@ -141,7 +141,8 @@ def _crossed(row: _Row) -> Iterator[_Cell]:
 
 def launcher_words(request: Request) -> tuple[str, ...]:
     """Return the launcher's words; a grid fills the machine unless it is told otherwise."""
-    return ("launcher.jobs=auto", *request.launcher)
+    named = {word for word in request.launcher if key_of(word) == "launcher"}
+    return request.launcher if named - {"launcher=local"} else ("launcher.jobs=auto", *request.launcher)
 
 
 def _heads(words: Sequence[str]) -> set[str]:

@@ -68,10 +68,13 @@ class Head(nn.Module, ABC):
 
     needs: what is drawn for it beside the batch.
     like_encoder: names of its modules that an agent's resets treat as they do the encoder (models of latents).
+    stacks: whether the heads of several runs may be computed as one (`launcher=fleet`): `loss` reads tensors and
+        settings alone, and `after_update` moves `MomentumTarget`s at most.
     """
 
     needs: Needs = Needs()
     like_encoder: ClassVar[tuple[str, ...]] = ()
+    stacks: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, batch: Batch, pairs: Pairs, encoded: Encoded, encoders: Encoders) -> tuple[Tensor, Metrics]:
@@ -93,8 +96,11 @@ class HeadConfig:
 
     weight: of the head beside the RL loss, in the sense of its pull.
     pull: see `Pull`; None = the agent's default.
+    per_run: settings that may differ among runs that are computed as one.
     Raises ValueError on a negative weight.
     """
+
+    per_run: ClassVar[tuple[str, ...]] = ("weight",)
 
     weight: float = 1.0
     pull: Pull | None = None

@@ -143,6 +143,8 @@ class ContrastHead(Head):
     asked: its pairs. predictor_dim: hidden width of a residual predictor on the query, None = no predictor.
     """
 
+    stacks = True
+
     def __init__(
         self,
         config: ContrastConfig,

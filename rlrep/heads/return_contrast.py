@@ -72,6 +72,8 @@ class ReturnContrastHead(Head):
     without gradient.
     """
 
+    stacks = True
+
     def __init__(self, config: ReturnContrast, latent_dim: int, action_dim: int) -> None:
         super().__init__()
         self.config = config

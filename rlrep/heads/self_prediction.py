@@ -45,6 +45,7 @@ class SelfPredictionHead(Head):
     """2 - 2 cos between predictions rolled out in latent space and what was seen, while the episode lasts."""
 
     like_encoder = ("transition",)
+    stacks = True
 
     def __init__(self, config: SelfPrediction, latent_dim: int, action_dim: int) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """The one loop of every run: step, log, evaluate, save, stop, in a fixed order. What a step is, its work says."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -183,24 +184,47 @@ class Loop:
     def run(self) -> None:
         """Train to the end. Raises UserError on a loss that is not finite, and, after saving, Stopped if a signal came,
         CallbackFailed if a callback failed."""
-        work, callbacks = self.work, self._callbacks
+        with self.saving():
+            self.begin()
+            while not self.done:
+                before = self.work.counters.agent_steps
+                self.stepped(before, row_due=self.work.step())
+        self.finish()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing but the final evaluation is left to do."""
+        return self.work.done or bool(self._callbacks.ended)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Save, if a signal or a callback ends the block."""
         try:
-            callbacks.begin(self.outlets.folder, work.learns)
-            self._finish_step()
-            while not (work.done or callbacks.ended):
-                before = work.counters.agent_steps
-                row_due = work.step()
-                self.outlets.reporter.update(work.progress, work.updates, work.note)
-                due = row_due or crossed(before, work.counters.agent_steps, self._cadence.log_every)
-                row = self._log() if due else None
-                if callbacks:
-                    self._tell_of_step(row)
-                self._finish_step(before)
-            final = self._finish()
+            yield
         except (Stopped, CallbackFailed):
             self._save(must=True)
             raise
-        callbacks.tell(final)  # of what a longer run drops again, so that no checkpoint holds what comes of it
+
+    def begin(self) -> None:
+        """Make up for an evaluation that a signal cut short."""
+        self._callbacks.begin(self.outlets.folder, self.work.learns)
+        self._finish_step()
+
+    def stepped(self, before: int, *, row_due: bool) -> None:
+        """What follows a step, which began after `before` agent steps."""
+        work = self.work
+        self.outlets.reporter.update(work.progress, work.updates, work.note)
+        due = row_due or crossed(before, work.counters.agent_steps, self._cadence.log_every)
+        row = self._log() if due else None
+        if self._callbacks:
+            self._tell_of_step(row)
+        self._finish_step(before)
+
+    def finish(self) -> None:
+        """End the run: save, evaluate, save."""
+        with self.saving():
+            final = self._finish()
+        self._callbacks.tell(final)  # of what a longer run drops again, so that no checkpoint holds what comes of it
 
     def state(self) -> Tree:
         """Return everything a resumed run needs, the replay's rings and the logs aside."""
@@ -235,7 +259,7 @@ class Loop:
         self._callbacks.tell(*logged, lambda callback: callback.on_step(position))
 
     def _finish_step(self, before: int | None = None) -> None:
-        """What may follow a step, in this order; a resumed run makes up for an evaluation that a signal cut short."""
+        """What may follow a step, in this order."""
         counters = self.work.counters
         if counters.agent_steps < self.work.total:
             number = self.work.due()

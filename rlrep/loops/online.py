@@ -16,8 +16,9 @@ class Online(Playing[Agent]):
         self, parts: Parts[Agent], train: TrainConfig, length: Length, outlets: Outlets, *, overlap: bool
     ) -> None:
         super().__init__(parts, train, length, outlets)
-        self._overlap = overlap
+        self.overlap = overlap
         self._obs: Array
+        self._action: Array
 
     def start(self, env_seeds: list[int]) -> None:
         self._obs = self.parts.envs.reset(env_seeds)
@@ -25,32 +26,46 @@ class Online(Playing[Agent]):
 
     def step(self) -> bool:
         """One vector step. With overlap, updates run while the simulators do; either way action t sees update t-1."""
-        envs, agent, watch = self.parts.envs, self.parts.agent, self.watch
-        with watch.section("act"):
-            action = self._act()
-        envs.step_async(action)
-        if self._overlap:
+        self.act()
+        if self.overlap:
             self._learn()
-        with watch.section("env"):
-            step = wait(envs)
-        agent.observe(action, step)
-        self._meter.add(step)
-        self._obs = step.obs
-        if not self._overlap:
+        self.observe()
+        if not self.overlap:
             self._learn()
-        self.counters.agent_steps += self.length.num_envs
+        self.count()
         return False
 
-    def _act(self) -> Array:
+    def act(self) -> None:
+        """Choose actions, and let the simulators begin with them."""
+        with self.watch.section("act"):
+            self._action = self._chosen()
+        self.parts.envs.step_async(self._action)
+
+    def observe(self) -> None:
+        """Take what the simulators show."""
+        with self.watch.section("env"):
+            step = wait(self.parts.envs)
+        self.parts.agent.observe(self._action, step)
+        self._meter.add(step)
+        self._obs = step.obs
+
+    def count(self) -> None:
+        """Count the step."""
+        self.counters.agent_steps += self.length.num_envs
+
+    def _chosen(self) -> Array:
         if self.counters.agent_steps < self.train.init_steps:
             return self.parts.agent.random_actions(self.length.num_envs)
         return self.parts.agent.act(self._obs, explore=True)
 
-    def _learn(self) -> None:
-        """Make the updates that this vector step brings."""
+    def due_updates(self) -> int:
+        """Return how many updates this vector step brings."""
         after = self.counters.agent_steps + self.length.num_envs
         due = updates_by(self.train, after) - updates_by(self.train, self.counters.agent_steps)
-        for _ in range(due if self.parts.agent.ready() else 0):
+        return due if self.parts.agent.ready() else 0
+
+    def _learn(self) -> None:
+        for _ in range(self.due_updates()):
             self._update()
 
     def _go_on(self, obs: Array, state: Tree) -> None:

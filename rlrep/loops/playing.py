@@ -120,6 +120,10 @@ class Playing(Work, Generic[A]):
     def _update(self) -> None:
         with self.watch.section("update"):
             self.parts.agent.update()
+        self.check_update()
+
+    def check_update(self) -> None:
+        """Look at what came of an update, where that is cheap. Raises UserError on a loss that is not finite."""
         if self.parts.check_every_update:
             self.check_finite()
 

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,10 @@ class Site:
     device: torch.device
     stop: StopRequest
     stack: ExitStack
+
+
+MakeReporter = Callable[[ExitStack, int, int, str], Reporter]
+"""From the stack that closes it, the length of a run, how much of it is done, and the unit of both."""
 
 
 class Job(ABC):
@@ -141,20 +145,25 @@ def run(job: Job, tree: Mapping[str, Any], *, again: str, afterwards: str = "") 
             return
         stop = stack.enter_context(catch_signals())
         try:
-            _go(job, Site(opened, device, stop, stack), tree)
+            ready(job, Site(opened, device, stop, stack), tree, _make_reporter).run()
         except Stopped:
             say(f"stopped, saved in {folder}; to go on: {again}")
             raise
-    there = [str(folder / place) for place in job.places() if (folder / place).exists()]
-    say("\n".join([f"done: {'  '.join(there)}", *([afterwards] if afterwards else [])]))
+    say("\n".join([left_behind(job), *([afterwards] if afterwards else [])]))
+
+
+def left_behind(job: Job) -> str:
+    """Return the last line of a finished run: what one looks at first."""
+    folder = Path(job.config.out)
+    return f"done: {'  '.join(str(folder / place) for place in job.places() if (folder / place).exists())}"
 
 
 def _is_first() -> bool:
     return world()[0] == 0
 
 
-def _go(job: Job, site: Site, tree: Mapping[str, Any]) -> None:
-    """Build, resume where there is a checkpoint, and train."""
+def ready(job: Job, site: Site, tree: Mapping[str, Any], report: MakeReporter) -> Loop:
+    """Build a run, resume it where there is a checkpoint, and return its loop."""
     folder, config = site.opened.folder, job.config
     callbacks = _callbacks(config.train.callbacks or ())
     job.prepare(site)
@@ -163,7 +172,7 @@ def _go(job: Job, site: Site, tree: Mapping[str, Any]) -> None:
     start = loaded[0].step if loaded else 0
     job.build(restored=loaded is not None)
     final, (total, scale) = resolve_tree(tree, job.settled()), job.scale()
-    reporter = _make_reporter(site.stack, total, start * scale, job.shown.replace("_", " "))
+    reporter = report(site.stack, total, start * scale, job.shown.replace("_", " "))
     site.stack.callback(callbacks.end, reporter.say)
     for line in job.headline():
         reporter.say(line)
@@ -184,7 +193,7 @@ def _go(job: Job, site: Site, tree: Mapping[str, Any]) -> None:
         write_config(folder, final)
         versions.record(folder, site.device, at={job.counted: start}, say=reporter.say)
         log.begin(loaded[1]["logs"] if loaded else None)
-    loop.run()
+    return loop
 
 
 def _callbacks(names: Sequence[str]) -> Callbacks:

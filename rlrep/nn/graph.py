@@ -1,7 +1,7 @@
 """How an update is executed: eagerly, compiled, or as CUDA graphs."""
 
-from collections.abc import Callable, Hashable
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
@@ -36,6 +36,20 @@ def tensors_of(value: Any) -> list[Tensor]:
     if isinstance(value, (list, tuple)):
         return [tensor for item in value for tensor in tensors_of(item)]
     return []
+
+
+def refilled(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return the same nested structure with other tensors, in the order of `tensors_of`."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: refilled(getattr(value, field.name), tensors) for field in fields(value)})
+    if isinstance(value, dict):
+        return {key: refilled(item, tensors) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [refilled(item, tensors) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
 
 
 class GraphedStep(Generic[Inputs, Key, R]):

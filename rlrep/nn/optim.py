@@ -5,6 +5,7 @@ whole update.
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any, Literal
 
 import torch
@@ -71,6 +72,19 @@ class FusedAdam:
             if id(parameter) in known:
                 for state in (self._first, self._second, self._steps):
                     state[place].zero_()
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """What a step goes by, beside moments and step counts."""
+        return self.lr, self.beta1, self.beta2, self.eps, self.weight_decay, self._in_kernel
+
+    @staticmethod
+    def joined(adams: Sequence["FusedAdam"]) -> "FusedAdam":
+        """Return one that steps the parameters of several of equal `settings`, one after another's, by their state."""
+        joined = copy(adams[0])
+        for own in ("parameters", "_matrices", "_first", "_second", "_steps"):
+            setattr(joined, own, [tensor for adam in adams for tensor in getattr(adam, own)])
+        return joined
 
     def state(self) -> dict[str, Any]:
         """Return moments and step counts in parameter order."""

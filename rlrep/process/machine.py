@@ -46,6 +46,15 @@ def keep_large_blocks() -> bool:
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_BYTES))
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with open("/proc/meminfo") as file:
+        found = dict(line.split(":") for line in file)
+    return int(found["MemAvailable"].split()[0]) * 1024
+
+
 def pick_device(name: str) -> torch.device:
     """Return the device of `auto`, `cpu` or `cuda`. Raises UserError if a GPU is asked for and absent."""
     available = torch.cuda.is_available()

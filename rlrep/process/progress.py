@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections import deque
-from typing import Protocol
+from typing import IO, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -80,16 +80,18 @@ class Bar:
 
 
 class Lines:
-    """One line every few seconds."""
+    """One line every few seconds. file: None = standard output, as it is then."""
 
-    def __init__(self, total: int, done: int, unit: str = "env steps", prefix: str = "") -> None:
-        self._total, self._first, self._unit, self._prefix = total, done, unit, prefix
+    def __init__(
+        self, total: int, done: int, unit: str = "env steps", prefix: str = "", file: IO[str] | None = None
+    ) -> None:
+        self._total, self._first, self._unit, self._prefix, self._file = total, done, unit, prefix, file
         self._start = self._last = time.monotonic()
         self._rate = _Rate()
 
     def say(self, line: str) -> None:
         """Print a line."""
-        print(f"{self._prefix}{line}", flush=True)
+        print(f"{self._prefix}{line}", file=self._file, flush=True)
 
     def update(self, done: int, updates: int, note: str) -> None:
         """Print where the run is, if the last line is old enough."""

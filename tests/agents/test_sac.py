@@ -1,5 +1,6 @@
 """SAC: one update against a plain twin, ownership of parameters, resume, compilation, refusals."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ def make_agent(
     aux: tuple[str, ...] = ("curl", "return_contrast"),
     compile: Any = "off",
     seed: int = 0,
+    heads: Mapping[str, HeadConfig] | None = None,
 ) -> SAC:
     """A small agent with 60 random transitions of two environments in its replay."""
     encoder = PixelEncoderConfig(strides=(2, 1), channels=4, latent_dim=6) if pixels else MLPEncoderConfig(8, 6)
@@ -49,7 +51,7 @@ def make_agent(
             num_envs=2,
             encoder=encoder,
             augment=RandomCrop(20) if pixels else AmplitudeScale(),
-            aux={name: HEADS[name] for name in aux},
+            aux={name: HEADS[name] for name in aux} if heads is None else heads,
             seed=seed,
             compile=compile,
         )

@@ -1,0 +1,236 @@
+"""Runs in lockstep in one process (DESIGN 4.7): each is an ordinary session; only their updates are made together."""
+
+import math
+import traceback
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from rlrep.contract.agent import Rows, Stackable
+from rlrep.process.machine import free_bytes, keep_large_blocks, pick_device, set_threads
+from rlrep.process.progress import Lines, Reporter
+from rlrep.process.signals import StopRequest
+from rlrep.record.folder import lock_folder
+from rlrep.settings import Stopped, UserError, one_line
+
+from .loop import Loop
+from .online import Online
+from .opened import open_run
+from .session import Job, Site, left_behind, ready
+
+_SHARE = 0.8
+"""Of the free memory that replays may take; networks, batches and simulators have the rest."""
+
+
+@dataclass(eq=False)
+class Member:
+    """A run of a fleet. tree: its config, as composed. log: where its lines go. again: the command that continues it.
+
+    code: the exit code that it would have alone, None while it goes on.
+    """
+
+    job: Job
+    tree: Mapping[str, Any]
+    log: IO[str]
+    again: str
+    code: int | None = None
+    stack: ExitStack = field(default_factory=ExitStack)
+    _loop: Loop | None = None
+
+    @property
+    def loop(self) -> Loop:
+        """Its loop, once it is open."""
+        assert self._loop is not None
+        return self._loop
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Save, if a signal ends the block."""
+        return nullcontext() if self._loop is None else self._loop.saving()
+
+    def say(self, line: str) -> None:
+        """Write a line into its log."""
+        print(line, file=self.log, flush=True)
+
+    def open(self, stop: StopRequest) -> None:
+        """Build it, and resume it where there is a checkpoint; one that is finished ends."""
+        folder = Path(self.job.config.out)
+        self.stack.enter_context(lock_folder(folder))
+        opened = open_run(folder, self.tree, self.job)
+        if opened.is_finished:
+            self.say(f"this run is finished{opened.size(self.job.counted)}: see {folder}")
+            self.end(0)
+            return
+        site = Site(opened, pick_device(self.job.config.device), stop, self.stack)
+        self._loop = ready(self.job, site, self.tree, self._reporter)
+
+    def _reporter(self, stack: ExitStack, total: int, done: int, unit: str) -> Reporter:
+        return Lines(total, done, unit, file=self.log)
+
+    def failed(self, error: Exception) -> None:
+        """End it by an error, as it would end alone."""
+        if isinstance(error, Stopped):
+            self.say(f"stopped, saved in {self.job.config.out}; to go on: {self.again}")
+        elif isinstance(error, (UserError, OSError)):
+            self.say(f"error: {one_line(error)}")
+        else:
+            self.say("".join(traceback.format_exception(error)))
+            self.say(f"error: {type(error).__name__}: {one_line(error)[:300]}; the last checkpoint is kept")
+        self.end(getattr(error, "exit_code", 1))
+
+    def end(self, code: int) -> None:
+        """Close what was opened for it."""
+        self.code = code
+        self.stack.close()
+
+
+class Fleet:
+    """Steps its members in turn, and makes the updates of those that are alike as one.
+
+    size: members at a time, the rest follow when these have ended; auto = as many replays as fit into memory.
+    tell: called with each member that has begun, and again when it has ended.
+    """
+
+    def __init__(self, size: int | Literal["auto"], stop: StopRequest, tell: Callable[[Member], None]) -> None:
+        self._size, self._stop, self._tell = size, stop, tell
+        self._online: dict[Member, Online] = {}
+        self._alike: dict[Member, Hashable] = {}
+        self._joint: dict[Hashable, Callable[[Sequence[Any]], None]] = {}
+
+    def run(self, members: Sequence[Member]) -> None:
+        """Train all members to their ends; whatever ends one of them, the others go on."""
+        set_threads()
+        keep_large_blocks()
+        waiting = list(members)
+        try:
+            while waiting:
+                self._train(self._opened(waiting))
+        finally:
+            for member in members:
+                member.stack.close()
+
+    def _opened(self, waiting: list[Member]) -> list[Member]:
+        """Take members out of those that wait, as long as there is room, and open them."""
+        found: list[Member] = []
+        most: float = math.inf if self._size == "auto" else self._size
+        while waiting and len(found) < most:
+            member = waiting.pop(0)
+            device = pick_device(member.job.config.device)
+            free = free_bytes(device)
+            self._each([member], lambda member: member.open(self._stop))
+            self._tell(member)
+            if member.code is None and not found:
+                each = sum(ring_bytes(ring) for ring in member.job.rings().values())
+                fit = max(1, int(_SHARE * free / max(1, each)))
+                asked = min(most, 1 + len(waiting))
+                if self._size != "auto" and fit < asked:
+                    self._refuse([member, *waiting], each, free)
+                    waiting.clear()
+                most = min(most, fit)
+            if member.code is None:
+                found.append(member)
+        return found
+
+    def _refuse(self, members: Sequence[Member], each: int, free: int) -> None:
+        line = (
+            f"launcher.size={self._size}: replays of {each / 1e9:.2f} GB each do not fit into "
+            f"{free / 1e9:.2f} GB of free memory: choose launcher.size=auto"
+        )
+        for member in members:
+            self._end(member, UserError(line))
+
+    def _train(self, members: Sequence[Member]) -> None:
+        for member in members:
+            self._join(member)
+        self._each(members, lambda member: member.loop.begin())
+        while live := [member for member in members if member.code is None]:
+            self._step(live)
+            for member in live:
+                if member.code is None and member.loop.done:
+                    with self._guarded([member]):
+                        self._finish(member)
+
+    def _join(self, member: Member) -> None:
+        """Find out with whom a run can be stacked, and say so where it is nobody."""
+        work = member.loop.work
+        agent: Any = work.parts.agent if isinstance(work, Online) else None
+        try:
+            if not isinstance(work, Online) or not isinstance(agent, Stackable):
+                raise ValueError("this kind of run is not stacked yet")
+            self._alike[member] = kind = agent.alike()
+            self._joint.setdefault(kind, agent.fleet())
+            self._online[member] = work
+        except ValueError as error:
+            member.say(f"launcher=fleet: updates of this run are made one by one: {one_line(error)}")
+
+    # Steps
+
+    def _step(self, members: Sequence[Member]) -> None:
+        """One step of each."""
+        before = {member: member.loop.work.counters.agent_steps for member in members}
+        works = {member: self._online[member] for member in members if member in self._online}
+        self._each(works, lambda member: works[member].act())
+        self._learn([member for member, work in works.items() if work.overlap])
+        self._each(works, lambda member: works[member].observe())
+        self._learn([member for member, work in works.items() if not work.overlap])
+
+        def count(member: Member) -> None:
+            row_due = False
+            if member in works:
+                works[member].count()
+            else:
+                row_due = member.loop.work.step()
+            member.loop.stepped(before[member], row_due=row_due)
+
+        self._each(members, count)
+
+    def _learn(self, members: Sequence[Member]) -> None:
+        """Make the updates that a step of these brings."""
+        due = {member: self._online[member].due_updates() for member in members if member.code is None}
+        for number in range(max(due.values(), default=0)):
+            for kind, joint in self._joint.items():
+                alike = [m for m in due if self._alike[m] == kind and due[m] > number and m.code is None]
+                if alike:
+                    self._update(alike, joint)
+
+    def _update(self, members: Sequence[Member], joint: Callable[[Sequence[Any]], None]) -> None:
+        works = {member: self._online[member] for member in members}
+        with self._guarded(members), ExitStack() as timed:
+            for work in works.values():
+                timed.enter_context(work.watch.section("update"))
+            joint([work.parts.agent for work in works.values()])
+        self._each(members, lambda member: works[member].check_update())
+
+    def _finish(self, member: Member) -> None:
+        member.loop.finish()
+        member.say(left_behind(member.job))
+        member.end(0)
+        self._tell(member)
+
+    # Ends
+
+    def _each(self, members: Iterable[Member], action: Callable[[Member], None]) -> None:
+        """Do something with each of those that have not ended; an error ends that one, a signal does after saving."""
+        for member in members:
+            if member.code is None:
+                with self._guarded([member]), member.saving():
+                    action(member)
+
+    @contextmanager
+    def _guarded(self, members: Sequence[Member]) -> Iterator[None]:
+        """Let an error end these members and no other."""
+        try:
+            yield
+        except Exception as error:
+            for member in members:
+                self._end(member, error)
+
+    def _end(self, member: Member, error: Exception) -> None:
+        member.failed(error)
+        self._tell(member)
+
+
+def ring_bytes(ring: Rows) -> int:
+    """Return the memory that a replay's columns take once they are full."""
+    return sum(column.nbytes for column in ring.columns.values())
