@@ -28,12 +28,13 @@ from .timing import UPDATES, Rounds, apart, operations, rate
 
 AGENTS = ("rainbow", "spr", "sr_spr", "bbf")
 EAGER = "_eager"
+COUNTED = 600  # transitions behind the update whose operations are counted
 COLUMNS = ("agent", "updates/s", "eagerly", "compiled / eager", "GFLOP an update", "trained parameters")
 
 
-def make_agent(name: str, mode: CompileMode, device: str, replay: int) -> Rainbow:
+def make_agent(name: str, mode: CompileMode, device: str, replay: int, *words: str) -> Rainbow:
     """Build `agent=NAME` for a game, with a full replay."""
-    config: Any = compose_run(["env=atari_pong", f"agent={name}"]).config
+    config: Any = compose_run(["env=atari_pong", f"agent={name}", *words]).config
     agent: Rainbow = replace(config.agent, capacity=replay).make(
         AgentSpec(
             spaces.Box(0, 255, (4, 84, 84), np.uint8),
@@ -57,8 +58,10 @@ def measure(arm: str, options: argparse.Namespace) -> dict[str, float]:
     name, eager = arm.removesuffix(EAGER), arm.endswith(EAGER)
     compiled: CompileMode = "cudagraph" if options.device == "cuda" else "default"
     agent = make_agent(name, "off" if eager else compiled, options.device, options.replay)
+    # Noise adds no product; without it layers hand on plain parameters, on which torch's counter fails.
+    noisy = make_agent(name, "off", options.device, COUNTED, "agent.noisy=true") if eager else agent
+    counts = {"gflop_per_update": operations(noisy.update)} if eager else {}
     started = time.perf_counter()
-    counts = {"gflop_per_update": operations(agent.update)} if eager else {}
     for _ in range(3):  # compiles, or captures graphs
         agent.update()
     warm = time.perf_counter() - started
