@@ -44,6 +44,20 @@ def test_installed_head_and_environment_train(site: Path, tmp_path: Path) -> Non
     assert '"aux/inverse_model/loss"' in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+def test_installed_view_pretrains(site: Path, tmp_path: Path) -> None:
+    words = [
+        "augment=rotation",
+        "augment.most=2",
+        "method=barlow_twins",
+        "data=digits",
+        "data.size=16",
+        "train.updates=2",
+    ]
+    python("-m", "rlrep.pretrain", *words, "preset=debug", "device=cpu", "out=run", cwd=tmp_path, site=site)
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert config.count("_target_: rlrep_custom.Rotation") >= 2 and "most: 2" in config
+
+
 def test_installed_head_and_environment_join_stable_baselines3(site: Path, tmp_path: Path) -> None:
     python("-W", "ignore", "-c", LEARN, cwd=tmp_path, site=site)
 

@@ -127,3 +127,11 @@ def test_no_text_has_an_interval_of_few_runs() -> None:
 def test_every_choice_has_a_page(group: str, folder: str) -> None:
     pages = "".join(f"`{page.stem}`{page.read_text()}" for page in (ROOT / "docs" / folder).glob("*.md"))
     assert [name for name in groups.names(group) if not re.search(rf"\b{name}\b", pages)] == []
+
+
+def test_every_method_and_head_has_its_class() -> None:
+    """Once each, in docs/taxonomy.md."""
+    head, *classes = page_tables((ROOT / "docs" / "taxonomy.md").read_text())[0]
+    for group, column in (("method", head.index("methods")), ("aux", head.index("heads"))):
+        listed = sorted(name for row in classes for name in re.findall(r"`(\w+)`", row[column]))
+        assert listed == [name for name in groups.names(group) if name != "none"]

@@ -1,7 +1,8 @@
-"""A head and an environment from outside the repository; CONTRIBUTING.md explains both contracts.
+"""A head, an environment and a view from outside the repository; CONTRIBUTING.md explains the contracts.
 
 pip install examples/custom
 python -m rlrep.train env=pendulum aux=inverse_model aux.inverse_model.weight=0.5 preset=cpu
+python -m rlrep.pretrain data=digits method=simclr augment=rotation preset=cpu
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.wrappers import RescaleAction, TimeLimit
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from rlrep.heads import Encoded, Encoders, Head, HeadConfig, Metrics
 from rlrep.replay import Batch, Pairs
@@ -67,3 +68,18 @@ class SwingUp(TimeLimit[Any, Any]):
         inner.np_random.bit_generator.state = state["random"]
         inner.state, self._elapsed_steps = state["angles"], state["steps"]
         return inner._get_obs()
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Settings of `augment=rotation`: square images are turned by 0 to `most` quarters (Gidaris et al. 2018)."""
+
+    most: int = 3
+
+    def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
+        quarters = torch.randint(self.most + 1, (len(obs),), generator=generator, device=obs.device)
+        turned = torch.stack([obs.rot90(k, (2, 3)) for k in range(self.most + 1)])
+        return turned[quarters, torch.arange(len(obs), device=obs.device)]
+
+    def fixed(self, obs: Tensor) -> Tensor:
+        return obs

@@ -2,7 +2,7 @@
 
 A group is a folder of YAML files, here in `configs/` or in a `--config-dir`, and what other packages register for it:
 
-    [project.entry-points."rlrep.aux"]         # or rlrep.envs, rlrep.agents: a config dataclass, as a `_target_` is
+    [project.entry-points."rlrep.aux"]         # or another of `ENTRY_POINTS`: a config dataclass, as a `_target_` is
     my_head = "my_package.heads:MyHead"        # then: aux=my_head aux.my_head.weight=0.1
 
 `# @package PLACE` at the top of a file says where its values go (`_global_`: the whole tree; without it: its group).
@@ -32,7 +32,14 @@ ROOT = Path(__file__).parent.parent / "configs"
 GROUPS = ("env", "agent", "augment", "aux", "encoder", "preset", "logger", "launcher")
 PRETRAIN_GROUPS = ("method", "data", "encoder", "augment", "preset", "logger", "launcher")
 FEDERATE_GROUPS = (*PRETRAIN_GROUPS, "partition", "engine")
-ENTRY_POINTS = {"aux": "rlrep.aux", "env": "rlrep.envs", "agent": "rlrep.agents"}
+ENTRY_POINTS = {
+    "aux": "rlrep.aux",
+    "env": "rlrep.envs",
+    "agent": "rlrep.agents",
+    "method": "rlrep.methods",
+    "data": "rlrep.data",
+    "augment": "rlrep.views",
+}
 AUTO = "auto"
 ELSE = "else"
 """The case of `when` that always holds."""

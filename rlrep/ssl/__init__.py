@@ -1,6 +1,7 @@
 """Self-supervised learning from images and frames: methods as compositions, their training, and their evaluation."""
 
 from .adversarial import AdversarialContrast
+from .adversarial_autoencoder import AdversarialAutoencoder
 from .autoencoder import Autoencoder
 from .base import Method, MethodConfig
 from .batch import DataShape, ImageBatch, LabelledSubset, Needs
@@ -16,6 +17,7 @@ from .target import TargetEmbedding
 from .video import VideoContrast
 
 __all__ = [
+    "AdversarialAutoencoder",
     "AdversarialContrast",
     "Autoencoder",
     "Classifier",

