@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from rlrep.agents import OnlineAgent
 from rlrep.agents.sac import SAC, SACConfig
 from rlrep.contract.agent import AgentSpec, CompileMode
 from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast
@@ -104,7 +105,7 @@ def execution(arm: Arm, device: str) -> CompileMode:
     return "off" if arm.pixels else "default"
 
 
-def fill(agent: SAC, shape: tuple[int, ...], steps: int = 1000) -> None:
+def fill(agent: OnlineAgent[Any], shape: tuple[int, ...], steps: int = 1000) -> None:
     """Store random transitions in episodes of 125 steps."""
     rng = np.random.default_rng(0)
     pixels = len(shape) == 3
