@@ -10,11 +10,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
+from urllib.parse import unquote
 
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -28,7 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUPS = (*dict.fromkeys((*groups.GROUPS, *groups.FEDERATE_GROUPS)), "suite", "study")
 COMMANDS = ("train", "bench", "report", "evaluate", "pretrain", "federate", "probe", "study", "hub")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
-_SHOWN = {".csv", ".gif", ".html", ".json", ".mp4", ".pdf", ".png", ".svg"}
+WORDS: dict[str, str] = yaml.safe_load((ROOT / "scripts" / "option_words.yaml").read_text())
+_REFERENCE = re.compile(r"""<(?:a|img|link|script|source)\b[^>]*?\b(?:href|src)=["']?([^"'\s>]+)""")
+_SHOWN = {".csv", ".gif", ".html", ".ipynb", ".json", ".mp4", ".pdf", ".png", ".svg"}
 """Files that a browser shows as they are; any other is copied as a text."""
 
 
@@ -77,6 +81,24 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _LINK.sub(turned, markdown)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Raise PluginError naming the links of the built pages that lead to no file of the site."""
+    site = Path(config.site_dir)
+    pages = [page for page in site.rglob("*.html") if "files" not in page.relative_to(site).parts]
+    broken = [f"{page.relative_to(site)}: {link}" for page in pages for link in dead(page)]
+    if broken:
+        raise PluginError(f"broken links: {'; '.join(broken[:10])}")
+
+
+def dead(page: Path) -> Iterator[str]:
+    """Yield the links of a built page that lead to no file, those to other sites aside."""
+    for link in dict.fromkeys(_REFERENCE.findall(page.read_text())):
+        path = unquote(link.partition("#")[0].partition("?")[0])
+        outside = re.match(r"[a-z]+:|//|\$|/$", link) or page.name == "404.html"
+        if path and not outside and not (page.parent / path).exists():
+            yield link
+
+
 def address(place: str, config: MkDocsConfig, files: Files) -> str | None:
     """Return where a file of the repository stands in the site, None if it is a folder that has no page."""
     if (ROOT / place).is_dir():
@@ -120,13 +142,13 @@ def options(group: str, name: str) -> Iterator[str]:
     except ConfigError:
         return
     kind = find_target(node[TARGET], group)
-    known = meanings(kind) | remarks((groups.ROOT / group / f"{name}.yaml").read_text())
-    rows = list(flat(node, f"aux.{name}" if group == "aux" else group))
+    said = remarks((groups.ROOT / group / f"{name}.yaml").read_text())
+    rows = list(flat(node, f"aux.{name}" if group == "aux" else group, kind, said))
     yield from (f"`{node[TARGET]}`. {escaped((kind.__doc__ or '').partition(chr(10) * 2)[0])}", "")
     if rows:
         yield from ("| option | value | |", "| --- | --- | --- |")
-        for key, value in rows:
-            yield f"| `{key}` | `{value}` | {escaped(known.get(key.rpartition('.')[2], ''))} |"
+        for key, value, meaning in rows:
+            yield f"| `{key}` | `{value}` | {escaped(meaning)} |"
         yield ""
 
 
@@ -153,14 +175,27 @@ def escaped(text: str) -> str:
     return "`".join(re.sub(r"([<>*_])", r"\\\1", part) if n % 2 == 0 else part for n, part in enumerate(parts))
 
 
-def flat(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield the dotted options under a node, and their values as one types them."""
+def flat(node: dict[str, Any], prefix: str, kind: type, said: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the dotted options under a node, their values as one types them, and what they mean.
+
+    kind: whose docstring speaks of them. said: by the comments of the file, which come first.
+    """
+    known = meanings(kind)
     for key, value in node.items():
+        meaning = said.get(key) or known.get(key) or WORDS.get(key, "")
         if isinstance(value, dict):
-            yield from ((f"{prefix}.{key}", value[TARGET].rpartition(".")[2]),) if TARGET in value else ()
-            yield from flat(value, f"{prefix}.{key}")
+            held = _parts(get_type_hints(kind).get(key))
+            hints: list[type] = [each for each in held if isinstance(each, type) and is_dataclass(each)]
+            inner = find_target(value[TARGET], prefix) if TARGET in value else next(iter(hints), kind)
+            yield from ((f"{prefix}.{key}", value[TARGET].rpartition(".")[2], meaning),) if TARGET in value else ()
+            yield from flat(value, f"{prefix}.{key}", inner, said)
         elif key != TARGET:
-            yield f"{prefix}.{key}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}.{key}", value if isinstance(value, str) else json.dumps(value), meaning
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """Return what an annotation may be: the members of a union, or itself."""
+    return get_args(annotation) or (annotation,)
 
 
 def commands_page() -> str:
