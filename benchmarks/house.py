@@ -22,7 +22,18 @@ REST = {"benchmarks": "*.py", "configs": "*.yaml", "examples": "*.py", "scripts"
 ABILITIES = (
     *("action_repeat", "augment", "auto", "compiles", "depends_on_length", "evaluation", "fitted", "for_length"),
     *("frame_stack", "gains_on_pixels", "gap", "gives_score", "horizon", "human_return", "in_workers", "is_family"),
-    *("labels", "learns_families", "load", "load_state", "make", "make_context", "make_meta", "make_trunk", "num_envs"),
+    *(
+        "labels",
+        "learns_families",
+        "load",
+        "load_state",
+        "make",
+        "make_context",
+        "make_meta",
+        "make_on_model",
+        "make_trunk",
+        "num_envs",
+    ),
     *("obs", "obs_shape", "optimal_return", "per_run", "per_transition", "positives", "prepare", "presets", "pull"),
     *("for_updates", "random_return", "remark", "restored", "scoring", "state", "tasks", "vector", "view", "weight"),
 )
