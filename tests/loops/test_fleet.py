@@ -1,0 +1,133 @@
+"""Runs in lockstep: equal to runs alone, resumed either way, and none of them ends another."""
+
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from rlrep.agents.fleet import Joint
+from rlrep.config.compose import compose_run
+from rlrep.loops import fleet
+from rlrep.loops.fleet import Fleet, Member
+from rlrep.loops.online import Online
+from rlrep.loops.training import Training
+from rlrep.process.signals import StopRequest
+from rlrep.record.checkpoint import Checkpoints
+from tests.runs import TINY, metrics, run
+
+SHORT = (
+    *("env=toy_state", "aux=curl", "env.workers=inline", "train.eval_every=0", "compile=off"),
+    *("train.agent_steps=24", "train.init_steps=8", "train.checkpoint_every=10", "train.log_every=2"),
+)
+
+
+def words(seed: int, *more: str) -> tuple[str, ...]:
+    return (*SHORT, f"seed={seed}", f"agent.lr={1e-3 * (1 + seed)}", *more)
+
+
+def member(folder: Path, seed: int, *more: str) -> Member:
+    composed = compose_run([*TINY, *words(seed, *more), f"out={folder / str(seed)}"], ())
+    return Member(Training(composed.config), composed.tree, io.StringIO(), "the same command")
+
+
+def train(*members: Member, size: int | Literal["auto"] = "auto", stop: StopRequest | None = None) -> list[int | None]:
+    """Train a fleet and return its exit codes, as they are told."""
+    told: dict[Member, int | None] = {}
+    Fleet(size, stop or StopRequest(), lambda member: told.update({member: member.code})).run(members)
+    return [told[member] for member in members]
+
+
+def lines(member: Member) -> list[str]:
+    assert isinstance(member.log, io.StringIO)
+    return member.log.getvalue().splitlines()
+
+
+def said(member: Member) -> str:
+    return lines(member)[-1]
+
+
+def newest(folder: Path, seed: int) -> int:
+    manifest = Checkpoints(folder / str(seed) / "checkpoints").latest()
+    assert manifest is not None
+    return manifest.step
+
+
+def assert_alike(folder: Path, other: Path, seed: int) -> None:
+    """Compare what two runs have logged, up to rounding in single precision."""
+    ours, theirs = metrics(folder / str(seed)), metrics(other / str(seed))
+    assert [row.keys() for row in ours] == [row.keys() for row in theirs] and len(ours) == 12
+    for row, expected in zip(ours, theirs, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_a_fleet_is_stopped_and_goes_on_alone_and_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet_of, alone = tmp_path / "fleet", tmp_path / "alone"
+    stop, count = StopRequest(), Online.count
+
+    def stopping(work: Online) -> None:
+        count(work)
+        if work.counters.agent_steps == 15:
+            stop.signal_number = 15
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Online, "count", stopping)
+        assert train(member(fleet_of, 0), member(fleet_of, 1), stop=stop) == [143, 143]
+    assert [newest(fleet_of, seed) for seed in range(2)] == [15, 15]
+    assert run(fleet_of / "0", *words(0)) == 0
+    assert train(member(fleet_of, 1), member(fleet_of, 2)) == [0, 0]
+    assert train(member(fleet_of, 0), member(fleet_of, 1)) == [0, 0], "those that are finished say so"
+    for seed in range(3):
+        assert run(alone / str(seed), *words(seed)) == 0
+        assert_alike(fleet_of, alone, seed)
+
+
+def test_what_ends_one_run_leaves_the_others_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    observe = Online.observe
+
+    def breaking(work: Online) -> None:
+        if work.length.agent_steps == 25 and work.counters.agent_steps == 12:
+            raise RuntimeError("a simulator broke")
+        observe(work)
+
+    monkeypatch.setattr(Online, "observe", breaking)
+    infinite, broken = member(tmp_path, 0, "agent.lr=1e30"), member(tmp_path, 1, "train.agent_steps=25")
+    queued = member(tmp_path, 2, "aux.curl.objective=info_nce", "aux.curl.negatives=queue")
+    sound = member(tmp_path, 3)
+    assert train(infinite, broken, queued, sound) == [1, 1, 0, 0]
+    assert "not finite" in said(infinite) and "the last checkpoint before it is kept" in said(infinite)
+    assert said(broken) == "error: RuntimeError: a simulator broke; the last checkpoint is kept"
+    assert newest(tmp_path, 1) == 10
+    (line,) = (line for line in lines(queued) if "one by one" in line)
+    assert (
+        line
+        == "launcher=fleet: updates of this run are made one by one: aux=curl keeps statistics or memory of its own"
+    )
+
+
+def test_a_device_that_fails_costs_one_checkpoint_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Joint.update
+
+    def failing(joint: Joint, learners: Any) -> None:
+        if learners[0].updates == 10:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        update(joint, learners)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Joint, "update", failing)
+        first, second = member(tmp_path, 0), member(tmp_path, 1)
+        assert train(first, second) == [1, 1]
+    assert said(first) == said(second)
+    assert "CUDA error" in said(first) and newest(tmp_path, 0) == newest(tmp_path, 1) == 10
+    assert train(member(tmp_path, 0), member(tmp_path, 1)) == [0, 0]
+
+
+def test_a_fleet_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "free_bytes", lambda device: 1000)
+    first, second = member(tmp_path, 0), member(tmp_path, 1)
+    assert train(first, second, size=2) == [1, 1]
+    assert said(first) == said(second) and "launcher.size=2: replays of" in said(first)
+    assert "choose launcher.size=auto" in said(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(Joint, "_fleet", lambda *_: pytest.fail("one at a time has nobody to be stacked with"))
+        assert train(member(tmp_path, 0), member(tmp_path, 1)) == [0, 0]
