@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rlrep.scores.comparison import Comparison
     from rlrep.scores.films import Film
     from rlrep.scores.runs import Fault
+    from rlrep.scores.searches import Search
 
 _HELP = """\
 Compare all runs below some folders: one HTML page that opens without a network, figures, tables.
@@ -83,6 +84,7 @@ def report(roots: Sequence[Path], config: ReportConfig) -> int:
     """Write the report and return 0. Raises ConfigError or UserError if there is nothing to report."""
     from rlrep.scores.comparison import compare
     from rlrep.scores.runs import find_folders, read_runs
+    from rlrep.scores.searches import find_searches, is_trial
 
     for root in roots:
         if not root.is_dir():
@@ -91,17 +93,19 @@ def report(roots: Sequence[Path], config: ReportConfig) -> int:
             )
     if not roots:
         raise ConfigError("name a folder with runs in it, as in python -m rlrep.report runs/")
-    runs, faults = read_runs(find_folders(roots))
+    searches, unread = find_searches(roots)
+    runs, faults = read_runs(folder for folder in find_folders(roots) if not (searches and is_trial(folder)))
+    faults += unread
     _complain(faults)
-    if not runs:
+    if not runs and not searches:
         raise UserError(
             f"no run to report in {', '.join(map(str, roots))}: a run is a folder with config.yaml and eval.csv"
         )
     comparisons, duplicates = compare(runs, config.metric)
     _complain(duplicates)
-    if not comparisons:
+    if not comparisons and not searches:
         raise UserError("no run has what is to be scored: choose another metric=")
-    path = _write(comparisons, [*faults, *duplicates], config)
+    path = _write(comparisons, [*faults, *duplicates], config, searches)
     print(f"{sum(len(made.runs) for made in comparisons)} runs: {path}")
     return 0
 
@@ -118,7 +122,9 @@ def _complain(faults: "Sequence[Fault]") -> None:
         print(f"warning: {len(folders) - _SHOWN} more lines like these are in the report")
 
 
-def _write(comparisons: "Sequence[Comparison]", faults: "Sequence[Fault]", config: ReportConfig) -> Path:
+def _write(
+    comparisons: "Sequence[Comparison]", faults: "Sequence[Fault]", config: ReportConfig, searches: "Sequence[Search]"
+) -> Path:
     from rlrep.record.files import replace_file
     from rlrep.scores.analysis import Draws
     from rlrep.scores.caveats import across
@@ -134,7 +140,9 @@ def _write(comparisons: "Sequence[Comparison]", faults: "Sequence[Fault]", confi
     reel = Reel(out, config.video_megabytes)
     films: dict[int, list[Film]] = {number: reel.collect(made) for number, made in enumerate(comparisons)}
     footer = [f"rlrep {__version__}, {config.resamples} resamples, seed {config.seed}."]
-    page = render(config.title, results, films, remarks=across(comparisons), faults=faults, footer=footer)
+    page = render(
+        config.title, results, films, remarks=across(comparisons), faults=faults, footer=footer, searches=searches
+    )
     replace_file(out / "report.html", page)
     write_tables(out / "tables", results)
     if config.figures:

@@ -10,7 +10,7 @@ from rlrep.config.overrides import expand
 from rlrep.launch import LauncherConfig
 from rlrep.launch.base import Job
 from rlrep.launch.lines import Lines, complain
-from rlrep.launch.scheduler import Entry, Scheduler, Standing, View
+from rlrep.launch.scheduler import Entry, More, Scheduler, Standing, View
 from rlrep.process.cli import Arguments
 from rlrep.process.output import spare_output
 from rlrep.process.progress import PREFIX_VARIABLE
@@ -62,15 +62,26 @@ def launch(arguments: Arguments, entry: str, compose: Compose) -> int:
     return code
 
 
-def conduct(entries: Sequence[Entry], settings: Settings, view: View, standing: Standing | None = None) -> int:
-    """Run what is waiting where `settings.launcher` says. Returns the exit code; see `Scheduler.run`."""
-    waiting = sum(entry.state == "waiting" for entry in entries)
+def conduct(
+    entries: Sequence[Entry],
+    settings: Settings,
+    view: View,
+    standing: Standing | None = None,
+    *,
+    more: More | None = None,
+    most: int = 0,
+) -> int:
+    """Run what is waiting where `settings.launcher` says. Returns the exit code; see `Scheduler.run`.
+
+    more: what comes beside that while it runs, `most` in all.
+    """
+    waiting = most + sum(entry.state == "waiting" for entry in entries)
     folder = Path(settings.root) / ".launcher"
     with (
         closing(settings.launcher.make(jobs=waiting, device=settings.device, folder=folder)) as launcher,
         catch_signals(STOPPING) as stop,  # after the launcher: Ray sets a handler of its own
     ):
-        return Scheduler(launcher, stop, view, standing).run(entries)
+        return Scheduler(launcher, stop, view, standing).run(entries, more)
 
 
 def command(entry: str, words: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:

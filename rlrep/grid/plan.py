@@ -71,7 +71,7 @@ def make_plan(request: Request, folders: Sequence[Path]) -> Plan:
 
 
 @dataclass(frozen=True)
-class _Cell:
+class Cell:
     """One arm of a task and agent. augmentation: its name, if it is the augmentation-only arm."""
 
     task: str
@@ -102,18 +102,18 @@ class _Row:
     words: Sequence[str]
     compose: Callable[[tuple[str, ...]], Composed]
 
-    def cell(self, arm: str, *, before: Sequence[str] = (), after: Sequence[str] = (), view: str = "") -> _Cell:
-        """Compose an arm, whose own words stand before and after those of every run. view: see `_Cell.augmentation`."""
+    def cell(self, arm: str, *, before: Sequence[str] = (), after: Sequence[str] = (), view: str = "") -> Cell:
+        """Compose an arm, whose own words stand before and after those of every run. view: see `Cell.augmentation`."""
         heads = _heads(before) | _heads(after)
         every = [word for word in self.words if not word.startswith("aux.") or word.split(".")[1] in heads]
         preset = [] if self.request.preset == "paper" else [f"preset={self.request.preset}"]
         words = (*self.task_words, *before, *every, *after, *preset, *self.request.place)
         composed = self.compose((*words, *launcher_words(self.request)))
         name = " ".join([arm, *(word for word in every if word not in self.request.words)])  # what a sweep chose
-        return _Cell(self.task, self.agent, name, words, composed, (view,) if view else ())
+        return Cell(self.task, self.agent, name, words, composed, (view,) if view else ())
 
 
-def _arms(row: _Row) -> Iterator[_Cell]:
+def _arms(row: _Row) -> Iterator[Cell]:
     """Yield the arms of a row: those that the suite names, or else base, augmentation only, heads."""
     if row.agent:
         yield from _crossed(row)
@@ -122,10 +122,10 @@ def _arms(row: _Row) -> Iterator[_Cell]:
             yield row.cell(" ".join([arm, *(word for word in own if word not in words)]), after=own)
 
 
-def _crossed(row: _Row) -> Iterator[_Cell]:
+def _crossed(row: _Row) -> Iterator[Cell]:
     request = row.request
 
-    def cell(arm: str, augment: str | None, heads: str, view: str = "") -> _Cell:
+    def cell(arm: str, augment: str | None, heads: str, view: str = "") -> Cell:
         chosen = [] if augment is None else [f"augment={augment}"]
         return row.cell(arm, before=[f"agent={row.agent}", *chosen, f"aux={heads}"], view=view)
 

@@ -40,6 +40,10 @@ Standing = Callable[[Job], tuple[State, str]]
 """How a job stands by what it has left behind: done, waiting, elsewhere, or failed if it cannot run; and why."""
 
 
+More = Callable[[int], Sequence[Entry]]
+"""What is to be run as well, when there is room for so many; asked again and again until nothing is left to do."""
+
+
 class View(Protocol):
     """Shows how the jobs are."""
 
@@ -58,12 +62,12 @@ class Scheduler:
         self._launcher, self._stop, self._view, self._standing = launcher, stop, view, standing
         self._asked_elsewhere = time.monotonic()
 
-    def run(self, entries: Sequence[Entry]) -> int:
+    def run(self, entries: Sequence[Entry], more: More | None = None) -> int:
         """Run what is waiting. Returns 0 if all of that is done, 1 if not, 128 + signal if a signal ended it."""
         unsettled = ("waiting", "running") if self._standing is None else ("waiting", "running", "elsewhere")
         mine = [entry for entry in entries if entry.state in unsettled]
         try:
-            while any(entry.state in unsettled for entry in mine):
+            while self._add(mine, more) or any(entry.state in unsettled for entry in mine):
                 for entry in mine:
                     self._look_at(entry)
                 if self._stop.signal_number is not None:
@@ -77,6 +81,13 @@ class Scheduler:
                 if entry.task is not None:
                     entry.task.kill()
         return 0 if all(entry.state == "done" for entry in mine) else 1
+
+    def _add(self, entries: list[Entry], more: More | None) -> bool:
+        """Take in what else is to be run, and return whether there was anything."""
+        busy = sum(entry.task is not None or entry.state == "waiting" for entry in entries)
+        added = more(self._launcher.width - busy) if more is not None and busy < self._launcher.width else ()
+        entries += added
+        return bool(added)
 
     def _fill(self, entries: Sequence[Entry]) -> None:
         room = self._launcher.width - sum(entry.task is not None for entry in entries)

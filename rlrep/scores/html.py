@@ -13,6 +13,7 @@ from .files import clean
 from .films import Film
 from .results import Results, arm_names
 from .runs import Fault
+from .searches import Search, view
 from .statistics import FEWEST_RUNS
 
 _MOST_FAULTS = 200
@@ -26,6 +27,7 @@ def render(
     remarks: Sequence[str],
     faults: Sequence[Fault],
     footer: Sequence[str],
+    searches: Sequence[Search] = (),
 ) -> str:
     """Return the page. films: by the comparison's place. remarks: of all comparisons. faults: what was left out."""
     canvas = views.Canvas(arm_names(results))
@@ -39,6 +41,7 @@ def render(
         "faults": [(clean(str(path)), line) for path, line in faults[:_MOST_FAULTS]],
         "fault_count": len(faults),
         "comparisons": shown,
+        "searches": [view(search) for search in searches],
         "names": canvas.names,
         "data": charts.to_json(canvas.names, canvas.charts),
         "footer": footer,
