@@ -4,6 +4,7 @@ import math
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from rlrep.agents.mrq import MRQ, MRQConfig
 from rlrep.agents.mrq.two_hot import cross_entropy, make_bins, mean, place
 from rlrep.agents.mrq.update import UNROLL, Due, Smoothing, td_target
 from rlrep.agents.sac import SACConfig
+from rlrep.commands.train import main as train
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast
 from rlrep.nn import EluConvConfig, EluMLPConfig, IdentityConfig
 from rlrep.replay import Batch
 from rlrep.views import AmplitudeScale, NoChange, RandomShift
+from tests.runs import evaluations
 
 from .rainbow_rig import fill, parameters
 
@@ -274,6 +277,29 @@ def test_small_precision_and_exploration() -> None:
     drawn, best = agent.act(obs, explore=True), agent.act(obs, explore=False)
     assert np.abs(drawn).max() <= 1 and (best == best[0]).all()
     assert (drawn - best).std() == pytest.approx(0.2, rel=0.2)
+
+
+@pytest.mark.slow
+def test_it_learns_a_chase_in_seconds(tmp_path: Path) -> None:
+    words = (
+        "env=toy_state",
+        "agent=mrq",
+        "preset=debug",
+        "device=cpu",
+        "video=false",
+        "logger=none",
+        f"out={tmp_path}",
+    )
+    run = (
+        "logger=none",
+        "train.agent_steps=1200",
+        "train.updates_per_step=1",
+        "train.eval_every=0",
+        "train.eval_episodes=5",
+    )
+    assert train([*words, *run, "agent.lr=1e-3", "agent.encoder_lr=1e-3", "agent.target_every=50"]) == 0
+    returns = [float(row["return"]) for row in evaluations(tmp_path) if row["kind"] == "final"]
+    assert len(returns) == 5 and np.mean(returns) > 15  # of 18
 
 
 def test_misfits_are_refused_in_words() -> None:

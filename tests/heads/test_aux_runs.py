@@ -20,7 +20,7 @@ RUNS = {
     "vicreg": ("env=toy_state",),
     "autoencoder": ("env=toy_pixels", "encoder.strides=[2,1]", "aux.autoencoder.strides=[2,1]"),
     "self_prediction": ("env=toy_state", "aux.self_prediction.steps=2"),
-    "latent_contrast": ("env=toy_state", "agent=mrq", "agent.target_every=4"),
+    "latent_contrast": ("env=toy_pixels", "agent=mrq", "agent.target_every=4"),
     "video_moco": ("env=toy_pixels", "aux.video_moco.queue_size=20"),
     "comatch_return": ("env=toy_state",),
     "trajectory_contrast": ("env=toy_pixels", "aux.trajectory_contrast.window=3"),
