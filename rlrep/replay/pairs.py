@@ -22,6 +22,7 @@ GROUP = "rlrep.pairs"
 """Entry points of other packages' samplers."""
 Viewing = Callable[[Tensor], Tensor]
 """Augments observations `(B, ...)`."""
+NO_TASKS = torch.zeros(0, dtype=torch.int64)
 Found = TypeVar("Found")
 
 
@@ -98,7 +99,7 @@ class Anchors:
     step: Tensor
     env: Tensor
     generator: Generator
-    tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    tasks: Tensor = NO_TASKS
 
 
 class Keeps(Protocol):
