@@ -75,21 +75,25 @@ def check(python: str, artefact: Path, place: Path) -> None:
     run([inside, "-m", "pip", "install", "-q", *(["--index-url", index] if index else []), *torch], place)
     run([inside, "-m", "pip", "install", "-q", str(artefact)], place)
     run([inside, "-m", "pip", "check"], place)
+    print(f"{artefact.name} installed under {python} ({time.monotonic() - start:.0f} s)", flush=True)
     agents = run([inside, "-c", NAMES], place).split()
     for agent in agents:
         train(inside, agent, place)
     run([inside, "-m", "rlrep.report", "runs", "out=report"], place)
     if not (place / "report" / "report.html").is_file():
         raise Failed("rlrep.report wrote no report.html")
-    print(f"{artefact.name} under {python}: {', '.join(agents)} ({time.monotonic() - start:.0f} s)", flush=True)
+    print(
+        f"{artefact.name} under {python}: {len(agents)} agents, a report ({time.monotonic() - start:.0f} s)", flush=True
+    )
 
 
 def train(python: str, agent: str, place: Path) -> None:
     """Train an agent on the first environment that is for it."""
-    said = []
+    said, start = [], time.monotonic()
     for env in ENVS:
         try:
             run([python, "-m", "rlrep.train", f"env={env}", f"agent={agent}", *SHORT], place)
+            print(f"  {agent} trained on {env} ({time.monotonic() - start:.0f} s)", flush=True)
             return
         except Failed as error:
             said.append(str(error))
