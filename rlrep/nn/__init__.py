@@ -10,6 +10,7 @@ from .lars import LARS, warmup_cosine
 from .mlp import mlp
 from .noisy import NoisyLinear
 from .resnet import ResNetConfig
+from .torchvision_names import torchvision_names
 
 __all__ = [
     "LARS",
@@ -35,5 +36,6 @@ __all__ = [
     "product",
     "read_encoder",
     "save_encoder",
+    "torchvision_names",
     "warmup_cosine",
 ]
