@@ -247,11 +247,11 @@ def signature(learner: Learner[Any, Any], settings: Any) -> Hashable:
         for module in modules
         for name, parameter in module.named_parameters()
     )
-    shared = [_shared(spec.encoder.restored()), _shared(settings), *map(_shared, spec.aux.values())]
+    own = [(spec.encoder.restored(), ()), *((each, each.per_run) for each in (settings, *spec.aux.values()))]
+    shared = [_shared(config, differing) for config, differing in own]
     return type(learner.step), shapes, repr(learner.heads.pulls), repr(shared), spec.device, spec.compile
 
 
-def _shared(config: Any) -> str:
-    """Return the settings of a component that are not each run's own."""
-    own = getattr(config, "per_run", ())
+def _shared(config: Any, own: Sequence[str]) -> str:
+    """Return the settings of a component less those that are each run's own."""
     return repr([(field.name, getattr(config, field.name)) for field in fields(config) if field.name not in own])

@@ -34,7 +34,7 @@ HEADS: dict[str, HeadConfig] = {"curl": InstanceContrast(), "return_contrast": R
 CASES = {
     "state": "SAC on states, batch 256, width 256",
     "rainbow": "data-efficient Rainbow, batch 32",
-    "rainbow_heads": "the same + curl + return_contrast",
+    "rainbow_heads": "data-efficient Rainbow + curl + return_contrast",
 }
 COLUMNS = ("what", "runs", "run-updates/s, fleet", "updates/s, in turn", "ratio")
 Agent = OnlineAgent[Any]

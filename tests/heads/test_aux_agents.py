@@ -53,7 +53,7 @@ def heads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_resume_is_bit_exact(pixels: bool) -> None:
-    names = tuple(HEADS)[pixels::2]
+    names = ("video", *tuple(HEADS)[::2]) if pixels else tuple(HEADS)[1:-1:2]  # "video" is the last, and reads frames
     agent = make_agent(pixels=pixels, aux=names)
     for _ in range(3):
         agent.update()

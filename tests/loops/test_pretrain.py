@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
-        (("method=simcrl",), "did you mean simclr? valid: ascl, autoencoder, barlow_twins", 2),
+        (("method=simcrl",), "did you mean simclr? valid: adversarial_autoencoder, ascl", 2),
         (("data=digit",), "did you mean digits? valid: atari_frames, cifar10", 2),
         (("encoder=resnet",), "did you mean resnet18?", 2),
         (("augment=milde",), "did you mean mild?", 2),
