@@ -74,7 +74,7 @@ def velocity_read(run: Trained) -> dict[str, float]:
     order = torch.rand(len(test), frames, generator=torch.Generator().manual_seed(0)).argsort(1).argsort(1)
     masks = [order < 0, order < 2, order < 4]
     masks += [(torch.arange(frames) == t) | (torch.arange(frames) == t + 1) for t in range(frames - 1)]
-    tests = [encode(encoder, without(test.images, mask.expand(len(test), frames))) for mask in masks]
+    tests = [encode(encoder, without(test.images[:], mask.expand(len(test), frames))) for mask in masks]
     predicted = linear_classes(Fold(train_x, labels[0], torch.cat(tests), labels[1])).chunk(len(masks))
     found = [accuracy(each, labels[1]) for each in predicted]
     return dict(zip(CONDITIONS, [*found[:3], min(found[3:])], strict=True))

@@ -8,11 +8,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 HEADER_BYTES = 16 * 2**20
 """A safetensors header beyond this is none: that of a large network has a thousandth of it."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class NotPlain(OSError):
@@ -38,23 +40,36 @@ def read_plain(path: Path, most: int, *, follow: bool = False) -> bytes:
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that is not there yet, through the caches to the disk. Raises OSError, FileExistsError if it is."""
-    with open(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+    with open(_open(path, _NEW), "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        _to_disk(file)
 
 
 def replace_plain(path: Path, data: bytes) -> None:
     """Put `data` in place of a file in one step: readers see the old file or the new one. Raises OSError."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file that takes another's place in one step, once it is whole and on the disk. Raises OSError."""
     if path.is_symlink():
         raise NotPlain(errno.ELOOP, f"{path} is a link, which is not written through: remove it")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # left by a crash
     try:
-        write_new(temporary, data)
+        with open(_open(temporary, _NEW), "wb") as file:
+            yield file
+            _to_disk(file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def open_plain(path: Path, flags: int) -> int:

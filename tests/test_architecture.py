@@ -22,7 +22,7 @@ HOUSE = (  # ground first; a room imports rooms of lower floors only
     ("rlrep.contract", "rlrep.files"),  # what rooms promise each other; reading and writing with distrust
     ("rlrep.repository",),  # a repository of the Hub
     ("rlrep.settings", "rlrep.contrast", "rlrep.views", "rlrep.nn", "rlrep.configs", "rlrep.version"),
-    ("rlrep.process",),
+    ("rlrep.process", "rlrep.images"),
     ("rlrep.replay", "rlrep.launch"),
     ("rlrep.heads", "rlrep.ssl"),
     ("rlrep.federated",),
@@ -38,7 +38,7 @@ HOUSE = (  # ground first; a room imports rooms of lower floors only
 FLOORS = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
 SHARED = ("rlrep.settings", "rlrep.nn", "rlrep.views", "rlrep.contrast", "rlrep.ssl", "rlrep.federated")
 BANNED_IN = {
-    "rlrep.envs": {"torch": "worker processes must start fast and small"},
+    **{room: {"torch": "worker processes must start fast and small"} for room in ("rlrep.envs", "rlrep.images")},
     **{room: {"gymnasium": "it knows no RL", "stable_baselines3": "it knows no RL"} for room in SHARED},
 }
 PLUMBING = {"rlrep.envs.vector"}  # runs any environment, is none
@@ -318,9 +318,10 @@ def test_lawful_source_passes(module: str, text: str) -> None:
     assert [line for rule in RULES for line in rule(source)] == []
 
 
-def test_importing_envs_loads_no_torch() -> None:
+@pytest.mark.parametrize("room", ["rlrep.envs", "rlrep.images"])
+def test_importing_what_workers_run_loads_no_torch(room: str) -> None:
     """A lower room could bring torch in by the back door: ask the interpreter."""
-    names = [source.module for source in sources() if source.room == "rlrep.envs"]
+    names = [source.module for source in sources() if source.room == room]
     code = f"import sys, importlib; [importlib.import_module(m) for m in {names}]; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

@@ -124,12 +124,14 @@ def stored_config(place: str, trust: Trust) -> dict[str, Any]:
 
 
 def _check_path(data: Mapping[str, Any], line: CommandLine, encoder: str) -> None:
-    """Raise ConfigError if a run folder, rather than the user, says which file is read."""
-    path = data.get("path")
-    if path is not None and line.setting("data.path") is None:
-        raise ConfigError(
-            f"{encoder} was trained on data.path={path}: a run folder does not choose what is read, repeat data.path="
-        )
+    """Raise ConfigError if a run folder, rather than the user, says which files are read, and written."""
+    for option in ("path", "cache_path"):
+        path = data.get(option)
+        if path is not None and line.setting(f"data.{option}") is None:
+            raise ConfigError(
+                f"{encoder} was trained on data.{option}={path}: a run folder does not choose what is read, repeat "
+                f"data.{option}="
+            )
 
 
 def probe(asked: ProbeRun, config: EncoderConfig) -> tuple[list[Score], dict[str, float]]:

@@ -53,7 +53,7 @@ def held_out(place: str, trust: Trust, *, count: int, words: Sequence[str] = ())
     with sound(place):
         config, data = saved_config(place, trust), asked.data.make(torch.device("cpu")).test
         data = data.rows(torch.linspace(0, len(data) - 1, min(count, len(data))).long())
-        images = saved_view(place).fixed(data.images)
+        images = saved_view(place).fixed(data.images[:])
         shape = tuple(images.shape[1:])
         Seeds(0).set_globals()
         trained, untrained = config.make(shape), config.make(shape)

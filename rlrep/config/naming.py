@@ -21,6 +21,8 @@ NOT_IDENTITY = frozenset(
         "video_format",
         "choices",
         "requested",
+        "data.cache",
+        "data.cache_path",
         "train.env_timeout",
     }
 )

@@ -83,7 +83,7 @@ def expand(words: Sequence[str]) -> list[list[str]]:
 
 def is_path(option: str) -> bool:
     """Whether an option of any entry point names a file or folder: those are never read by the grammar."""
-    return option in ("out", "root", "encoder.load") or option.rpartition(".")[2] == "path"
+    return option in ("out", "root", "encoder.load") or option.rpartition(".")[2] in ("path", "cache_path")
 
 
 def as_path(text: str) -> str:

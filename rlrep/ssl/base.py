@@ -13,7 +13,7 @@ from rlrep.nn import Encoder
 from rlrep.views import View
 
 from .batch import DataShape, ImageBatch, Needs
-from .data import ImageData
+from .data import ImageData, Images
 
 Precision = Literal["float32", "bf16"]
 
@@ -98,7 +98,7 @@ class MethodConfig(Protocol):
     def make(self, encoder: Encoder, about: DataShape) -> Method: ...
 
 
-def seen_shape(views: Sequence[View], images: Tensor) -> tuple[int, ...]:
+def seen_shape(views: Sequence[View], images: Images) -> tuple[int, ...]:
     """Return the shape (C, H, W) of what views make of uint8 images `(N, C, H, W)`: what an encoder sees.
 
     Raises ValueError on a view that is not for such images, on views of different shapes, and where one would change

@@ -15,7 +15,7 @@ from rlrep.contrast.parts import Attack, spread
 from rlrep.views import View
 from rlrep.views.compose import multi_view
 
-from .data import ImageData, Split
+from .data import ImageData, Images, Split
 from .data.labels import labelled_subset
 from .probes import (
     Fold,
@@ -92,7 +92,7 @@ class ProbeData:
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Tensor, view: View | None = None) -> Tensor:
+def encode(encoder: nn.Module, images: Images, view: View | None = None) -> Tensor:
     """Return the encoder's output `(N, D)` in float32 for uint8 images, in evaluation mode; its mode is put back.
 
     view: whose fixed form the encoder sees; None = the images as they are.
@@ -113,14 +113,18 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, view: View | None = None) -> Tensor:
+def in_parts(network: Callable[[Tensor], Tensor], images: Images, view: View | None = None) -> Tensor:
     """Return a network's output of images, in the view's fixed form, 256 at a time, in float32."""
     parts = images.split(BATCH)
     return torch.cat([network(part if view is None else view.fixed(part)).float() for part in parts])
 
 
-def pixel_features(images: Tensor, most: int) -> Tensor:
+def pixel_features(images: Images, most: int) -> Tensor:
     """Return the pixels in [0, 1] as features, pooled to a square grid where there would be more than `most`."""
+    return torch.cat([_pixel_features(part, most) for part in images.split(BATCH)])
+
+
+def _pixel_features(images: Tensor, most: int) -> Tensor:
     x = images.float() / 255.0
     if x[0].numel() > most:
         x = F.adaptive_avg_pool2d(x, max(1, int((most / x.shape[1]) ** 0.5)))
@@ -222,7 +226,7 @@ def collapse_meters(features: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def alignment(networks: Mapping[str, nn.Module], images: Tensor, views: Sequence[View], seed: int) -> dict[str, float]:
+def alignment(networks: Mapping[str, nn.Module], images: Images, views: Sequence[View], seed: int) -> dict[str, float]:
     """Return `rep/NAME/alignment`: mean squared distance of two views of up to 1024 images on the sphere."""
     rows = images[:: max(1, len(images) // _METER_ROWS)][:_METER_ROWS]
     generator = Generator(images.device).manual_seed(seed)

@@ -16,6 +16,7 @@ from .base import Method, MethodConfig, Precision, seen_shape
 from .batch import DataShape, ImageBatch
 from .data import ImageData
 from .data.image_data import class_count, class_label
+from .data.stored import StoredImages
 from .optimiser import OptimiserConfig
 from .sampling import ClassBalancedSampler, EpochSampler, later, steps_left
 
@@ -142,12 +143,18 @@ class Learner:
         """Return views `(V, B, C, H, W)`: of the same images or, with a gap, each after the first of later frames."""
         images = self.data.images
         if self._reach is None:
-            return multi_view(
-                images.index_select(0, rows), self.views, self._generator
-            )  # images[rows]: six times slower
+            return multi_view(self._read(rows), self.views, self._generator)
         moved = [rows, *(later(rows, self._reach, self._generator) for _ in self.views[1:])]
         pairs = zip(self.views, moved, strict=True)
         return torch.stack([view(images.index_select(0, frames), self._generator) for view, frames in pairs])
+
+    def _read(self, rows: Tensor) -> Tensor:
+        """Return a batch's images; those of the next one are read from the disk while this one is learnt from."""
+        images = self.data.images
+        found = images.index_select(0, rows)  # images[rows]: six times slower
+        if isinstance(images, StoredImages) and (ahead := self._sampler.peek()) is not None:
+            images.fetch(self._share(ahead))
+        return found
 
     def metrics(self) -> dict[str, float]:
         """Return the last update's metrics (of this process)."""

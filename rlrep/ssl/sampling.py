@@ -27,6 +27,11 @@ class EpochSampler:
         """Batches in one pass."""
         return self.count // self.batch_size
 
+    def peek(self) -> Tensor | None:
+        """Return what `next` will return; None = it will shuffle first."""
+        start = self._position * self.batch_size
+        return None if self._position == self.batches_per_epoch else self._order[start : start + self.batch_size]
+
     def next(self) -> Tensor:
         """Return the next batch's rows `(batch_size,)`."""
         if self._position == self.batches_per_epoch:

@@ -90,14 +90,14 @@ class Memorisation(Applied):
         """Train networks by each method, and ask them about the same objects, views and batches all along."""
         data = balanced_digits(self.per_class, size=self.size)
         pair = (DIGIT_VIEW, DIGIT_VIEW)
-        shown = [multi_view(data.images, pair, Generator().manual_seed(number)) for number in range(self.pairs)]
+        shown = [multi_view(data.images[:], pair, Generator().manual_seed(number)) for number in range(self.pairs)]
         permuted = data.labels["digit"][torch.randperm(len(data))]
         contrast = JointEmbedding(pair, Projection(256, 64, norm="none"), NTXent(self.temperature), forward="together")
         arms: dict[str, tuple[MethodConfig, ImageData, Right]] = {
             SIMCLR: (contrast, data, lambda method: partners(method, shown, self.batch_size)),
             SUPERVISED: (Classifier((DIGIT_VIEW,)), data, lambda method: _classified(method, data, shown)),
         }
-        plain, bare = replace(data, labels={"digit": permuted}), [data.images[None]]
+        plain, bare = replace(data, labels={"digit": permuted}), [data.images[:][None]]
         arms[RANDOM] = Classifier((NoAugment(None),)), plain, lambda method: _classified(method, plain, bare)
         numbers: Numbers = {}
         lines: dict[str, Line] = {}

@@ -91,7 +91,7 @@ class RandomLabels(Study):
     def measure(self) -> Measured:
         """Fit networks by both losses to every share of random labels."""
         data = balanced_digits(self.per_class)
-        x, labels = as_vectors(data.images), data.labels["digit"]
+        x, labels = as_vectors(data.images[:]), data.labels["digit"]
         numbers: dict[str, float] = {}
         lines: dict[str, Line] = {}
         for name in (CONTRAST, ENTROPY):

@@ -115,7 +115,7 @@ class Simplex(Applied):
     def measure(self) -> Measured:
         """Train a network by each loss and look at its class means."""
         data = balanced_digits(self.per_class)
-        x, labels = as_vectors(data.images), data.labels["digit"]
+        x, labels = as_vectors(data.images[:]), data.labels["digit"]
         numbers: dict[str, float] = {}
         curves: dict[str, dict[str, Line]] = {_DEVIATION: {}, _WITHIN: {}}
         for temperature in (*self.temperatures, None):

@@ -249,6 +249,15 @@ def test_amounts_that_are_usual_or_the_users_own_are_taken() -> None:
         check_amounts({**frames, "steps": 10**9}, "run", lambda option: option == "data.size")
 
 
+def test_a_run_folder_does_not_choose_where_decoded_images_are_written(
+    pretrained: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = {TARGET: "rlrep.ssl.data.ImageFolder", "path": "x", "cache": "always", "cache_path": str(place / "victim")}
+    out = copied(pretrained, place, "data", stored)
+    assert probe([f"encoder={out}", "device=cpu", f"data.path={place}", *FEW]) == 2
+    assert "repeat data.cache_path=" in complaint(capsys) and not (place / "victim").exists()
+
+
 def test_a_run_folder_does_not_choose_what_is_read(
     pretrained: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,15 +40,15 @@ def test_digits_are_scikit_learns_scaled_to_bytes() -> None:
     expected = torch.from_numpy(np.round(source * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8))
     assert keys(images, digits) == keys(expected, torch.from_numpy(target))
     large = Digits().make(CPU).train
-    assert large.shape == (1, 32, 32) and large.images.dtype == torch.uint8 and large.images.max() == 255
+    assert large.shape == (1, 32, 32) and large.images.dtype == torch.uint8 and large.images[:].max() == 255
 
 
 def test_a_split_is_fixed_disjoint_and_of_the_asked_size() -> None:
     split, again = Digits(size=8, test_fraction=0.3).make(CPU), Digits(size=8, test_fraction=0.3).make(CPU)
     other = Digits(size=8, test_fraction=0.3, split_seed=1).make(CPU)
     assert (len(split.train), len(split.test)) == (1258, 539)
-    assert torch.equal(split.test.images, again.test.images)
-    assert not torch.equal(split.test.images, other.test.images)
+    assert torch.equal(split.test.images[:], again.test.images[:])
+    assert not torch.equal(split.test.images[:], other.test.images[:])
     assert split.test.labels["digit"].bincount(minlength=10).min() > 30
 
 
@@ -116,10 +116,10 @@ def test_cifar10_from_archive_and_from_folder(tmp_path: Path) -> None:
     assert len(split.train) == 15 and len(split.test) == 2 and split.train.shape == (3, 32, 32)
     raw = np.frombuffer(files["data_batch_2.bin"], np.uint8).reshape(3, 3073)
     assert split.train.labels["class"][3:6].tolist() == raw[:, 0].tolist()
-    assert split.train.images[4, 1, 2, 3] == raw[1, 1 + 1024 + 2 * 32 + 3], "green, row 2, column 3"
+    assert split.train.images[:][4, 1, 2, 3] == raw[1, 1 + 1024 + 2 * 32 + 3], "green, row 2, column 3"
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    assert torch.equal(Cifar10(str(tmp_path)).make(CPU).train.images, split.train.images)
+    assert torch.equal(Cifar10(str(tmp_path)).make(CPU).train.images[:], split.train.images[:])
 
 
 def toy(size: int = 16) -> Any:
@@ -145,7 +145,7 @@ def test_collected_frames_are_what_the_agent_would_see(tmp_path: Path) -> None:
     for side in (data.train, data.test):
         assert side.episode is not None and side.time is not None
         for i in range(len(side)):
-            seen[int(side.episode[i]), int(side.time[i])] = (side.images[i], float(side.labels["agent"][i]))
+            seen[int(side.episode[i]), int(side.time[i])] = (side.images[:][i], float(side.labels["agent"][i]))
     assert len(seen) == 50
     for step, (frames, labels, episode) in enumerate(expected):
         image, agent = seen[episode, step - 20 * episode]

@@ -207,7 +207,7 @@ def test_scores_by_kind_of_variable() -> None:
 def test_data_is_thinned_evenly_and_pixels_are_pooled() -> None:
     data = ImageData(torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 3, 20, 20), {})
     thin = ProbeData.of(Split(data, data), ProbeConfig(max_train=5, max_test=40))
-    assert thin.train.images[:, 0, 0, 0].tolist() == [0, 10, 20, 29, 39]
+    assert thin.train.images[:][:, 0, 0, 0].tolist() == [0, 10, 20, 29, 39]
     assert len(thin.test) == 40
     assert pixel_features(data.images, 10_000).shape == (40, 1200)
     pooled = pixel_features(data.images, 300)

@@ -42,7 +42,7 @@ def classes(root: Path, *names: str, count: int = 3) -> None:
 
 def values(split: Split) -> list[int]:
     """Return the gray level of every image, sorted."""
-    return sorted(torch.cat([split.train.images, split.test.images])[:, 0, 0, 0].tolist())
+    return sorted(torch.cat([split.train.images[:], split.test.images[:]])[:, 0, 0, 0].tolist())
 
 
 def arrays(path: Path, split_of: int = 20, **more: Any) -> Split:
@@ -67,7 +67,7 @@ def test_wide_pixels_are_scaled_not_cut_off(kind: str, pixels: Array, tmp_path: 
     for name in "ab":
         save(tmp_path / "x" / f"{name}.{kind}", pixels)
     split = folder(tmp_path / "x", colour="gray", test_fraction=0.5)
-    assert torch.equal(split.train.images[0, 0], torch.from_numpy(RAMP))
+    assert torch.equal(split.train.images[:][0, 0], torch.from_numpy(RAMP))
     assert any("2 of 2 images of" in line and "scaled" in line for line in describe(split))
 
 
@@ -113,7 +113,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
         exif[ExifTags.Base.Orientation] = orientation
         save(tmp_path / f"{orientation}.jpg", np.rot90(upright, turns), exif=exif, quality=95)
     split = ImageFolder(path=str(tmp_path), size=16, test_fraction=0.4).make(CPU)
-    for image in torch.cat([split.train.images, split.test.images]):
+    for image in torch.cat([split.train.images[:], split.test.images[:]]):
         assert int(image[:, :7].min()) > 240 and int(image[:, 9:].max()) < 15
     assert any("3 of 3 images turned upright" in line for line in describe(split))
 
@@ -173,8 +173,8 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
             for i in range(4 - 2 * (part == "Test")):
                 save(tmp_path / part / name / f"{i}.png", np.full((4, 4), shift + 20 * k + i, np.uint8))
     split = folder(tmp_path, test_fraction=0.9)
-    assert sorted(split.train.images[:, 0, 0, 0].tolist()) == [0, 1, 2, 3, 20, 21, 22, 23]
-    assert sorted(split.test.images[:, 0, 0, 0].tolist()) == [100, 101, 120, 121]
+    assert sorted(split.train.images[:][:, 0, 0, 0].tolist()) == [0, 1, 2, 3, 20, 21, 22, 23]
+    assert sorted(split.test.images[:][:, 0, 0, 0].tolist()) == [100, 101, 120, 121]
     assert split.test.labels["class"].tolist() == [0, 0, 1, 1]
     said = " ".join(describe(split))
     assert "train and Test are the split" in said and "not read: extra" in said and "2 classes: ant 6, cat 6" in said
@@ -262,7 +262,7 @@ def test_channels_are_found_first_or_last(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), dtype=np.uint8)
     first, last = arrays(tmp_path, images=images), arrays(tmp_path, images=images.transpose(0, 2, 3, 1))
     assert first.train.shape == last.train.shape == (3, 64, 64)
-    assert torch.equal(first.train.images, last.train.images)
+    assert torch.equal(first.train.images[:], last.train.images[:])
     assert arrays(tmp_path, images=images[:, [0] * 9]).train.shape == (9, 64, 64), "stacked frames"
     with pytest.raises(ValueError, match=r"give data.layout=nchw or nhwc"):
         arrays(tmp_path, images=np.zeros((20, 4, 4, 4), np.uint8))

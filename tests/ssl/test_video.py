@@ -108,7 +108,7 @@ def test_clips_that_are_none_are_refused() -> None:
 
 def test_digits_move_as_their_label_says() -> None:
     split = MovingDigits(frames=4, size=14, clips=1).make(CPU)
-    images, velocity = split.train.images, split.train.labels["velocity"]
+    images, velocity = split.train.images[:], split.train.labels["velocity"]
     assert images.shape[1:] == (4, 14, 14) and len(split.train) + len(split.test) == 1797
     assert velocity.unique().tolist() == list(range(9))
     for row in range(0, 200, 7):
@@ -117,7 +117,9 @@ def test_digits_move_as_their_label_says() -> None:
         assert torch.equal(moved, images[row, 1:])
     still = MovingDigits(frames=4, size=14, clips=1).make(CPU)
     other = MovingDigits(frames=4, size=14, clips=1, seed=1).make(CPU)
-    assert torch.equal(still.test.images, split.test.images) and not torch.equal(other.test.images, split.test.images)
+    assert torch.equal(still.test.images[:], split.test.images[:]) and not torch.equal(
+        other.test.images[:], split.test.images[:]
+    )
 
 
 def test_a_digit_is_put_where_it_is_said_to_be() -> None:
@@ -136,7 +138,7 @@ def test_frames_of_a_clip_are_a_stride_apart(tmp_path: Path) -> None:
     images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     save_frames(tmp_path / "f.safetensors", ImageData(images, {}, torch.arange(2).repeat_interleave(5), time), {})
     found: Tensor = (
-        Frames(path=str(tmp_path / "f.safetensors"), stack=3, stride=2, test_fraction=0.5).make(CPU).train.images
+        Frames(path=str(tmp_path / "f.safetensors"), stack=3, stride=2, test_fraction=0.5).make(CPU).train.images[:]
     )
     first = int(found[0, 0])
     assert (found[:, :, 0, 0] - first).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 3], [0, 2, 4]]

@@ -8,6 +8,7 @@ from .frames import FrameFile, Frames, FrameSettings, read_frames, save_frames
 from .image_data import DataConfig, ImageData, LabelSettings, Split, SplitSettings
 from .mnist5k import Mnist5k
 from .moving_digits import MovingDigits
+from .stored import Images, StoredImages
 
 __all__ = [
     "Cifar10",
@@ -19,11 +20,13 @@ __all__ = [
     "ImageArrays",
     "ImageData",
     "ImageFolder",
+    "Images",
     "LabelSettings",
     "Mnist5k",
     "MovingDigits",
     "Split",
     "SplitSettings",
+    "StoredImages",
     "describe",
     "read_frames",
     "save_frames",

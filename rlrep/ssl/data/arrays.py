@@ -8,7 +8,7 @@ from typing import IO, Any
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from .pixels import check_memory
+from rlrep.images.pixels import check_memory
 
 Array = NDArray[Any]
 

@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from rlrep.images.pixels import check_memory
 from rlrep.settings.ranges import at_least
 
 from .image_data import ImageData, Split, SplitSettings
-from .pixels import check_memory
 
 
 @dataclass(frozen=True)

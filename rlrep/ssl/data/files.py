@@ -4,6 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,15 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlrep.images.cache import open_cache
+from rlrep.images.folders import Found, find_images
+from rlrep.images.image_file import Colour, read_image
+from rlrep.images.pixels import Bytes, check_memory, to_bytes
+from rlrep.images.shards import Recipe
 from rlrep.settings.ranges import at_least
 
 from .arrays import Array, read_arrays
-from .folders import Side, find_images
 from .image_data import ImageData, Split, SplitSettings, existing
-from .image_file import Colour, read_image
 from .labels import known, read_label
-from .pixels import Bytes, check_memory, to_bytes
+from .stored import StoredImages
 
+MANY = 2048
+"""Images that are no longer decoded at every start."""
 _ROWS = 256
 
 
@@ -29,44 +36,65 @@ class ImageFolder(SplitSettings):
 
     Files without subfolders have no labels. `train` and `test` (or `val`) with class folders each are the split.
     size: side in pixels; images are cut to their central square and resized to it. colour: `rgb` or `gray`.
+    cache: whether decoded images are kept on the disk, and read from there a batch at a time; `auto` = from
+    `MANY` images on. cache_path: folder to keep them in, None = beside the images.
     """
 
     path: str
     size: int = 32
     colour: Colour = "rgb"
+    cache: Literal["auto", "always", "never"] = "auto"
+    cache_path: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, ("size",))
+        if self.cache == "never" and self.cache_path is not None:
+            raise ValueError("cache=never and a cache_path contradict each other: give one of them")
 
     def make(self, device: torch.device) -> Split:
-        """Read every image. Raises ValueError naming a file that is none."""
+        """Read every image, or open the cache. Raises ValueError naming a file that is no image."""
         wanted = "a folder with one subfolder of image files per class (or with image files, unlabelled)"
         folder = existing("data.path", self.path, wanted, kind="folder")
         try:
             found = find_images(folder)
         except OSError as error:
             raise ValueError(f"data.path={self.path} cannot be read: {error}") from error
-        remarks: Counter[str] = Counter()
-        train = self._data(found.train, found.names, remarks)
-        test = self._data(found.test, found.names, remarks) if found.test else None
-        total = sum(len(side) for side in (train, test) if side is not None)
-        notes = (*found.notes, *(f"{count} of {total} images {remark}" for remark, count in remarks.items()))
+        files = [*found.train.files, *(found.test.files if found.test else ())]
+        stored = self.cache == "always" or (self.cache == "auto" and len(files) >= MANY)
+        images, remarks = self._stored(folder, files) if stored else self._read(files)
+        notes = (*found.notes, *(f"{count} of {len(files)} images {remark}" for remark, count in remarks.items()))
         names = {"class": found.names} if found.names else {}
-        if test is None:
-            return self.split(train, device, notes=notes, class_names=names)
-        return self.relabel(Split(train.to(device), test.to(device), notes=notes, class_names=names))
+        data = ImageData(images, _labels(found))
+        if found.test is None:
+            return self.split(data, device, notes=notes, class_names=names)
+        rows = torch.arange(len(files))
+        sides = rows.split([len(found.train.files), len(found.test.files)])
+        train, test = (data.rows(side).to(device) for side in sides)
+        return self.relabel(Split(train, test, notes=notes, class_names=names))
 
-    def _data(self, side: Side, names: Sequence[str], remarks: Counter[str]) -> ImageData:
-        shape = (len(side.files), 3 if self.colour == "rgb" else 1, self.size, self.size)
+    def _read(self, files: Sequence[Path]) -> tuple[Tensor, Counter[str]]:
+        """Return the images in memory, and how many each remark is of."""
+        shape = (len(files), 3 if self.colour == "rgb" else 1, self.size, self.size)
         check_memory(math.prod(shape), f"data.path={self.path}")
-        images = np.empty(shape, np.uint8)
-        for i, path in enumerate(side.files):
+        images, remarks = np.empty(shape, np.uint8), Counter[str]()
+        for i, path in enumerate(files):
             images[i], noted = read_image(path, self.size, self.colour)
             remarks.update(noted)
-        numbers = {name: k for k, name in enumerate(names)}
-        labels = {"class": torch.tensor([numbers[name] for name in side.classes])} if side.classes else {}
-        return ImageData(torch.from_numpy(images), labels)
+        return torch.from_numpy(images), remarks
+
+    def _stored(self, folder: Path, files: Sequence[Path]) -> tuple[StoredImages, Counter[str]]:
+        """Return the same of images that stay on the disk."""
+        place = None if self.cache_path is None else Path(self.cache_path)
+        cache = open_cache(folder, files, Recipe(self.size, self.colour), place=place, say=partial(print, flush=True))
+        return StoredImages(cache, range(len(files)), torch.device("cpu")), cache.remarks
+
+
+def _labels(found: Found) -> dict[str, Tensor]:
+    """Return the class of every image, those of the test side last."""
+    classes = [name for side in (found.train, found.test) if side for name in side.classes or ()]
+    numbers = {name: k for k, name in enumerate(found.names)}
+    return {"class": torch.tensor([numbers[name] for name in classes])} if classes else {}
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Frames(FrameSettings):
         assert data.time is not None
         return self.split(
             ImageData(
-                stack_frames(data.images, data.time, self.stack, self.stride), data.labels, data.episode, data.time
+                stack_frames(data.images[:], data.time, self.stack, self.stride), data.labels, data.episode, data.time
             ),
             device,
         )
@@ -93,7 +93,7 @@ def save_frames(path: Path, data: ImageData, about: Mapping[str, Any]) -> None:
     """Write a frame file in one step. data: unstacked, episode after episode; about: plain JSON."""
     assert data.episode is not None and data.time is not None, "frames have episodes and times"
     labels = {f"{_LABEL}{name}": values.contiguous() for name, values in data.labels.items()}
-    tensors = {"images": data.images.contiguous(), "episode": data.episode, "time": data.time, **labels}
+    tensors = {"images": data.images[:].contiguous(), "episode": data.episode, "time": data.time, **labels}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two runs may collect the same frames
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, temporary, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)})

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from .labels import Noise, corrupt, known, labelled_subset
+from .stored import Images, StoredImages
 
 
 @dataclass(frozen=True)
 class ImageData:
     """N images and what is known about them.
 
-    images: uint8 `(N, C, H, W)`. labels: by name, `(N,)`: int64 = classes from 0, float32 = physical quantities; -1 and
-    NaN where it is not known.
+    images: uint8 `(N, C, H, W)`, in memory, or stored: `images[:]` is a tensor of them all.
+    labels: by name, `(N,)`: int64 = classes from 0, float32 = physical quantities; -1 and NaN where it is not known.
     truth: by name, what labels were before noise was put on them: measured against, never trained on.
     episode, time: int64 `(N,)` for frames of episodes, else None.
     """
 
-    images: Tensor
+    images: Images
     labels: Mapping[str, Tensor]
     episode: Tensor | None = None
     time: Tensor | None = None
@@ -58,7 +59,8 @@ class ImageData:
         episode = None if self.episode is None else self.episode[index]
         time = None if self.time is None else self.time[index]
         labels, truth = ({k: v[index] for k, v in of.items()} for of in (self.labels, self.truth))
-        return ImageData(self.images[index], labels, episode, time, truth=truth)
+        images = self.images.rows(index) if isinstance(self.images, StoredImages) else self.images[index]
+        return ImageData(images, labels, episode, time, truth=truth)
 
     def true(self) -> "ImageData":
         """Return the data with the true labels in the place of noisy ones."""

@@ -25,7 +25,7 @@ def joined(splits: Mapping[str, Split]) -> Split:
 
 
 def _join(parts: Mapping[str, ImageData]) -> ImageData:
-    images = torch.cat([part.images for part in parts.values()])
+    images = torch.cat([part.images[:] for part in parts.values()])
     sizes = [len(part) for part in parts.values()]
     labels = {ENV: torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(images.device)}
     for number, (name, part) in enumerate(parts.items()):

@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rlrep.images.pixels import check_memory
 from rlrep.settings.ranges import at_least
 
 from .digits import Digits
 from .image_data import ImageData, Split, SplitSettings
-from .pixels import check_memory
 
 _SIDE = 8
 _DIRECTIONS = 9
@@ -49,7 +49,7 @@ class MovingDigits(SplitSettings):
         return self.relabel(Split(train, test))
 
     def _moved(self, still: ImageData, generator: torch.Generator) -> ImageData:
-        digits = still.images.repeat_interleave(self.clips, 0)
+        digits = still.images[:].repeat_interleave(self.clips, 0)
         count = len(digits)
         velocity = torch.randint(_DIRECTIONS, (count,), generator=generator)
         step = torch.stack([velocity // 3, velocity % 3], 1) - 1

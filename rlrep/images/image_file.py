@@ -16,17 +16,26 @@ MOST_PIXELS = 1 << 26
 """Of one file: 8192 x 8192, 200 MB decoded."""
 
 Colour = Literal["rgb", "gray"]
+REMARKS = (
+    "turned upright, as their EXIF orientation says",
+    "of 16 bits, scaled to 8 (65535 is white)",
+    "of floats in [0, 1], scaled to bytes",
+    "with transparency, which is left out",
+    "of several frames, of which the first is read",
+)
+"""All that may be changed or left out, in words that go with a count."""
+_UPRIGHT, _SCALED, _FLOATS, _TRANSPARENT, _FRAMES = REMARKS
 
 
 class ImageFile(NamedTuple):
-    """pixels: uint8 `(C, size, size)`. remarks: what was changed or left out, in words that go with a count."""
+    """pixels: uint8 `(C, H, W)`. remarks: those of `REMARKS` that are of this file."""
 
     pixels: Bytes
     remarks: tuple[str, ...]
 
 
-def read_image(path: Path, size: int, colour: Colour) -> ImageFile:
-    """Read a file's (first) image, turn it upright, cut its central square and resize that.
+def read_image(path: Path, size: int | None, colour: Colour) -> ImageFile:
+    """Read a file's (first) image, turn it upright, cut its central square and resize that; None = leave it whole.
 
     Raises ValueError naming the file if it is no sound image, too large, or of pixels whose range is not known.
     """
@@ -34,8 +43,8 @@ def read_image(path: Path, size: int, colour: Colour) -> ImageFile:
         _check_size(path, file.size)
         remarks = tuple(_remarks(file))
         image = _eight_bits(ImageOps.exif_transpose(file), path, file.format)
-        square = _square(image.convert("RGB" if colour == "rgb" else "L"), size)
-    pixels = np.asarray(square, np.uint8)
+        coloured = image.convert("RGB" if colour == "rgb" else "L")
+        pixels = np.asarray(coloured if size is None else square(coloured, size), np.uint8)
     return ImageFile(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), remarks)
 
 
@@ -65,15 +74,15 @@ def _too_large(path: Path, how: str) -> ValueError:
 
 def _remarks(file: Image.Image) -> Iterator[str]:
     if file.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        yield "turned upright, as their EXIF orientation says"
+        yield _UPRIGHT
     if _wide(file.mode, file.format):
-        yield "of 16 bits, scaled to 8 (65535 is white)"
+        yield _SCALED
     if file.mode == "F":
-        yield "of floats in [0, 1], scaled to bytes"
+        yield _FLOATS
     if file.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in file.info:
-        yield "with transparency, which is left out"
+        yield _TRANSPARENT
     if getattr(file, "is_animated", False):
-        yield "of several frames, of which the first is read"
+        yield _FRAMES
 
 
 def _wide(mode: str, kind: str | None) -> bool:
@@ -88,7 +97,8 @@ def _eight_bits(image: Image.Image, path: Path, kind: str | None) -> Image.Image
     return Image.fromarray(to_bytes(values.astype(np.uint16) if _wide(image.mode, kind) else values, str(path)))
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Return the central square, resized."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))

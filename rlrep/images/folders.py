@@ -1,9 +1,10 @@
 """What a folder of image files means: classes by subfolder, a split by its parts' names, or images without labels."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from .image_file import SUFFIXES
 
@@ -81,9 +82,11 @@ def _check_parts(root: Path, parts: Sequence[Path]) -> None:
     """Refuse what looks like parts of a data set rather than classes: a folder of folders alone, or named as half of
     a split."""
     for part in parts:
+        if len(parts) > 1 and part.name.lower() not in (*_TRAIN, *_TEST):
+            continue
         deep = [folder for folder in _folders(part, Counter()) if any(_images(folder, Counter()))]
-        direct = any(path.is_file() and _is_image(path) for path in part.iterdir())
-        if len(deep) > 1 and not direct and (len(parts) == 1 or part.name.lower() in (*_TRAIN, *_TEST)):
+        direct = any(_is_file(entry) and _is_image(entry.name) for entry in _entries(part))
+        if len(deep) > 1 and not direct:
             raise ValueError(
                 f"data.path={root} holds a folder {part.name} of class folders, and no other half of a split: "
                 f"give data.path={part}"
@@ -96,9 +99,9 @@ def _side(folder: Path, found: Found) -> Side:
         inside = [(path, part.name) for path in _images(part, found.skipped)]
         found.skipped["folders without images"] += not inside
         labelled += inside
-    direct = sorted(path for path in folder.iterdir() if path.is_file() and not _hidden(path))
-    images = [path for path in direct if _is_image(path)]
-    found.skipped.update(_kind(path) for path in direct if not _is_image(path))
+    direct = [entry for entry in _entries(folder) if _is_file(entry) and not _hidden(entry.name)]
+    images = [Path(entry.path) for entry in direct if _is_image(entry.name)]
+    found.skipped.update(_kind(entry) for entry in direct if not _is_image(entry.name))
     if not labelled:
         return Side(images, None)
     if images:
@@ -109,34 +112,49 @@ def _side(folder: Path, found: Found) -> Side:
 def _folders(root: Path, skipped: Counter[str]) -> list[Path]:
     """Return the subfolders in order, links to the folder itself or one above it left out."""
     above = {root.resolve(), *root.resolve().parents}
-    children = sorted(root.iterdir())
-    skipped.update(_kind(path) for path in children if _hidden(path))
-    return [path for path in children if path.is_dir() and not _hidden(path) and path.resolve() not in above]
+    children = _entries(root)
+    skipped.update(_kind(entry) for entry in children if _hidden(entry.name))
+    found = [Path(entry.path) for entry in children if not _hidden(entry.name) and _is_dir(entry)]
+    return [path for path in found if path.resolve() not in above]
 
 
 def _images(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
     """Yield the image files in and below a folder, in order."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink() and not _hidden(path):
-            yield from _images(path, skipped)
-        elif path.is_file() and _is_image(path):
-            yield path
+    for entry in _entries(folder):
+        if not entry.is_symlink() and entry.is_dir() and not _hidden(entry.name):
+            yield from _images(Path(entry.path), skipped)
+        elif _is_image(entry.name) and _is_file(entry):
+            yield Path(entry.path)
         else:
-            skipped[_kind(path)] += 1
+            skipped[_kind(entry)] += 1
 
 
-def _hidden(path: Path) -> bool:
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """Return what a folder holds, in order. Of an entry most is known without asking the disk for each."""
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_dir(entry: "os.DirEntry[str]") -> bool:
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()  # of links that go in a circle, too
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
+
+
+def _hidden(name: str) -> bool:
     """Whether a file browser, a notebook or an archiver left it: `._a.png`, `.ipynb_checkpoints`, `__MACOSX`."""
-    return path.name.startswith(".") or path.name == "__MACOSX"
+    return name.startswith(".") or name == "__MACOSX"
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not _hidden(path)
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not _hidden(name)
 
 
-def _kind(path: Path) -> str:
-    if _hidden(path):
+def _kind(entry: "os.DirEntry[str]") -> str:
+    if _hidden(entry.name):
         return "hidden"
-    if path.is_dir():
+    if _is_dir(entry):
         return "linked folders"
-    return path.suffix.lower() or "without suffix"
+    return PurePath(entry.name).suffix.lower() or "without suffix"
