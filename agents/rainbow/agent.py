@@ -21,6 +21,7 @@ from ..heads import Heads
 from ..online import Exploring, OnlineAgent, make_parts
 from ..optimisers import Optimisers, Precision
 from .networks import Networks, QHead
+from .policy import Policy
 from .resets import Renewal
 from .schedules import Resets, Schedule
 from .update import Update, expected
@@ -38,7 +39,7 @@ class RainbowConfig(AgentConfig):
     batch_size, capacity: transitions. target_every: updates between moves of the target network, by `target_tau` (1 =
         it is copied). act_by_target: it also acts. encoder_tau: weight of the new value in the heads' key encoder,
         every update.
-    n_step_schedule, discount_schedule, resets: see `Schedule` and `Resets`.
+    n_step_schedule, discount_schedule, resets, policy: see `Schedule`, `Resets` and `Policy`.
     v_min, v_max: ends of the support, in (clipped) reward. sigma0: initial noise, see `NoisyLinear`.
     epsilon_start, epsilon_final, epsilon_steps: without noisy layers, the share of random actions in training and the
         agent steps from one to the other, counted from the first action that is not `train.init_steps`'.
@@ -78,6 +79,7 @@ class RainbowConfig(AgentConfig):
     n_step_schedule: Schedule = field(default_factory=Schedule)
     discount_schedule: Schedule = field(default_factory=Schedule)
     resets: Resets = field(default_factory=Resets)
+    policy: Policy = field(default_factory=Policy)
     pull: Pull = "balanced"
     precision: Precision = "float32"
 
@@ -143,9 +145,8 @@ class RainbowConfig(AgentConfig):
     @property
     def changes(self) -> bool:
         """Whether anything depends on the number of updates made, besides copies of the target."""
-        return not all(
-            begin is None for begin in (self.resets.every, self.n_step_schedule.start, self.discount_schedule.start)
-        )
+        schedules = self.n_step_schedule.start, self.discount_schedule.start, self.policy.updates
+        return any(begin is not None for begin in (self.resets.every, *schedules))
 
     def epsilon(self, acted: int) -> float:
         """Return the share of random actions after so many, without noisy layers."""
@@ -156,18 +157,31 @@ Rainbow = OnlineAgent[Networks]
 
 
 def act(config: RainbowConfig, nets: Networks, obs: Tensor, exploring: Exploring | None) -> Tensor:
-    """Return greedy actions `(N,)`; to explore, under new noise, or some of them random ones."""
+    """Return the best actions `(N,)`; to explore, of the policy, or under new noise, or some of them random ones."""
     noise = None
     if exploring and config.noisy:
         noise = torch.randn(nets.head.noise_dim, generator=exploring.stream, device=obs.device)
-    logits = nets.logits(obs, noise, by_target=config.act_by_target)
-    action = expected(logits, nets.support).argmax(1)
-    if exploring is None or config.noisy:
+    liked = preferences(nets, obs, noise, by_target=config.act_by_target)
+    action = liked.argmax(1)
+    if exploring is None:
         return action
     count, stream = len(action), exploring.stream
+    if nets.head.policy is not None:
+        action = torch.multinomial(liked.exp(), 1, generator=stream).squeeze(1)
+    if config.noisy:
+        return action
     dice = torch.rand(count, generator=stream, device=obs.device)
     random = torch.randint(nets.head.actions, (count,), generator=stream, device=obs.device)
     return torch.where(dice < config.epsilon(exploring.acted), random, action)
+
+
+def preferences(nets: Networks, obs: Tensor, noise: Tensor | None, *, by_target: bool) -> Tensor:
+    """Return what speaks for each action, `(N, A)`: the policy's log-probability, or its value."""
+    encoder, head = nets.side(by_target=by_target)
+    if head.policy is None:
+        return expected(nets.logits(obs, noise, by_target=by_target), nets.support)
+    log_probability: Tensor = head.policy(encoder(obs))
+    return log_probability
 
 
 def divergence(nets: Networks, view: View, obs: Tensor, *, by_target: bool) -> Callable[[Tensor], Tensor]:
@@ -175,7 +189,7 @@ def divergence(nets: Networks, view: View, obs: Tensor, *, by_target: bool) -> C
     others `(N, ...)` (Huang et al. 2017, arXiv 1702.02284)."""
 
     def values(seen: Tensor) -> Tensor:
-        return expected(nets.logits(view.fixed(seen), None, by_target=by_target), nets.support)
+        return preferences(nets, view.fixed(seen), None, by_target=by_target)
 
     with torch.no_grad():
         greedy = values(obs).argmax(1)
@@ -193,6 +207,7 @@ def _make_networks(config: RainbowConfig, spec: AgentSpec, encoder: Encoder) -> 
         dueling=config.dueling,
         shared=config.shared_hidden,
         sigma0=sigma0,
+        policy=config.policy.make(encoder.latent_dim, config.hidden_dim, actions),
     )
     support = torch.linspace(config.v_min, config.v_max, config.atoms) if config.atoms > 1 else torch.ones(1)
     key_tau = config.encoder_tau if spec.aux else None
@@ -204,9 +219,12 @@ def _draw(config: RainbowConfig, spec: AgentSpec) -> tuple[Networks, Heads]:
 
 
 def _prepare(config: RainbowConfig, renewal: Renewal, updates: int, replay: Replay) -> None:
-    """Reset what is due, and tell the replay what to sum, after so many updates."""
+    """Reset what is due, cool the policy, and tell the replay what to sum, after so many updates."""
     if config.resets.due(updates):
         renewal(updates)
+    policy = renewal.step.nets.head.policy
+    if policy is not None and config.policy.updates is not None:
+        policy.scale.data.fill_(config.policy.after(updates))
     since = updates - config.resets.latest(updates)
     replay.sum_rewards(
         config.n_step_schedule.horizon(config.n_step, since), config.discount_schedule.discount(config.discount, since)

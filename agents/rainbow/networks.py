@@ -9,6 +9,8 @@ from rlrep.contrast import MomentumTarget
 from rlrep.nn import Encoder, NoisyLinear
 from rlrep.nn.noisy import Affine
 
+from .policy import PolicyHead
+
 
 class Layers(NamedTuple):
     """A head's layers under one draw of noise (or their means)."""
@@ -22,7 +24,7 @@ class QHead(nn.Module):
     """Latents `(B, D)` to logits of every action's return distribution `(B, A, atoms)`; atoms = 1: to its value.
 
     dueling: a value and an advantage stream (Wang et al. 2016, arXiv 1511.06581, equation 9), whose first layers are
-    one product, or (shared) one layer.
+    one product, or (shared) one layer. policy: on the same latents, None = the greatest value acts.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class QHead(nn.Module):
         dueling: bool,
         shared: bool = False,
         sigma0: float | None,
+        policy: PolicyHead | None = None,
     ) -> None:
         super().__init__()
-        self.actions, self.atoms, self.shared = actions, atoms, shared
+        self.actions, self.atoms, self.shared, self.policy = actions, atoms, shared, policy
         self.hidden = NoisyLinear(latent_dim, hidden_dim, sigma0=sigma0, streams=2 if dueling and not shared else 1)
         self.advantage = NoisyLinear(hidden_dim, actions * atoms, sigma0=sigma0)
         self.value = NoisyLinear(hidden_dim, atoms, sigma0=sigma0) if dueling else None
@@ -88,10 +91,14 @@ class Networks(nn.Module):
 
     def logits(self, obs: Tensor, noise: Tensor | None, *, by_target: bool) -> Tensor:
         """Return logits `(B, A, atoms)` of the online network or of the target, under noise or by mean weights."""
-        targets: Any = (self.target_encoder.module, self.target_head.module)
-        encoder, head = targets if by_target else (self.encoder, self.head)
+        encoder, head = self.side(by_target=by_target)
         logits: Tensor = head(encoder(obs), head.perturbed(noise))
         return logits
+
+    def side(self, *, by_target: bool) -> tuple[Any, Any]:
+        """Return encoder and head of the online network or of the target."""
+        targets = self.target_encoder.module, self.target_head.module
+        return targets if by_target else (self.encoder, self.head)
 
     @torch.no_grad()
     def target_logits(self, obs: Tensor, noise: Tensor | None) -> Tensor:

@@ -39,10 +39,11 @@ class Renewal:
         self.step.optimisers.forget(changed)
 
     def _of_networks(self, name: str) -> float:
-        """Return what is kept of a tensor of the networks: a target's as much as its network's, a frozen one whole."""
+        """Return what is kept of a tensor of the networks: a target's as much as its network's, a frozen one and
+        a policy's temperature whole."""
         holder, _, rest = name.partition(".")
         if holder in ("head", "target_head"):
-            return self.resets.keep_head
+            return 1.0 if rest.endswith("policy.scale") else self.resets.keep_head
         rest = rest.removeprefix("module.")
         frozen = any(rest == name and not p.requires_grad for name, p in self.step.nets.encoder.named_parameters())
         return 1.0 if frozen else self.resets.keep_encoder

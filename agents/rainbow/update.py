@@ -1,8 +1,9 @@
 """One update of Rainbow (Hessel et al. 2018, arXiv 1710.02298), with auxiliary heads on the online
 network's encoding.
 
-Gradient sources, in one place: the RL loss, weighted by importance, trains the encoder and the Q head; the heads'
-losses, not weighted by it, train the encoder, by their pull, and the heads. Priorities come from the RL loss alone.
+Gradient sources, in one place: the RL loss, weighted by importance, trains the encoder and the Q head, a policy's
+part of it the encoder and the policy; the heads' losses, not weighted by it, train the encoder, by their pull, and the
+heads. Priorities come from the values' part of the RL loss alone.
 """
 
 from dataclasses import dataclass
@@ -76,14 +77,18 @@ class Update:
         layers = nets.head.perturbed(drawn.online)
         goal = target(nets, layers, batch, drawn.target, double=self.double)
         latent = nets.encoder(batch.obs)
-        logits = of_action(nets.head(latent, layers), batch.action)
+        every = nets.head(latent, layers)
+        logits = of_action(every, batch.action)
         each, priorities = rl_losses(logits, goal)
-        loss = (each if batch.weight is None else each * batch.weight).mean()
         metrics = {
             "loss/rl": each.detach().mean(),
             "q/mean": expected(logits.detach(), nets.support).mean(),
             "q/target": (goal * nets.support).sum(1).mean(),
         }
+        if nets.head.policy is not None:
+            own, found = nets.head.policy.losses(latent, expected(every.detach(), nets.support))
+            each, metrics = each + own, metrics | found
+        loss = (each if batch.weight is None else each * batch.weight).mean()
         heads, health = self.heads.losses(batch, latent, encoders(nets))
         return Losses(loss, heads, latent, metrics | health, priorities)
 
@@ -114,16 +119,23 @@ def target(nets: Networks, layers: Layers, batch: Batch, noise: Tensor, *, doubl
     """Return the n-step target `(B, atoms)`: a distribution, or a value where there is one atom.
 
     double: the online network, under the loss's own noise `layers`, chooses the action that the target network
-    evaluates (van Hasselt et al. 2016, arXiv 1509.06461).
+    evaluates (van Hasselt et al. 2016, arXiv 1509.06461). Where there is a policy, the mean over its actions is taken.
     """
     next_obs = nets.encoder.prepare(batch.next_obs)  # once for both networks
     logits = nets.target_logits(next_obs, noise)
-    chooser = nets.head(nets.encoder(next_obs), layers) if double else logits
-    taken = of_action(logits, expected(chooser, nets.support).argmax(1))
-    if len(nets.support) == 1:
-        return batch.reward[:, None] + batch.discount[:, None] * taken
-    position = batch.reward[:, None] + batch.discount[:, None] * nets.support
-    return project(taken.softmax(1), position, nets.support)
+    single, reward = len(nets.support) == 1, batch.reward
+    if nets.head.policy is not None:
+        each = logits if single else logits.softmax(2)
+        later, bonus = nets.head.policy.expected(nets.encoder(next_obs), each)
+        reward = reward + batch.discount * bonus
+    else:
+        chooser = nets.head(nets.encoder(next_obs), layers) if double else logits
+        taken = of_action(logits, expected(chooser, nets.support).argmax(1))
+        later = taken if single else taken.softmax(1)
+    if single:
+        return reward[:, None] + batch.discount[:, None] * later
+    position = reward[:, None] + batch.discount[:, None] * nets.support
+    return project(later, position, nets.support)
 
 
 def rl_losses(logits: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:

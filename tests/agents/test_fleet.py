@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlrep.agents import OnlineAgent
 from rlrep.agents.fleet import Joint
+from rlrep.agents.rainbow.policy import Policy
 from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast, SelfPrediction, TemporalContrast
 from rlrep.nn.graph import refilled, tensors_of
 from rlrep.nn.optim import FusedAdam
@@ -45,7 +46,8 @@ def make(agent: str, pixels: bool, names: Sequence[str] = (), *, seed: int = 0, 
     aux = {**{name: replace(HEADS[name], weight=weight) for name in names}, **heads}
     if agent == "sac":
         return in_double(make_agent(pixels=pixels, heads=aux, seed=seed, config=replace(SAC, lr=lr)))
-    return in_double(make_rainbow(pixels=pixels, aux=aux, seed=seed, config=replace(RAINBOW, lr=lr)))
+    policy = Policy(0.5, updates=4) if agent == "rainbow with a policy" else Policy()
+    return in_double(make_rainbow(pixels=pixels, aux=aux, seed=seed, config=replace(RAINBOW, lr=lr, policy=policy)))
 
 
 def in_double(agent: Agent) -> Agent:
@@ -81,6 +83,7 @@ def assert_equal(first: Agent, second: Agent) -> None:
     [
         ("sac", False, (), 50),
         ("rainbow", False, ("curl", "return_contrast"), 50),
+        ("rainbow with a policy", False, (), 9),
         ("sac", False, ("temporal", "self_prediction"), 3),
         ("sac", True, ("curl", "return_contrast"), 3),
         ("rainbow", True, ("temporal", "self_prediction"), 3),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlrep.agents.online import make_parts
 from rlrep.agents.rainbow import Rainbow, RainbowConfig
 from rlrep.agents.rainbow.agent import _make_networks
+from rlrep.agents.rainbow.policy import Policy
 from rlrep.agents.rainbow.schedules import Resets, Schedule
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import HeadConfig, InstanceContrast, SelfPrediction
@@ -159,8 +160,9 @@ def test_a_frozen_body_stays() -> None:
     assert still == bodies and len(bodies) == 8
 
 
-def test_resume_is_bit_exact_across_a_reset() -> None:
-    agent, other = (make_rainbow(config=PHASES, aux=HEADS, seed=0) for _ in range(2))
+@pytest.mark.parametrize("policy", [Policy(), Policy(0.1, updates=8), Policy(0.5, target_entropy=0.9, soft=True)])
+def test_resume_is_bit_exact_across_a_reset(policy: Policy) -> None:
+    agent, other = (make_rainbow(config=replace(PHASES, policy=policy), aux=HEADS, seed=0) for _ in range(2))
     for _ in range(4):  # the reset after them is the next update's
         agent.update()
     for name, ring in agent.rings.items():

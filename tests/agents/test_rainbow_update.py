@@ -76,7 +76,7 @@ class Table(nn.Module):
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
-        self.logits = nn.Parameter(logits)
+        self.logits, self.policy = nn.Parameter(logits), None
 
     def perturbed(self, noise: Tensor | None) -> None:
         return None
