@@ -107,14 +107,19 @@ def _run(arguments: Arguments) -> int:
     if arguments.help:
         print(_HELP + "options: " + ", ".join(field.name for field in fields(EvaluateConfig)))
         return 0
-    from rlrep.config.overrides import parse
-
-    settings = _nested({setting.path: setting.value for setting in parse(arguments.words).settings})
-    if "out" not in settings:
-        raise ConfigError("name the run folder: out=RUN")
     from rlrep.record.trust import Trust
 
-    return _evaluate(build(EvaluateConfig, settings, ""), Trust(tuple(arguments.folders), tuple(arguments.modules)))
+    return _evaluate(read_asked(arguments.words), Trust(tuple(arguments.folders), tuple(arguments.modules)))
+
+
+def read_asked(words: Sequence[str]) -> EvaluateConfig:
+    """Read the words of a command. Raises ConfigError in one line."""
+    from rlrep.config.overrides import parse
+
+    settings = _nested({setting.path: setting.value for setting in parse(words).settings})
+    if "out" not in settings:
+        raise ConfigError("name the run folder: out=RUN")
+    return build(EvaluateConfig, settings, "")  # type: ignore[no-any-return]
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,24 +73,32 @@ def _run(arguments: Arguments) -> int:
     if arguments.help:
         print(_HELP, end="")
         return 0
-    named = [word for word in arguments.words if "=" not in word or os.path.isdir(word)]
-    if len(named) != 2 or named[0] not in ("push", "pull"):
-        raise ConfigError("say push RUN --repo OWNER/NAME, or pull OWNER/NAME --out DIR")
-    from rlrep.config.overrides import Grammar, as_path, parse
+    from rlrep.config.overrides import as_path
     from rlrep.record.trust import Trust
 
-    words = [word for word in arguments.words if word not in named]
+    what, asked = read_asked(arguments.words)
+    if isinstance(asked, Push):
+        print(push(Path(as_path(what)), asked, Trust(tuple(arguments.folders), tuple(arguments.modules))))
+    else:
+        print(pull(what, Path(asked.out)))
+    return 0
+
+
+def read_asked(given: Sequence[str]) -> tuple[str, Push | Pull]:
+    """Read the words of a command: what is to go or to come, and how. Raises ConfigError in one line."""
+    from rlrep.config.overrides import Grammar, parse
+
+    named = [word for word in given if "=" not in word or os.path.isdir(word)]
+    if len(named) != 2 or named[0] not in ("push", "pull"):
+        raise ConfigError("say push RUN --repo OWNER/NAME, or pull OWNER/NAME --out DIR")
+    words = [word for word in given if word not in named]
     settings = {each.path: each.value for each in parse(words, Grammar((), texts=("repo",))).settings}
     kind: type[Push] | type[Pull] = Push if named[0] == "push" else Pull
     needed = "repo" if kind is Push else "out"
     if not settings.get(needed):
         raise ConfigError(f"{named[0]} needs --{needed}: see --help")
-    asked = build(kind, settings, "")
-    if isinstance(asked, Push):
-        print(push(Path(as_path(named[1])), asked, Trust(tuple(arguments.folders), tuple(arguments.modules))))
-    else:
-        print(pull(named[1], Path(asked.out)))
-    return 0
+    asked: Push | Pull = build(kind, settings, "")
+    return named[1], asked
 
 
 def push(folder: Path, asked: Push, trust: "Trust") -> str:

@@ -65,19 +65,17 @@ def _run(arguments: Arguments) -> int:
     if arguments.help:
         print(_HELP + "\nall options: " + ", ".join(field.name for field in fields(ReportConfig)))
         return 0
-    from rlrep.config.overrides import as_path
-
-    roots = [word for word in arguments.words if "=" not in word or os.path.isdir(word)]  # as Hydra's lr=0.1 is
-    return report(
-        [Path(as_path(word)) for word in roots], _settings([word for word in arguments.words if word not in roots])
-    )
+    return report(*read_asked(arguments.words))
 
 
-def _settings(words: Sequence[str]) -> ReportConfig:
-    from rlrep.config.overrides import Grammar, parse
+def read_asked(words: Sequence[str]) -> tuple[list[Path], ReportConfig]:
+    """Read the words of a command: folders with runs, and settings. Raises ConfigError in one line."""
+    from rlrep.config.overrides import Grammar, as_path, parse
 
-    grammar = Grammar((), texts=("title",))
-    return build(ReportConfig, {setting.path: setting.value for setting in parse(words, grammar=grammar).settings}, "")  # type: ignore[no-any-return]
+    roots = [word for word in words if "=" not in word or os.path.isdir(word)]  # as Hydra's lr=0.1 is
+    line = parse([word for word in words if word not in roots], grammar=Grammar((), texts=("title",)))
+    config: ReportConfig = build(ReportConfig, {setting.path: setting.value for setting in line.settings}, "")
+    return [Path(as_path(word)) for word in roots], config
 
 
 def report(roots: Sequence[Path], config: ReportConfig) -> int:
