@@ -3,6 +3,9 @@ their sum holds every run's own. Draws, moments, step sizes and replay stay each
 
 Each run's modules hold views of the stacked parameters, so that acting, evaluation, checkpoints and updates alone go on
 as they are.
+
+Runs of fewer actions than the widest of them are padded: their parameters are views of a part of the stacked ones, the
+rest of which is zero and stays so. What there is to know of padding, networks say (`rlrep.nn.actions`).
 """
 
 import copy
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from rlrep.nn.actions import Choosing, action_axes
 from rlrep.nn.graph import GraphedStep, refilled, tensors_of
 from rlrep.nn.optim import FusedAdam
 
@@ -62,6 +66,8 @@ class Fleet:
     def __init__(self, learners: Sequence[Learner[Any, Any]]) -> None:
         self._learners = tuple(learners)
         self.step = step = stacked([learner.step for learner in learners])
+        for learner in learners:
+            learner.moved()
         graphed = learners[0].spec.compile == "cudagraph"
 
         def run(inputs: Inputs, due: Any) -> Outcome:
@@ -72,12 +78,21 @@ class Fleet:
     def update(self) -> None:
         """Make one update of each: every learner's own draw, one computation, and what each keeps of it."""
         drawn = [learner.drawn() for learner in self._learners]
-        inputs, due = drawn[0]
-        flat = zip(*(tensors_of(own) for own, _ in drawn), strict=True)
-        outcome = self._launch(refilled(inputs, map(torch.stack, flat)), due)
-        self.step.heads.after_update(inputs[0])
+        (batch, _), due = drawn[0]
+        flat = zip(*(tensors_of(own) for (own, _), _ in drawn), strict=True)
+        outcome = self._launch(
+            (refilled(batch, map(torch.stack, flat)), self._noise([own for (_, own), _ in drawn])), due
+        )
+        self.step.heads.after_update(batch)
         for index, learner in enumerate(self._learners):
             learner.take(_of_run(outcome, index))
+
+    def _noise(self, drawn: Sequence[Tensor]) -> Tensor:
+        """Stack what the runs drew, each as the widest of them would read it."""
+        step: Any = self.step
+        if len({noise.shape for noise in drawn}) > 1:
+            drawn = [step.widened(noise, learner.step) for noise, learner in zip(drawn, self._learners, strict=True)]
+        return torch.stack(list(drawn))
 
 
 def _of_run(outcome: Outcome, index: int) -> Outcome:
@@ -90,17 +105,20 @@ def _of_run(outcome: Outcome, index: int) -> Outcome:
 def stacked(updates: Sequence[Update[Any]]) -> Update[Any]:
     """Return the update of R alike runs at once: batch, noise and outcome have a leading axis R.
 
-    It is the first run's, on modules whose parameters are stacked, `(R, ...)`; those of the runs become views of them.
+    It is the widest run's, on modules whose parameters are stacked, `(R, ...)`; those of the runs become views of them.
     """
-    first: Any = updates[0]
+    runs = [_Whole(each.nets, each.heads.modules) for each in updates]
+    widest = max(range(len(runs)), key=lambda run: sum(own.numel() for own in runs[run].parameters()))
+    first: Any = updates[widest]
     nets, modules, balance = copy.deepcopy((first.nets, first.heads.modules, first.heads.balance))
-    whole, runs = _Whole(nets, modules), [_Whole(each.nets, each.heads.modules) for each in updates]
+    whole = _Whole(nets, modules)
     _stack(list(whole.parameters()), [list(run.parameters()) for run in runs])
+    whole.mask(runs)
     _stack(list(balance.buffers()), [list(each.heads.balance.buffers()) for each in updates])
     balance.norms, balance.mass = balance.norms.T, balance.mass.T  # by name, as alone
     heads = first.heads.over(dict(modules.items()), _weights(updates), balance)
-    at = {id(own): joined for own, joined in zip(runs[0].parameters(), whole.parameters(), strict=True)}
-    optimisers = JoinedOptimisers([each.optimisers for each in updates], heads, whole, at)
+    at = {id(own): joined for own, joined in zip(runs[widest].parameters(), whole.parameters(), strict=True)}
+    optimisers = JoinedOptimisers(first.optimisers, [each.optimisers for each in updates], heads, whole, at)
     together: Update[Any] = replace(first, nets=nets, heads=heads, optimisers=optimisers)
     return together
 
@@ -110,20 +128,49 @@ class _Whole(nn.Module):
 
     def __init__(self, nets: nn.Module, heads: nn.Module) -> None:
         super().__init__()
-        self.nets, self.heads = nets, heads
+        self.nets, self.heads, self._masks = nets, heads, set[str]()
 
     def forward(self, function: Callable[..., Found], *inputs: Any) -> Found:
         return function(*inputs)
 
+    def mask(self, runs: Sequence[nn.Module]) -> None:
+        """Say which actions each of the runs has, where that differs."""
+        for name, module in self.named_modules():
+            if isinstance(module, Choosing):
+                counts = [run.get_submodule(name).actions for run in runs]
+                if len(set(counts)) > 1:
+                    device = next(module.parameters()).device
+                    module.real = (
+                        torch.arange(module.actions, device=device) < torch.tensor(counts, device=device)[:, None]
+                    )
+                    self._masks.add(f"{name}.real")
+
+    def of_runs(self) -> dict[str, Tensor]:
+        """Return by name what every run has its own of: `(R, ...)`."""
+        masks = {name: buffer for name, buffer in self.named_buffers() if name in self._masks}
+        return {**dict(self.named_parameters()), **masks}
+
 
 @torch.no_grad()
 def _stack(joined: Sequence[Tensor], own: Sequence[Sequence[Tensor]]) -> None:
-    """Stack each run's tensors in `joined`, and make them views of it, laid out as they were (as are their moments)."""
+    """Stack each run's tensors in `joined`, and make them views of it, laid out as they were (as are their moments).
+
+    Where they are not of equal length along an axis, the memory goes along it last: the views then have no gaps, which
+    Adam's kernel does not know.
+    """
     for whole, parts in zip(joined, zip(*own, strict=True), strict=True):
-        like = parts[0]
-        whole.data = like.new_empty_strided((len(parts), *like.shape), (like.numel(), *like.stride()))
+        uneven = [axis for axis, sides in enumerate(zip(*(p.shape for p in parts), strict=True)) if len(set(sides)) > 1]
+        like = whole.data
+        for axis in uneven:
+            like = like.movedim(axis, 0).contiguous().movedim(0, axis)
+        whole.data = like.new_empty_strided((len(parts), *like.shape), (like.numel(), *like.stride())).zero_()
         for part, row in zip(parts, whole.data, strict=True):
-            part.data = row.copy_(part)
+            part.data = _part(row, part.shape).copy_(part)
+
+
+def _part(padded: Tensor, shape: torch.Size) -> Tensor:
+    """Return a run's own of a padded tensor."""
+    return padded if padded.shape == shape else padded[tuple(map(slice, shape))]
 
 
 def _weights(updates: Sequence[Update[Any]]) -> dict[str, Any]:
@@ -143,6 +190,7 @@ class JoinedAdam:
         self.parameters = parameters
         alike: dict[tuple[float, ...], list[int]] = {}
         for run, adam in enumerate(adams):
+            adam.lay_out()
             alike.setdefault(adam.settings, []).append(run)
         self._groups = [(runs, FusedAdam.joined([adams[run] for run in runs])) for runs in alike.values()]
 
@@ -153,7 +201,8 @@ class JoinedAdam:
         laid_out = map(_laid_out, gradients, self.parameters)
         rows = list(zip(*(gradient.unbind(0) for gradient in laid_out), strict=True))
         for runs, adam in self._groups:
-            adam.step([gradient for run in runs for gradient in rows[run]])
+            given = [row for run in runs for row in rows[run]]
+            adam.step([_part(row, own.shape) for row, own in zip(given, adam.parameters, strict=True)])
 
 
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
@@ -166,14 +215,16 @@ def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
 class JoinedOptimisers(Optimisers):
     """The optimisers of R runs, whose losses are computed as one and differentiated as their sum.
 
-    whole: the modules with stacked parameters. at: the stacked ones by the `id` of the first run's.
+    whole: the modules with stacked parameters. at: the stacked ones by the `id` of those of the run that is `first`.
     """
 
-    def __init__(self, each: Sequence[Optimisers], heads: Heads, whole: nn.Module, at: Mapping[int, Tensor]) -> None:
+    def __init__(
+        self, first: Optimisers, each: Sequence[Optimisers], heads: Heads, whole: _Whole, at: Mapping[int, Tensor]
+    ) -> None:
         def moved(own: Sequence[Tensor]) -> list[Tensor]:
             return [at[id(tensor)] for tensor in own]
 
-        first, own = each[0], each[0].owned
+        own = first.owned
         self._heads, self._whole, self._precision = heads, whole, first._precision
         self._own = first._own
         self._spec = replace(first._spec, compile="off")  # a vmapped update is replayed as a graph, or runs as it is
@@ -192,7 +243,7 @@ class JoinedOptimisers(Optimisers):
         return norm, (norm / max_norm).clamp(min=1)
 
 
-def vmapped(whole: nn.Module, losses: Callable[..., Found], *inputs: Any) -> Found:
+def vmapped(whole: _Whole, losses: Callable[..., Found], *inputs: Any) -> Found:
     """Compute losses of every run on its own inputs and parameters, all of them stacked `(R, ...)`.
 
     The latent that is returned is the very tensor that the losses read, wherever its axis of runs is.
@@ -207,7 +258,7 @@ def vmapped(whole: nn.Module, losses: Callable[..., Found], *inputs: Any) -> Fou
         made.append(found)
         return tensors_of(found)
 
-    results = vmap(one)(dict(whole.named_parameters()), tensors_of(inputs))
+    results = vmap(one)(whole.of_runs(), tensors_of(inputs))
     found: Any = refilled(made[0], iter(results))
     return replace(found, latent=seen[0][0], runs_at=seen[0][1]) if seen else found  # type: ignore[no-any-return]
 
@@ -241,15 +292,20 @@ def signature(learner: Learner[Any, Any], settings: Any) -> Hashable:
             raise ValueError(f"aux={name} keeps statistics or memory of its own")
     if learner.nets.state_dict().keys() - dict(learner.nets.named_parameters(remove_duplicate=False)).keys():
         raise ValueError("the encoder keeps statistics of batches")
-    spec, modules = learner.spec, (learner.nets, learner.heads.modules)
-    shapes = tuple(
-        (name, parameter.shape, parameter.dtype, parameter.requires_grad)
-        for module in modules
-        for name, parameter in module.named_parameters()
-    )
+    spec, shapes = learner.spec, _shapes(learner, padded=hasattr(learner.step, "widened"))
     own = [(spec.encoder.restored(), ()), *((each, each.per_run) for each in (settings, *spec.aux.values()))]
     shared = [_shared(config, differing) for config, differing in own]
     return type(learner.step), shapes, repr(learner.heads.pulls), repr(shared), spec.device, spec.compile
+
+
+def _shapes(learner: Learner[Any, Any], *, padded: bool) -> Hashable:
+    """Return what is to be equal of learners' parameters. padded: not how many actions they are for."""
+    whole = _Whole(learner.nets, learner.heads.modules)
+    free = action_axes(whole) if padded else {}
+    return tuple(
+        (name, *(side for axis, side in enumerate(p.shape) if free.get(name) != axis), p.dtype, p.requires_grad)
+        for name, p in whole.named_parameters()
+    )
 
 
 def _shared(config: Any, own: Sequence[str]) -> str:

@@ -84,13 +84,17 @@ class Learner(ABC, Generic[N, R]):
         self.views = {name: needs.view or spec.augment for name, needs in replay.needs.items()}
         self.act_stream, self.update_stream = (Generator(spec.device).manual_seed(spec.seed + k) for k in (2, 3))
         self.means = Means(spec.device)
-        graphed = spec.compile == "cudagraph"
-        self._launch: Callable[[Inputs, Any], Outcome] = GraphedStep(self._run) if graphed else self._run
+        self.moved()
         self._last: Inputs | None = None
         self._meters_before: dict[str, float] = {}
         self._sample_seconds: list[float] = []
 
     # Learning
+
+    def moved(self) -> None:
+        """Record updates anew: parameters or moments lie elsewhere than a CUDA graph remembers."""
+        graphed = self.spec.compile == "cudagraph"
+        self._launch: Callable[[Inputs, Any], Outcome] = GraphedStep(self._run) if graphed else self._run
 
     def update(self) -> None:
         """Make one update."""

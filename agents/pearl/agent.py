@@ -1,7 +1,8 @@
 """PEARL's agent: SAC on (observation, task latent), the latent inferred from a context of transitions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.optim import FusedAdam
 from rlrep.replay import Batch, Needs, TaskReplay, TaskSpec, Transitions, WindowSpec
 
+from ..fleet import Joint, signature
 from ..heads import Heads
 from ..learner import Learner, seeded
 from ..meeting import trained
@@ -152,6 +154,18 @@ class PEARL(Learner[Networks, TaskReplay]):
         return len(self.replay.able()) >= self.meta_batch
 
     # Learning
+
+    def alike(self) -> Hashable:
+        """Return what is equal in agents that a fleet can compute as one. Raises ValueError, saying why, for one that
+        goes alone."""
+        if self.config.context == "recurrent":
+            raise ValueError("a recurrent encoder of contexts is computed by itself")
+        given = [] if self.step.vectors is None else self.step.vectors.tolist()
+        return signature(self, self.config), self.meta_batch, repr(self.heads.needs), repr(given)
+
+    def fleet(self) -> Callable[[Sequence[Any]], None]:
+        """Return a function that makes an update of each of several agents that are alike."""
+        return Joint().update
 
     def _meters(self, batch: Batch, noise: Tensor) -> Metrics:
         """Return what is known of the beliefs, and each head's pull on the context encoder's parameters relative to

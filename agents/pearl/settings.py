@@ -1,7 +1,7 @@
 """Settings of `agent=pearl`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rlrep.contract.agent import AgentConfig
 from rlrep.heads import Pull
@@ -70,6 +70,11 @@ class PEARLSettings(AgentConfig):
     extra_steps: int = 600
     pull: Pull = "own"
     precision: Precision = "float32"
+
+    per_run: ClassVar[tuple[str, ...]] = (
+        *("lr", "alpha_lr", "capacity", "discount", "reward_scale", "initial_temperature"),
+        *("tasks_per_iteration", "prior_steps", "posterior_steps", "extra_steps"),
+    )
 
     def __post_init__(self) -> None:
         ranges.at_least(self, 1, ("latent_dim", "hidden_dim", "hidden_layers", "context_hidden_dim", "context_layers"))

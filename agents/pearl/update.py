@@ -5,6 +5,7 @@ first only if `critic_to_context`); actor, temperature and value function see th
 """
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal, NamedTuple
 
 import torch
@@ -68,22 +69,21 @@ class Update:
 
     def draw(self, batch: Batch, generator: Generator) -> Tensor:
         """Draw an update's `Noise`, in one flat tensor."""
-        count = self._drawn * batch.action.numel() + self._tasks(batch) * self.latent_dim
-        return torch.randn(count, generator=generator, device=generator.device)
+        actions, latents = self._shapes(batch)
+        return torch.randn(prod(actions) + prod(latents), generator=generator, device=generator.device)
 
     def named(self, batch: Batch, flat: Tensor) -> Noise:
-        """Return the parts of what `draw` drew."""
-        count = self._drawn * batch.action.numel()
-        actions = flat[:count].view(self._drawn, *batch.action.shape)
-        return Noise(actions[0], actions[1], actions[-1], flat[count:].view(self._tasks(batch), self.latent_dim))
+        """Return the parts of what `draw` drew `(..., numbers)`, with as many axes more as the batch has."""
+        actions, latents = self._shapes(batch)
+        first, last = flat.split([prod(actions), prod(latents)], -1)
+        each = first.unflatten(-1, actions).unbind(-3)
+        return Noise(each[0], each[1], each[-1], last.unflatten(-1, latents))
 
-    @property
-    def _drawn(self) -> int:
-        return 2 if self.nets.v is None else 3
-
-    def _tasks(self, batch: Batch) -> int:
+    def _shapes(self, batch: Batch) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return those of all noise of actions, and of latents."""
         assert batch.tasks is not None
-        return len(batch.tasks)
+        drawn = 2 if self.nets.v is None else 3
+        return (drawn, *batch.action.shape[-2:]), (batch.tasks.shape[-1], self.latent_dim)
 
     def due(self, number: int) -> None:
         """Every update does the same."""

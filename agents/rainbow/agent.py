@@ -86,6 +86,7 @@ class RainbowConfig(AgentConfig):
     per_run: ClassVar[tuple[str, ...]] = (
         *("lr", "adam_eps", "sigma0", "capacity", "discount", "n_step", "priority_alpha", "priority_beta"),
         *("priority_beta_steps", "epsilon_start", "epsilon_final", "epsilon_steps"),
+        *("weight_decay", "n_step_schedule", "discount_schedule", "resets"),
     )
     gains_on_pixels: ClassVar[bool] = True  # compiled, its update on frames takes three quarters of the time on a CPU
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rlrep.contrast import MomentumTarget
 from rlrep.nn import Encoder, NoisyLinear
+from rlrep.nn.actions import Choosing, per_action
 from rlrep.nn.noisy import Affine
 
 from .policy import PolicyHead
@@ -20,7 +21,7 @@ class Layers(NamedTuple):
     value: Affine | None
 
 
-class QHead(nn.Module):
+class QHead(Choosing):
     """Latents `(B, D)` to logits of every action's return distribution `(B, A, atoms)`; atoms = 1: to its value.
 
     dueling: a value and an advantage stream (Wang et al. 2016, arXiv 1511.06581, equation 9), whose first layers are
@@ -39,10 +40,10 @@ class QHead(nn.Module):
         sigma0: float | None,
         policy: PolicyHead | None = None,
     ) -> None:
-        super().__init__()
-        self.actions, self.atoms, self.shared, self.policy = actions, atoms, shared, policy
+        super().__init__(actions)
+        self.atoms, self.shared, self.policy = atoms, shared, policy
         self.hidden = NoisyLinear(latent_dim, hidden_dim, sigma0=sigma0, streams=2 if dueling and not shared else 1)
-        self.advantage = NoisyLinear(hidden_dim, actions * atoms, sigma0=sigma0)
+        self.advantage = per_action(NoisyLinear(hidden_dim, actions * atoms, sigma0=sigma0), 0)
         self.value = NoisyLinear(hidden_dim, atoms, sigma0=sigma0) if dueling else None
         self._splits = [layer.noise_dim for layer in (self.hidden, self.advantage, self.value) if layer is not None]
 
@@ -68,7 +69,14 @@ class QHead(nn.Module):
             return linear(hidden, *layers.advantage).view(-1, self.actions, self.atoms)
         for_value, for_advantage = (hidden, hidden) if self.shared else hidden.chunk(2, 1)
         advantage = linear(for_advantage, *layers.advantage).view(-1, self.actions, self.atoms)
-        return linear(for_value, *layers.value).unsqueeze(1) + advantage - advantage.mean(1, keepdim=True)
+        return linear(for_value, *layers.value).unsqueeze(1) + advantage - self.mean(advantage)
+
+    def widened(self, noise: Tensor, own: "QHead") -> Tensor:
+        """Return noise `(..., own.noise_dim)` that a head of fewer actions is perturbed by as this one takes it: none
+        for the actions that the other has not."""
+        end = own.hidden.noise_dim + own.actions * own.atoms
+        lacking = noise.new_zeros((*noise.shape[:-1], self.noise_dim - own.noise_dim))
+        return torch.cat([noise[..., :end], lacking, noise[..., end:]], -1)
 
 
 class Networks(nn.Module):

@@ -56,6 +56,10 @@ class Update:
         """Draw an update's `Noise`, in one tensor."""
         return torch.randn((2, self.nets.head.noise_dim), generator=generator, device=generator.device)
 
+    def widened(self, noise: Tensor, own: "Update") -> Tensor:
+        """Return what the update of a run of fewer actions drew as this one takes it."""
+        return self.nets.head.widened(noise, own.nets.head)
+
     def due(self, number: int) -> Due:
         """Say what update `number` does."""
         return Due(target=number % self.target_every == 0)
@@ -130,7 +134,7 @@ def target(nets: Networks, layers: Layers, batch: Batch, noise: Tensor, *, doubl
         reward = reward + batch.discount * bonus
     else:
         chooser = nets.head(nets.encoder(next_obs), layers) if double else logits
-        taken = of_action(logits, expected(chooser, nets.support).argmax(1))
+        taken = of_action(logits, nets.head.best(expected(chooser, nets.support)))
         later = taken if single else taken.softmax(1)
     if single:
         return reward[:, None] + batch.discount[:, None] * later

@@ -6,6 +6,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlrep.nn.actions import per_action
+
 
 def action_dim(space: spaces.Space[Any]) -> int:
     """Width of an action once encoded: continuous as it is, discrete one-hot. Raises ValueError on other spaces."""
@@ -26,5 +28,5 @@ def join_action(latent: Tensor, action: Tensor, dim: int) -> Tensor:
 def state_action_projector(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
     """Build what embeds latents joined with actions, `(B, in_dim)` to `(B, out_dim)`."""
     return nn.Sequential(
-        nn.Linear(in_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim), nn.LayerNorm(out_dim)
+        per_action(nn.Linear(in_dim, hidden_dim), 1), nn.ReLU(), nn.Linear(hidden_dim, out_dim), nn.LayerNorm(out_dim)
     )

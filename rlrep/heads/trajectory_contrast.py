@@ -153,6 +153,8 @@ class TrajectoryContrastHead(Head):
     the second, without gradient.
     """
 
+    stacks = True
+
     def __init__(
         self,
         config: TrajectoryContrast,

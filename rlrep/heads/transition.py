@@ -3,13 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from rlrep.nn.actions import per_action
+
 from .actions import join_action
 from .branches import make_projector
 
 
 def make_transition(latent_dim: int, action_dim: int, hidden_dim: int) -> nn.Sequential:
     """Build an MLP with LayerNorm from a latent joined with an action to the next latent."""
-    return nn.Sequential(*make_projector(latent_dim + action_dim, hidden_dim, latent_dim), nn.LayerNorm(latent_dim))
+    first, *others = make_projector(latent_dim + action_dim, hidden_dim, latent_dim)
+    return nn.Sequential(per_action(first, 1), *others, nn.LayerNorm(latent_dim))
 
 
 def roll_out(transition: nn.Module, latent: Tensor, actions: Tensor, action_dim: int) -> Tensor:

@@ -16,8 +16,10 @@ from rlrep.record.folder import lock_folder
 from rlrep.settings import Stopped, UserError, one_line
 
 from .loop import Loop
+from .meta.work import Meta
 from .online import Online
 from .opened import open_run
+from .playing import Playing
 from .session import Job, Site, left_behind, ready
 
 _SHARE = 0.8
@@ -94,7 +96,7 @@ class Fleet:
 
     def __init__(self, size: int | Literal["auto"], stop: StopRequest, tell: Callable[[Member], None]) -> None:
         self._size, self._stop, self._tell = size, stop, tell
-        self._online: dict[Member, Online] = {}
+        self._works: dict[Member, Online | Meta] = {}
         self._alike: dict[Member, Hashable] = {}
         self._joint: dict[Hashable, Callable[[Sequence[Any]], None]] = {}
 
@@ -154,53 +156,64 @@ class Fleet:
     def _join(self, member: Member) -> None:
         """Find out with whom a run can be stacked, and say so where it is nobody."""
         work = member.loop.work
-        agent: Any = work.parts.agent if isinstance(work, Online) else None
+        agent: Any = work.parts.agent if isinstance(work, Playing) else None
         try:
-            if not isinstance(work, Online) or not isinstance(agent, Stackable):
+            if not isinstance(work, (Online, Meta)) or not isinstance(agent, Stackable):
                 raise ValueError("this kind of run is not stacked yet")
             self._alike[member] = kind = agent.alike()
             self._joint.setdefault(kind, agent.fleet())
-            self._online[member] = work
+            self._works[member] = work
         except ValueError as error:
             member.say(f"launcher=fleet: updates of this run are made one by one: {one_line(error)}")
 
     # Steps
 
     def _step(self, members: Sequence[Member]) -> None:
-        """One step of each."""
+        """One step of each; but a run of a family whose next step is an update waits for those that are alike."""
         before = {member: member.loop.work.counters.agent_steps for member in members}
-        works = {member: self._online[member] for member in members if member in self._online}
-        self._each(works, lambda member: works[member].act())
-        self._learn([member for member, work in works.items() if work.overlap])
-        self._each(works, lambda member: works[member].observe())
-        self._learn([member for member, work in works.items() if not work.overlap])
+        online = {member: work for member in members if isinstance(work := self._works.get(member), Online)}
+        families = {member: work for member in members if isinstance(work := self._works.get(member), Meta)}
+        collecting = {self._alike[member] for member, work in families.items() if not work.owes}
+        paying = [member for member in families if self._alike[member] not in collecting]
+        self._update(paying)
+        self._each(online, lambda member: online[member].act())
+        self._learn({member: work for member, work in online.items() if work.overlap})
+        self._each(online, lambda member: online[member].observe())
+        self._learn({member: work for member, work in online.items() if not work.overlap})
 
         def count(member: Member) -> None:
             row_due = False
-            if member in works:
-                works[member].count()
-            else:
+            if member in online:
+                online[member].count()
+            elif member in paying:
+                row_due = families[member].pay()
+            elif member not in families:
                 row_due = member.loop.work.step()
+            elif families[member].owes:
+                return
+            else:
+                families[member].advance()
             member.loop.stepped(before[member], row_due=row_due)
 
         self._each(members, count)
 
-    def _learn(self, members: Sequence[Member]) -> None:
+    def _learn(self, online: Mapping[Member, Online]) -> None:
         """Make the updates that a step of these brings."""
-        due = {member: self._online[member].due_updates() for member in members if member.code is None}
+        due = {member: online[member].due_updates() for member in online if member.code is None}
         for number in range(max(due.values(), default=0)):
-            for kind, joint in self._joint.items():
-                alike = [m for m in due if self._alike[m] == kind and due[m] > number and m.code is None]
-                if alike:
-                    self._update(alike, joint)
+            self._update([member for member in due if due[member] > number])
 
-    def _update(self, members: Sequence[Member], joint: Callable[[Sequence[Any]], None]) -> None:
-        works = {member: self._online[member] for member in members}
-        with self._guarded(members), ExitStack() as timed:
-            for work in works.values():
-                timed.enter_context(work.watch.section("update"))
-            joint([work.parts.agent for work in works.values()])
-        self._each(members, lambda member: works[member].check_update())
+    def _update(self, members: Sequence[Member]) -> None:
+        """Make an update of each of these, of those that are alike as one."""
+        for kind, joint in self._joint.items():
+            alike = [member for member in members if self._alike[member] == kind and member.code is None]
+            works = {member: self._works[member] for member in alike}
+            if works:
+                with self._guarded(alike), ExitStack() as timed:
+                    for work in works.values():
+                        timed.enter_context(work.watch.section("update"))
+                    joint([work.parts.agent for work in works.values()])
+                self._each(alike, lambda member: self._works[member].check_update())
 
     def _finish(self, member: Member) -> None:
         member.loop.finish()

@@ -73,6 +73,13 @@ class FusedAdam:
                 for state in (self._first, self._second, self._steps):
                     state[place].zero_()
 
+    def lay_out(self) -> None:
+        """Lay moments out as their parameters are by now, which the kernel takes for granted."""
+        for moments in (self._first, self._second):
+            for place, (moment, parameter) in enumerate(zip(moments, self.parameters, strict=True)):
+                if moment.stride() != parameter.stride():
+                    moments[place] = torch.empty_like(parameter).copy_(moment)
+
     @property
     def settings(self) -> tuple[float, ...]:
         """What a step goes by, beside moments and step counts."""

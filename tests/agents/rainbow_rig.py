@@ -31,6 +31,7 @@ def make_rainbow(
     augment: View | None = None,
     compile: Any = "off",
     seed: int = 0,
+    actions: spaces.Discrete[Any] = ACTIONS,
 ) -> Rainbow:
     """A small agent with 80 random transitions of two environments in its replay."""
     space = PIXELS if pixels else STATE
@@ -38,7 +39,7 @@ def make_rainbow(
     agent = config.make(
         AgentSpec(
             space,
-            ACTIONS,
+            actions,
             frame_stack=2 if pixels else 1,
             num_envs=2,
             encoder=encoder or (own if pixels else MLPEncoderConfig(8, 6)),
@@ -48,7 +49,7 @@ def make_rainbow(
             compile=compile,
         )
     )
-    fill(agent, space)
+    fill(agent, space, action=lambda rng: rng.integers(0, int(actions.n), 2))
     return agent
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rlrep.agents.rainbow.networks import Networks, QHead
 from rlrep.agents.rainbow.update import expected, of_action, project, rl_losses, target
 from rlrep.nn import Encoder, NoisyLinear
+from rlrep.nn.actions import Choosing
 from rlrep.nn.optim import FusedAdam, norm_excess
 from rlrep.replay import Batch
 
@@ -71,11 +72,11 @@ def test_projection_keeps_the_mean_within_the_support() -> None:
     torch.testing.assert_close((found * SUPPORT).sum(1), (probability * position).sum(1), atol=1e-4, rtol=0)
 
 
-class Table(nn.Module):
+class Table(Choosing):
     """A head whose logits are its weight, whatever the latent and the noise."""
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__()
+        super().__init__(logits.shape[-2])
         self.logits, self.policy = nn.Parameter(logits), None
 
     def perturbed(self, noise: Tensor | None) -> None:

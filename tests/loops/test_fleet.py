@@ -4,6 +4,8 @@ import io
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium
+import numpy as np
 import pytest
 
 from rlrep.agents.fleet import Joint
@@ -14,7 +16,9 @@ from rlrep.loops.online import Online
 from rlrep.loops.training import Training
 from rlrep.process.signals import StopRequest
 from rlrep.record.checkpoint import Checkpoints
-from tests.runs import TINY, metrics, run
+from tests.runs import TINY, evaluations, metrics, run
+
+from .test_meta_runs import POINT
 
 SHORT = (
     *("env=toy_state", "aux=curl", "env.workers=inline", "train.eval_every=0", "compile=off"),
@@ -23,7 +27,9 @@ SHORT = (
 
 
 def words(seed: int, *more: str) -> tuple[str, ...]:
-    return (*SHORT, f"seed={seed}", f"agent.lr={1e-3 * (1 + seed)}", *more)
+    """Return those of a short run, whose later words count."""
+    every = (*SHORT, f"seed={seed}", f"agent.lr={1e-3 * (1 + seed)}", *more)
+    return tuple({word.partition("=")[0]: word for word in every}.values())
 
 
 def member(folder: Path, seed: int, *more: str) -> Member:
@@ -56,7 +62,7 @@ def newest(folder: Path, seed: int) -> int:
 def assert_alike(folder: Path, other: Path, seed: int) -> None:
     """Compare what two runs have logged, up to rounding in single precision."""
     ours, theirs = metrics(folder / str(seed)), metrics(other / str(seed))
-    assert [row.keys() for row in ours] == [row.keys() for row in theirs] and len(ours) == 12
+    assert [row.keys() for row in ours] == [row.keys() for row in theirs] and len(ours) > 5
     for row, expected in zip(ours, theirs, strict=True):
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
@@ -80,6 +86,63 @@ def test_a_fleet_is_stopped_and_goes_on_alone_and_in_another(tmp_path: Path, mon
     for seed in range(3):
         assert run(alone / str(seed), *words(seed)) == 0
         assert_alike(fleet_of, alone, seed)
+
+
+def test_families_are_collected_by_each_and_learnt_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one of them owes more updates than the other, for which that one waits."""
+    joined, make, fleet_of, alone = list[int](), Joint._fleet, tmp_path / "fleet", tmp_path / "alone"
+
+    def watching(joint: Joint, learners: Any) -> Any:
+        joined.append(len(learners))
+        return make(joint, learners)
+
+    monkeypatch.setattr(Joint, "_fleet", watching)
+    family = (*POINT, "aux=trajectory_contrast", "aux.trajectory_contrast.window=4", "train.eval_every=25")
+    more = [("agent.extra_steps=10",), ("agent.extra_steps=20", "agent.lr=1e-3")]
+    assert train(*(member(fleet_of, seed, *family, *more[seed]) for seed in range(2))) == [0, 0]
+    assert joined and set(joined) == {2}
+    for seed in range(2):
+        assert run(alone / str(seed), *words(seed, *family, *more[seed])) == 0
+        assert_alike(fleet_of, alone, seed)
+        scores = [[float(row["return"]) for row in evaluations(where / str(seed))] for where in (fleet_of, alone)]
+        assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+class Game(gymnasium.Env[Any, Any]):
+    """Shows noise, and pays for the last of its actions."""
+
+    def __init__(self, actions: int) -> None:
+        self.observation_space, self.last = gymnasium.spaces.Box(-1, 1, (3,)), actions - 1
+        self.action_space = gymnasium.spaces.Discrete(actions)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        return self.reset()[0], float(action == self.last), False, False, {}
+
+
+def test_different_games_share_a_fleet_and_go_on_alone_and_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for actions in (2, 3, 5):
+        gymnasium.register(f"Game{actions}-v0", lambda actions=actions, **_: Game(actions), max_episode_steps=6)
+    stop, joined, make = StopRequest(), list[int](), Joint._fleet
+
+    def watching(joint: Joint, learners: Any) -> Any:
+        joined.append(sum(learner.nets.head.actions for learner in learners))
+        if learners[0].updates == 5:
+            stop.signal_number = 15
+        return make(joint, learners)
+
+    monkeypatch.setattr(Joint, "_fleet", watching)
+    games = [("env=gym", f"env.id=Game{actions}-v0", "agent=rainbow", "aux=return_contrast") for actions in (2, 3, 5)]
+    assert train(*(member(tmp_path, seed, *games[seed]) for seed in range(2)), stop=stop) == [143, 143]
+    assert set(joined) == {5} and run(tmp_path / "0", *words(0, *games[0])) == 0
+    assert train(*(member(tmp_path, seed, *games[seed]) for seed in (1, 2))) == [0, 0]
+    assert set(joined) == {5, 8}
 
 
 def test_what_ends_one_run_leaves_the_others_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

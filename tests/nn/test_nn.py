@@ -1,5 +1,6 @@
 """Networks against plain re-statements of their equations."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -14,9 +15,24 @@ from rlrep.nn import (
     delta_orthogonal_,
     init_orthogonal,
 )
+from rlrep.nn.actions import Choosing, action_axes, per_action
 from rlrep.nn.distributions import sample_squashed
 from rlrep.nn.graph import GraphedStep, tensors_of
 from rlrep.nn.optim import FusedAdam
+
+
+def test_actions_that_are_not_there_are_no_choice_and_in_no_mean() -> None:
+    whole, padded = Choosing(3), Choosing(5)
+    padded.real = torch.tensor([True, True, True, False, False])
+    values = torch.tensor([[-3.0, -1.0, -2.0, 9.0, torch.nan], [-1.0, -1.0, -2.0, -1.0, 0.0]])
+    assert padded.best(values).tolist() == whole.best(values[:, :3]).tolist() == [1, 0]
+    outputs = torch.randn(2, 5, 4)
+    torch.testing.assert_close(padded.mean(outputs), whole.mean(outputs[:, :3]))
+
+
+def test_which_axes_grow_with_the_number_of_actions() -> None:
+    layers = nn.Sequential(per_action(nn.Linear(2, 3), 1), nn.ReLU(), per_action(nn.Linear(3, 4), 0))
+    assert action_axes(deepcopy(layers)) == {"0.weight": 1, "2.weight": 0, "2.bias": 0}
 
 
 def test_delta_orthogonal_keeps_the_norm_of_a_constant_image() -> None:

@@ -53,16 +53,29 @@ class Meta(Playing[MetaAgent]):
 
     def step(self) -> bool:
         """One vector step, or one update, or the next iteration's plan."""
+        if self.owes:
+            self._update()
+            return self.pay()
+        self.advance()
+        return False
+
+    @property
+    def owes(self) -> bool:
+        """Whether the next step is an update."""
+        return self._collector.idle and self._owed > 0
+
+    def pay(self) -> bool:
+        """Count an update; return whether it was an iteration's last."""
+        self._owed -= 1
+        return not self._owed
+
+    def advance(self) -> None:
+        """Make a vector step, or plan the next iteration."""
         if not self._collector.idle:
             self._collect()
-        elif self._owed:
-            self._update()
-            self._owed -= 1
-            return not self._owed
         else:
             self._iteration, self._collected = self._iteration + 1, 0
             self._collector.give(self.parts.agent.plan(self._iteration, self.train.init_steps))
-        return False
 
     def _collect(self) -> None:
         working = self._collector.step()
