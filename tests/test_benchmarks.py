@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import pretraining, tables
+from benchmarks import attacked, pretraining, tables
 from benchmarks.grid import Run, run_all
 from benchmarks.synthetic_runs import Shape, write_run
 from benchmarks.tables import spread, spread_head
@@ -161,3 +161,28 @@ def test_a_line_of_a_page_is_filled(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"lines": {"a": "It is 1."}}))
     text = "<!-- line x a -->\nold\n<!-- end x -->"
     assert tables.fill(text, tmp_path) == "<!-- line x a -->\nIt is 1.\n<!-- end x -->"
+
+
+def test_runs_under_attack_are_played_once_and_told_as_a_report_tells_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a run's table has the reaches already, nothing is played: `evaluate` would fail on these folders."""
+    for arm, kept in ((("none", "none"), 20), (("random_shift", "curl"), 60)):
+        for seed in range(5):
+            folder = tmp_path / "runs" / arm[1] / str(seed)
+            write_run(folder, "cheetah-run", arm, seed)
+            rows = "".join(f"{reach},{100 if reach == 0 else kept + seed}\n" * 2 for reach in (0.0, 0.1))
+            (folder / "evaluate.csv").write_text(f"epsilon,return\n{rows}")
+    words = ["attacked", str(tmp_path / "runs"), "--epsilon", "0.1", "--episodes", "2", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    attacked.main()
+    found = json.loads((tmp_path / "attacked.json").read_text())["table"]
+    assert found["columns"] == ["task", "arm", "seeds", "return at 0 ± SE", "return at 0.1 ± SE"]
+    assert found["rows"] == [
+        ["cheetah-run", "base", 5, "100 ± 0", "22 ± 1"],
+        ["cheetah-run", "curl", 5, "100 ± 0", "62 ± 1"],
+    ]
+    assert (tmp_path / "attacked.png").exists()
+    monkeypatch.setattr("sys.argv", [*words, "--tasks", "another"])
+    with pytest.raises(SystemExit, match="no finished run of another"):
+        attacked.main()
