@@ -8,7 +8,8 @@ A group is a folder of YAML files, here in `configs/` or in a `--config-dir`, an
 `# @package PLACE` at the top of a file says where its values go (`_global_`: the whole tree; without it: its group).
 `defaults` lists files of its group that it builds on, and `override /GROUP: NAME` chooses in another one. What depends
 on something stands under `when`: of its cases (a preset, `pixels` or `state`, a family of environments, an agent,
-`else`), the first one that holds adds to the file; it may choose, and have a `when` of its own.
+`else`), the first one that holds adds to the file; it may choose, and have a `when` of its own. A list of such cases is
+several questions, each answered by itself, a later one winning.
 """
 
 import re
@@ -43,6 +44,8 @@ ENTRY_POINTS = {
 AUTO = "auto"
 ELSE = "else"
 """The case of `when` that always holds."""
+_ALWAYS = ({ELSE}, {"state", "pixels"})
+"""Cases of which one always holds; of an agent's run that is."""
 
 Tree = dict[str, Any]
 _SELF, _OVERRIDE = "_self_", "override /"
@@ -101,14 +104,24 @@ def _said(content: Mapping[str, Any], cases: Set[str], name: str) -> tuple[Tree,
     values = {str(key): value for key, value in content.items() if key not in ("defaults", "when")}
     chosen = [entry for entry in _listed(content, name) if isinstance(entry, dict)]
     choices = {str(key).removeprefix(_OVERRIDE): value for entry in chosen for key, value in entry.items()}
-    for case, more in _mapping(content.get("when"), name, "when").items():
-        if case == ELSE or case in cases:
-            more = _mapping(more, name, f"when: {case}")
-            if any(isinstance(entry, str) for entry in _listed(more, name)):
-                raise ConfigError(f"{name}: what a file builds on depends on nothing: take it out of `when: {case}`")
-            inner, others = _said(more, cases, name)
-            return merge(values, inner), choices | others
+    for case, more in _holding(content.get("when"), cases, name):
+        if any(isinstance(entry, str) for entry in _listed(more, name)):
+            raise ConfigError(f"{name}: what a file builds on depends on nothing: take it out of `when: {case}`")
+        inner, others = _said(more, cases, name)
+        values, choices = merge(values, inner), choices | others
     return values, choices
+
+
+def _holding(when: Any, cases: Set[str], name: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Yield the first case that holds of each question of a `when`. Raises ConfigError where one never can."""
+    for question in when if isinstance(when, list) else [when]:
+        asked = _mapping(question, name, "when")
+        for place, case in enumerate(asked):
+            if any(ends <= set(list(asked)[:place]) for ends in _ALWAYS):
+                raise ConfigError(f"{name}: `when: {case}` is never reached after what always holds: list it apart")
+        held = next((case for case in asked if case == ELSE or case in cases), None)
+        if held is not None:
+            yield held, _mapping(asked[held], name, f"when: {held}")
 
 
 def _listed(content: Mapping[str, Any], name: str) -> list[Any]:

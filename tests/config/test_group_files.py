@@ -1,6 +1,7 @@
 """Group files and modules that somebody wrote, found by --config-dir: what is wrong with them is one line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,23 @@ def test_the_first_case_that_holds_counts_and_may_choose_and_have_cases(tmp_path
         assert compose_run([*words, "preset=mine"], folders).tree["agent"]["batch_size"] == size
 
 
+def test_a_list_of_cases_is_several_questions(tmp_path: Path) -> None:
+    questions = "[{state: {seed: 1, agent: {lr: 1}}, pixels: {seed: 2}}, {mine: {seed: 3}, else: {seed: 4}}]"
+    folders = write(tmp_path, preset__mine=f"train: {{agent_steps: 5}}\nwhen: {questions}\n")
+    tree = compose_run(["env=toy_state", "preset=mine"], folders).tree
+    assert (tree["agent"]["lr"], tree["seed"]) == (1, 3)
+
+
+@pytest.mark.parametrize("obs", ["state", "pixels"])
+def test_an_agent_is_as_small_as_a_preset_says_whatever_it_sees(obs: str) -> None:
+    sizes = {"paper": (512, 256, 256, 10000), "cpu": (256, 64, 128, None), "debug": (64, 16, 32, 100)}
+    for preset, (*expected, start) in sizes.items():
+        config: Any = compose_run(["env=dmc_walker_run", f"env.obs={obs}", "agent=mrq", f"preset={preset}"]).config
+        agent = config.agent
+        assert [agent.hidden_dim, agent.action_width, agent.batch_size] == expected
+        assert start in (None, config.train.init_steps)
+
+
 def test_who_wins_over_whom(tmp_path: Path) -> None:
     mine = "defaults: [toy_state]\nagent: {lr: 1}\nseed: 1\nwhen: {mine: {seed: 3}}\n"
     preset = "defaults: [override /encoder: mlp]\ntrain: {agent_steps: 5}\nseed: 2\nagent: {lr: 2}\n"
@@ -124,7 +142,9 @@ def test_a_preset_says_nothing_of_a_head_whose_pull_is_asked_for() -> None:
         ({"preset__mine": "defaults: [{override /augmnt: none}]"}, "preset=mine", "did you mean augment?"),
         ({"preset__mine": "defaults: [{/augment: none}]"}, "preset=mine", "defaults lists files of its group"),
         ({"preset__mine": "defaults: 3"}, "preset=mine", "defaults lists files of its group"),
-        ({"preset__mine": "when: [state]"}, "preset=mine", "when holds ['state']"),
+        ({"preset__mine": "when: [state]"}, "preset=mine", "when holds state"),
+        ({"preset__mine": "when: {else: {}, state: {}}"}, "preset=mine", "`when: state` is never reached"),
+        ({"preset__mine": "when: {state: {}, pixels: {}, mine: {}}"}, "preset=mine", "`when: mine` is never reached"),
         ({"preset__mine": "when: {state: 3}"}, "preset=mine", "when: state holds 3"),
         ({"preset__mine": "when: {state: {defaults: [cpu]}}"}, "preset=mine", "take it out of `when: state`"),
         ({"encoder__mine": "defaults: [mlp, {override /augment: none}]"}, "encoder=mine", "has no place here"),
