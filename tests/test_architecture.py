@@ -74,6 +74,7 @@ DECLARED = {  # importable name: distribution
     "flwr": "flwr[simulation]",
     "huggingface_hub": "huggingface-hub",
     "optuna": "optuna",
+    "timm": "timm",
 }
 
 
