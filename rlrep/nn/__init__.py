@@ -10,6 +10,7 @@ from .lars import LARS, warmup_cosine
 from .mlp import mlp
 from .noisy import NoisyLinear
 from .resnet import ResNetConfig
+from .timm_encoder import TimmConfig
 from .torchvision_names import torchvision_names
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "NoisyLinear",
     "PixelEncoderConfig",
     "ResNetConfig",
+    "TimmConfig",
     "delta_orthogonal_",
     "init_orthogonal",
     "init_xavier",

