@@ -1,12 +1,16 @@
 """Runs in lockstep in one process (DESIGN 4.7): each is an ordinary session; only their updates are made together."""
 
+import gc
 import math
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
+
+import torch
 
 from rlrep.contract.agent import Rows, Stackable
 from rlrep.process.machine import free_bytes, keep_large_blocks, pick_device, set_threads
@@ -30,7 +34,7 @@ _SHARE = 0.8
 class Member:
     """A run of a fleet. tree: its config, as composed. log: where its lines go. again: the command that continues it.
 
-    code: the exit code that it would have alone, None while it goes on.
+    code: the exit code that it would have alone, None while it goes on. replay_bytes: of its replay when full.
     """
 
     job: Job
@@ -38,6 +42,7 @@ class Member:
     log: IO[str]
     again: str
     code: int | None = None
+    replay_bytes: int = 0
     stack: ExitStack = field(default_factory=ExitStack)
     _loop: Loop | None = None
 
@@ -57,15 +62,17 @@ class Member:
 
     def open(self, stop: StopRequest) -> None:
         """Build it, and resume it where there is a checkpoint; one that is finished ends."""
-        folder = Path(self.job.config.out)
+        job = copy(self.job)  # what is built for it lives no longer than its loop
+        folder = Path(job.config.out)
         self.stack.enter_context(lock_folder(folder))
-        opened = open_run(folder, self.tree, self.job)
+        opened = open_run(folder, self.tree, job)
         if opened.is_finished:
-            self.say(f"this run is finished{opened.size(self.job.counted)}: see {folder}")
+            self.say(f"this run is finished{opened.size(job.counted)}: see {folder}")
             self.end(0)
             return
-        site = Site(opened, pick_device(self.job.config.device), stop, self.stack)
-        self._loop = ready(self.job, site, self.tree, self._reporter)
+        site = Site(opened, pick_device(job.config.device), stop, self.stack)
+        self._loop = ready(job, site, self.tree, self._reporter)
+        self.replay_bytes = sum(ring_bytes(ring) for ring in job.rings().values())
 
     def _reporter(self, stack: ExitStack, total: int, done: int, unit: str) -> Reporter:
         return Lines(total, done, unit, file=self.log)
@@ -76,14 +83,16 @@ class Member:
             self.say(f"stopped, saved in {self.job.config.out}; to go on: {self.again}")
         elif isinstance(error, (UserError, OSError)):
             self.say(f"error: {one_line(error)}")
+        elif isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            self.say("error: out of memory: choose a lower launcher.size; the last checkpoint is kept")
         else:
             self.say("".join(traceback.format_exception(error)))
             self.say(f"error: {type(error).__name__}: {one_line(error)[:300]}; the last checkpoint is kept")
         self.end(getattr(error, "exit_code", 1))
 
     def end(self, code: int) -> None:
-        """Close what was opened for it."""
-        self.code = code
+        """Close what was opened for it, and let go of it."""
+        self.code, self._loop = code, None
         self.stack.close()
 
 
@@ -114,24 +123,28 @@ class Fleet:
 
     def _opened(self, waiting: list[Member]) -> list[Member]:
         """Take members out of those that wait, as long as there is room, and open them."""
+        self._works, self._alike, self._joint = {}, {}, {}
+        gc.collect()  # what those that have ended had
         found: list[Member] = []
         most: float = math.inf if self._size == "auto" else self._size
+        free = taken = 0
         while waiting and len(found) < most:
             member = waiting.pop(0)
-            device = pick_device(member.job.config.device)
-            free = free_bytes(device)
+            if not found:
+                with self._guarded([member]):
+                    free = free_bytes(pick_device(member.job.config.device))
             self._each([member], lambda member: member.open(self._stop))
             self._tell(member)
-            if member.code is None and not found:
-                each = sum(ring_bytes(ring) for ring in member.job.rings().values())
-                fit = max(1, int(_SHARE * free / max(1, each)))
-                asked = min(most, 1 + len(waiting))
-                if self._size != "auto" and fit < asked:
-                    self._refuse([member, *waiting], each, free)
-                    waiting.clear()
-                most = min(most, fit)
-            if member.code is None:
-                found.append(member)
+            if member.code is not None:
+                continue
+            found.append(member)
+            taken, each = taken + member.replay_bytes, max(1, member.replay_bytes)
+            fit = len(found) + max(0, int((_SHARE * free - taken) / each))  # if those that wait are like it
+            if self._size == "auto":
+                most = fit
+            elif fit < min(most, len(found) + len(waiting)):
+                self._refuse([*found, *waiting], each, free)
+                waiting.clear()
         return found
 
     def _refuse(self, members: Sequence[Member], each: int, free: int) -> None:
@@ -143,8 +156,7 @@ class Fleet:
             self._end(member, UserError(line))
 
     def _train(self, members: Sequence[Member]) -> None:
-        for member in members:
-            self._join(member)
+        self._each(members, self._join)
         self._each(members, lambda member: member.loop.begin())
         while live := [member for member in members if member.code is None]:
             self._step(live)

@@ -47,9 +47,10 @@ def keep_large_blocks() -> bool:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free on a device."""
+    """Return the memory that is free on a device, with what this process holds of it and does not use."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     with open("/proc/meminfo") as file:
         found = dict(line.split(":") for line in file)
     return int(found["MemAvailable"].split()[0]) * 1024

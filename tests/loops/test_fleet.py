@@ -1,12 +1,15 @@
 """Runs in lockstep: equal to runs alone, resumed either way, and none of them ends another."""
 
 import io
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from rlrep.agents.fleet import Joint
 from rlrep.config.compose import compose_run
@@ -168,20 +171,32 @@ def test_what_ends_one_run_leaves_the_others_going(tmp_path: Path, monkeypatch: 
     )
 
 
-def test_a_device_that_fails_costs_one_checkpoint_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            RuntimeError("CUDA error: an illegal memory access"),
+            "error: RuntimeError: CUDA error: an illegal memory access",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "error: out of memory: choose a lower launcher.size"),
+    ],
+)
+def test_a_device_that_fails_costs_one_checkpoint_interval(
+    error: Exception, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     update = Joint.update
 
     def failing(joint: Joint, learners: Any) -> None:
         if learners[0].updates == 10:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            raise error
         update(joint, learners)
 
     with monkeypatch.context() as patch:
         patch.setattr(Joint, "update", failing)
         first, second = member(tmp_path, 0), member(tmp_path, 1)
         assert train(first, second) == [1, 1]
-    assert said(first) == said(second)
-    assert "CUDA error" in said(first) and newest(tmp_path, 0) == newest(tmp_path, 1) == 10
+    assert said(first) == said(second) == f"{line}; the last checkpoint is kept"
+    assert newest(tmp_path, 0) == newest(tmp_path, 1) == 10
     assert train(member(tmp_path, 0), member(tmp_path, 1)) == [0, 0]
 
 
@@ -194,3 +209,34 @@ def test_a_fleet_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(Joint, "_fleet", lambda *_: pytest.fail("one at a time has nobody to be stacked with"))
         assert train(member(tmp_path, 0), member(tmp_path, 1)) == [0, 0]
+
+
+def test_as_many_go_together_as_their_own_replays_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = list[int]()
+
+    def ending(self: Fleet, members: Sequence[Member]) -> None:
+        together.append(len(members))
+        assert all(member.replay_bytes > 0 for member in members)
+        for one in members:
+            one.end(0)
+
+    monkeypatch.setattr(Fleet, "_train", ending)
+    monkeypatch.setattr(fleet, "free_bytes", lambda device: 100_000)
+    capacities = ("agent.capacity=50", "agent.capacity=5000", "agent.capacity=60")
+    train(*(member(tmp_path, seed, words) for seed, words in enumerate(capacities)))
+    assert together == [2, 1], "the second alone is more than all the memory"
+
+
+def test_a_run_that_has_ended_leaves_its_memory_to_those_that_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents, join = list[weakref.ref[Any]](), Fleet._join
+
+    def watching(self: Fleet, member: Member) -> None:
+        join(self, member)
+        assert isinstance(member.loop.work, Online) and not any(agent() for agent in agents)
+        agents.append(weakref.ref(member.loop.work.parts.agent))
+
+    monkeypatch.setattr(Fleet, "_join", watching)
+    assert train(*(member(tmp_path, seed, "train.agent_steps=10") for seed in range(2)), size=1) == [0, 0]
+    assert len(agents) == 2
