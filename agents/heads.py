@@ -68,6 +68,7 @@ class Heads:
     """An agent's heads: their losses, and how each one's gradient meets the RL loss's (see `rlrep.heads.Pull`).
 
     configs: by head name. default: the pull of those that name none. balance: running norms, for `pull=balanced`.
+    stateless: names of those that move nothing but averages of parameters, which a CUDA graph can do.
     """
 
     def __init__(self, tasks: Mapping[str, Head], configs: Mapping[str, HeadConfig], default: Pull) -> None:
@@ -75,6 +76,7 @@ class Heads:
         self.modules = nn.ModuleDict(tasks)
         self.weights = {name: config.weight for name, config in configs.items()}
         self.pulls: dict[str, Pull] = {name: config.pull or default for name, config in configs.items()}
+        self.stateless = {name for name, task in tasks.items() if task.stacks and not list(task.buffers())}
         self.balance = Balance((AT_LATENT, AT_ENCODER, *self.pulling("balanced")))
 
     def owned(self, encoder: list[Tensor], rl: list[Tensor]) -> Owned:
@@ -103,10 +105,14 @@ class Heads:
         """Return the names of the heads that pull in one of these ways."""
         return [name for name, pull in self.pulls.items() if pull in pulls]
 
-    def after_update(self, batch: Batch) -> None:
-        """Move what the heads, whose pairs were drawn, move after the step; see `rlrep.heads.Head`."""
-        for task in [task for name, task in self.tasks.items() if name in batch.pairs]:
-            task.after_update()
+    def after_update(self, batch: Batch, *, stateless: bool | None = None) -> None:
+        """Move what the heads, whose pairs were drawn, move after the step; see `rlrep.heads.Head`.
+
+        stateless: of the `stateless` heads alone, or of the others; None = of all.
+        """
+        for name, task in self.tasks.items():
+            if name in batch.pairs and stateless in (None, name in self.stateless):
+                task.after_update()
 
     # Who steps what
 

@@ -17,6 +17,7 @@ from rlrep.heads import Metrics
 from rlrep.nn.graph import GraphedStep
 from rlrep.replay import Batch, Needs, Ring
 from rlrep.replay.generators import restore
+from rlrep.replay.shared import Shared
 
 from .heads import Heads, Losses
 from .meeting import trained
@@ -27,6 +28,9 @@ N = TypeVar("N", bound=nn.Module)
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 Inputs = tuple[Batch, Tensor]
 """What an update computes on: a batch under its views, and standard normal noise."""
+Sample = Callable[[], Batch]
+Due = tuple[Sample, Any]
+"""What an update does: how it samples, and which parts of it take place."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,19 @@ class Update(Protocol[N_co]):
 
 
 class Stored(Protocol):
-    """What a learner asks of its replay, beside samples. needs: what it draws beside a batch, and for whom."""
+    """What a learner asks of its replay, beside samples.
+
+    needs: what it draws beside a batch, and for whom. stream: of every random number that it draws.
+    shared: what a captured draw reads. outside: what keeps its draws out of a CUDA graph, in words.
+    """
 
     rings: dict[str, Ring]
     needs: dict[str, Needs]
+    stream: Generator
+    shared: Shared
 
+    @property
+    def outside(self) -> list[str]: ...
     def describe(self) -> str: ...
     def state(self) -> dict[str, Any]: ...
     def load_state(self, tree: Mapping[str, Any]) -> None: ...
@@ -93,26 +105,61 @@ class Learner(ABC, Generic[N, R]):
 
     def moved(self) -> None:
         """Record updates anew: parameters or moments lie elsewhere than a CUDA graph remembers."""
-        graphed = self.spec.compile == "cudagraph"
-        self._launch: Callable[[Inputs, Any], Outcome] = GraphedStep(self._run) if graphed else self._run
+        self._launch: Callable[[Inputs, Any], Outcome] = self._run
+        self._whole: GraphedStep[tuple[()], Due, tuple[Inputs, Outcome]] | None = None
+        if self.spec.compile == "cudagraph":
+            self.record(GraphedStep)
 
     def update(self) -> None:
         """Make one update."""
         self.updates += 1
         self._advance(self._sample, self.step.due(self.updates))
 
-    def _advance(self, sample: Callable[[], Batch], due: Any) -> None:
+    def _advance(self, sample: Sample, due: Any) -> None:
         """Sample, view, take the agent's step, and what the heads (whose pairs were drawn) and the replay keep of
         it."""
+        if self._whole is None:
+            self._last, outcome = self._one((), (sample, due))
+        else:
+            if self.replay.shared.refresh(self.replay.stream.device):
+                self._whole.forget()
+            self._last, outcome = self._whole((), (sample, due))
+        self.heads.after_update(self._last[0], stateless=False)
+        self.means.count(outcome.metrics)
+
+    def _one(self, _: tuple[()], key: Due) -> tuple[Inputs, Outcome]:
+        """All of an update that is computed where the parameters are."""
+        sample, due = key
         inputs = self._drawn(sample)
         outcome = self._launch(inputs, due)
-        self.heads.after_update(inputs[0])
-        self.take(outcome)
+        self.heads.after_update(inputs[0], stateless=True)
+        self._learnt(inputs[0], outcome)
+        self.means.sum(outcome.metrics)
+        return inputs, outcome
+
+    def record(self, graphs: type[GraphedStep[Any, Any, Any]]) -> None:
+        """Replay updates as CUDA graphs from now on, where a draw must stay outside without it."""
+        if self.outside:
+            self._launch = graphs(self._run)
+        else:
+            self._whole = graphs(self._reading, (self.replay.stream, self.update_stream))
+
+    def _reading(self, _: tuple[()], key: Due) -> tuple[Inputs, Outcome]:
+        with self.replay.shared.reading():
+            return self._one((), key)
+
+    @property
+    def outside(self) -> list[str]:
+        """What keeps the draw out of a CUDA graph of the update, in words."""
+        used = (self.augment, *self.views.values())
+        views = {type(view).__name__: getattr(view, "capturable", False) for view in used}
+        return self.replay.outside + [name for name, capturable in views.items() if not capturable]
 
     def drawn(self) -> tuple[Inputs, Any]:
         """Begin an update: return what it computes on, and what is due in it."""
         self.updates += 1
-        return self._drawn(self._sample), self.step.due(self.updates)
+        self._last = self._drawn(self._sample)
+        return self._last, self.step.due(self.updates)
 
     def take(self, outcome: Outcome) -> None:
         """End the update: keep what it found."""
@@ -120,12 +167,11 @@ class Learner(ABC, Generic[N, R]):
         self._learnt(self._last[0], outcome)
         self.means.add(outcome.metrics)
 
-    def _drawn(self, sample: Callable[[], Batch]) -> Inputs:
+    def _drawn(self, sample: Sample) -> Inputs:
         started = perf_counter()
         batch = self._view(sample())
         self._sample_seconds.append(perf_counter() - started)
-        inputs = self._last = (batch, self.step.draw(batch, self.update_stream))
-        return inputs
+        return batch, self.step.draw(batch, self.update_stream)
 
     @abstractmethod
     def _sample(self) -> Batch:
@@ -184,7 +230,11 @@ class Learner(ABC, Generic[N, R]):
     def describe(self) -> list[str]:
         """Return start-up lines: parameter counts, and where the replay lives."""
         count, extra = (sum(p.numel() for p in trained(module)) for module in (self.nets, self.heads.modules))
-        return [f"agent: {self.title}, {count:,} trained parameters and {extra:,} in heads", self.replay.describe()]
+        lines = [f"agent: {self.title}, {count:,} trained parameters and {extra:,} in heads", self.replay.describe()]
+        if self.spec.compile == "cudagraph":
+            kept = f"; before it the draw, which stays outside: {', '.join(self.outside)}" if self.outside else ""
+            lines.append(f"update: one CUDA graph{kept}")
+        return lines
 
     def state(self) -> dict[str, Any]:
         """Return everything but the replay's rings."""

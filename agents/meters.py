@@ -36,25 +36,48 @@ class Scalars:
 
 
 class Means:
-    """Means of metrics since they were last read, and the metrics of the last update."""
+    """Means of metrics since they were last read, and the metrics of the last update.
+
+    Sums stay where they are, so that a CUDA graph can add to them; how often it did is counted outside.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._sums: dict[Named, tuple[Tensor, int]] = {}
+        self._sums: dict[Named, Tensor] = {}
+        self._counts: dict[Named, int] = {}
         self._last: Sequence[Scalars] = ()
 
     def add(self, metrics: Sequence[Scalars]) -> None:
         """Take an update's metrics."""
+        self.sum(metrics)
+        self.count(metrics)
+
+    def sum(self, metrics: Sequence[Scalars]) -> None:
+        """Add an update's metrics up, which `count` is told of, too."""
+        for scalars in metrics:
+            self._sum(scalars.names, scalars.values).add_(scalars.values)
+
+    def count(self, metrics: Sequence[Scalars]) -> None:
+        """Take note of metrics that were added up."""
         self._last = metrics
         for scalars in metrics:
-            total, count = self._sums.get(scalars.names, (0, 0))
-            self._sums[scalars.names] = (total + scalars.values, count + 1)
+            self._counts[scalars.names] = self._counts.get(scalars.names, 0) + 1
+
+    def _sum(self, names: Named, like: Tensor) -> Tensor:
+        if names not in self._sums:
+            self._sums[names] = torch.zeros_like(like, device=self._device)
+        return self._sums[names]
 
     def read(self) -> dict[str, float]:
         """Return means since the last call (reads from the device)."""
-        means = [Scalars(names, total / count) for names, (total, count) in self._sums.items()]
-        self._sums = {}
+        means = [Scalars(names, self._sums[names] / count) for names, count in self._counts.items()]
+        self._forget()
         return {name: value for scalars in means for name, value in scalars.read().items()}
+
+    def _forget(self) -> None:
+        for total in self._sums.values():
+            total.zero_()
+        self._counts = {}
 
     def nonfinite(self) -> list[str]:
         """Name the metrics of the last update that are NaN or infinite (reads from the device)."""
@@ -63,11 +86,14 @@ class Means:
 
     def state(self) -> list[Any]:
         """Return the sums."""
-        return [[list(names), total, count] for names, (total, count) in self._sums.items()]
+        return [[list(names), self._sums[names].clone(), count] for names, count in self._counts.items()]
 
     def load_state(self, sums: Sequence[Any]) -> None:
         """Restore `state()`."""
-        self._sums = {tuple(names): (total.to(self._device), count) for names, total, count in sums}
+        self._forget()
+        for names, total, count in sums:
+            self._sum(tuple(names), total).copy_(total)
+            self._counts[tuple(names)] = count
 
 
 def spread(latent: Tensor) -> Metrics:

@@ -45,7 +45,8 @@ class Tree:
 
     def __init__(self, size: int, device: torch.device, levels: int) -> None:
         self._tree = WeightTree(size, device, levels=levels)
-        self._tree.move(np.zeros(0, np.int64), np.arange(size), torch.ones((), device=device))
+        rows = torch.arange(size, device=device)
+        self._tree.move(rows[:0], rows, torch.ones((), device=device))
         self._all = torch.ones(BATCH, dtype=torch.bool, device=device)
 
     def draw(self, uniform: Tensor) -> Tensor:

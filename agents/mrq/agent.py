@@ -1,11 +1,11 @@
 """MR.Q: what acts, and the phases in which it learns."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
+from rlrep.replay import Batch
 from rlrep.views import View
 
 from ..online import Exploring, OnlineAgent
@@ -27,7 +27,10 @@ class MRQ(OnlineAgent[Networks]):
                 self._advance(self._sample, Due(encoder=True))
             self._meters_before = super()._diagnose()
         self.updates += 1
-        self._advance(partial(self.replay.sample, self._settings.batch_size, alone=True), self.step.due(self.updates))
+        self._advance(self._sample_alone, self.step.due(self.updates))
+
+    def _sample_alone(self) -> Batch:
+        return self.replay.sample(self._settings.batch_size, alone=True)
 
     def _diagnose(self) -> dict[str, float]:
         """Return the meters as they were at the end of the encoder's last phase."""

@@ -85,7 +85,8 @@ class Head(nn.Module, ABC):
         """
 
     def after_update(self) -> None:  # nothing moves in many heads
-        """Move EMA targets and the like, after the optimiser's step. Never part of a compiled or recorded update."""
+        """Move EMA targets and the like, after the optimiser's step. Never part of a compiled update, and part of a
+        CUDA graph only in a head that `stacks`."""
 
 
 @dataclass(frozen=True)

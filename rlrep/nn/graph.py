@@ -1,11 +1,11 @@
 """How an update is executed: eagerly, compiled, or as CUDA graphs."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlrep.contract.agent import CompileMode
 
@@ -55,14 +55,20 @@ def refilled(value: Any, tensors: Iterator[Tensor]) -> Any:
 class GraphedStep(Generic[Inputs, Key, R]):
     """Replays `step(inputs, key)` as CUDA graphs, one per key (the parts of an update that are due).
 
+    generators: whose random numbers the step draws (a graph goes on where they stand, and moves them on).
+
     The first `warmup` calls of a key run eagerly on a side stream, as real steps, which capture requires; then the
     step is recorded
     once and replayed on inputs copied into the recorded addresses. Outputs live in the graph's memory: use them
     before the next call.
     """
 
-    def __init__(self, step: Callable[[Inputs, Key], R], warmup: int = 3) -> None:
-        self._step, self._warmup = step, warmup
+    def __init__(self, step: Callable[[Inputs, Key], R], generators: Sequence[Generator] = (), warmup: int = 3) -> None:
+        self._step, self._generators, self._warmup = step, generators, warmup
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again, as is due when what the step reads beside its inputs has moved."""
         self._seen: dict[Key, int] = {}
         self._graphs: dict[Key, tuple[Any, Inputs, R]] = {}
 
@@ -88,7 +94,9 @@ class GraphedStep(Generic[Inputs, Key, R]):
         return output
 
     def _capture(self, inputs: Inputs, key: Key) -> tuple[Any, Inputs, R]:
-        graph = torch.cuda.CUDAGraph()
+        graph: Any = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
             output = self._step(inputs, key)
         # Capture only records: the caller replays at once, on these very inputs.

@@ -117,12 +117,16 @@ class Sampler(ABC, Generic[Asked, Found]):
     """Draws what one request asks for: `class Mine(Sampler[Asked, Found], serves=Asked)`.
 
     reads: what its replay must offer: `Steps` (of one task, step by step), `TaskRows`, or what both have, `Rows`.
+    capturable: whether a CUDA graph may hold its draw: no shape in it changes, and no number that is not a tensor (it
+        asks a window for its `ends`, rather than for `low` and `head`). Else the agent's draws are made before the
+        graph.
     What it keeps of the stored steps it takes in `add`, drops in `cut`, counts in `nbytes`, and gives back bit for bit
     by `state` and `load_state`, or leaves to parts that do, its `keeps`; a sampler that keeps nothing needs none of
     them. Equal requests have one sampler.
     """
 
     keeps: Sequence[Keeps] = ()
+    capturable: bool = False
 
     reads: ClassVar[type[Any]]
 
@@ -181,6 +185,13 @@ class Samplers:
     @property
     def nbytes(self) -> int:
         return sum(sampler.nbytes for sampler in self._samplers.values())
+
+    @property
+    def outside(self) -> list[str]:
+        """Whose draws a CUDA graph cannot hold, see `Sampler`."""
+        held = {request for request, sampler in self._samplers.items() if sampler.capturable}
+        asked = ((name, request) for name, need in self._needs.items() for request in need.requests)
+        return [f"{type(request).__name__} of aux.{name}" for name, request in asked if request not in held]
 
     def add(self, step: Stepped) -> None:
         """Take the window's newest step."""

@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from .ring import Window
+from .shared import Whole
 from .spans import Span, carve
 from .spec import Priority
 from .weights import WeightTree
+
+ROOM = 32
+"""Transitions of each environment that may leave, and as many that may enter, within a captured draw; more do before
+it."""
 
 
 class Fading:
@@ -30,7 +35,7 @@ class Fading:
         """Return the share that is left `(size,)`, by flat row, after so many transitions; the newest has age 0."""
         return self._oldest_first.roll(stored)
 
-    def draw(self, uniform: Tensor, weights: Tensor, stored: int, fallback: int) -> Tensor:
+    def draw(self, uniform: Tensor, weights: Tensor, stored: int, fallback: int | Tensor) -> Tensor:
         """Return rows `(B,)`, see `WeightTree.draw`, by weights `(size,)` as they have faded."""
         used = min(stored, len(weights))
         prefix = (weights[:used] * self.left(stored)[:used]).cumsum(0)
@@ -60,6 +65,9 @@ class Priorities:
         self._low = 0  # the window's low end when last followed
         self._stop = np.zeros(window.num_envs, np.int64)  # by environment, first step that has not entered
         self._lost: list[Span] = []  # (environment, first, stop) of episodes dropped since
+        self._room = ROOM * window.num_envs
+        self._out = self._into = np.zeros(0, np.int64)  # flat rows that the tree does not know of yet
+        self._moves, self._beta = (window.shared.add(part) for part in (self._to_move, self._bits))
 
     @property
     def nbytes(self) -> int:
@@ -79,8 +87,32 @@ class Priorities:
         evicted = np.arange(first * window.num_envs, window.low * window.num_envs)
         lost = [(env, max(start, first), end) for env, start, end in self._lost]
         entering = carve(np.maximum(self._stop, window.low), stop, dropped)
-        self._tree.move(self._rows([evicted, *self._numbers(lost)]), self._rows(self._numbers(entering)), self._largest)
+        self._note(self._rows([evicted, *self._numbers(lost)]), self._rows(self._numbers(entering)))
         self._low, self._stop, self._lost = window.low, stop, []
+
+    def _note(self, out: Whole, into: Whole) -> None:
+        """Keep for the next draw who leaves and who enters."""
+        if len(self._into):
+            out, into = np.append(self._out, out), np.append(self._into[~np.isin(self._into, out)], into)
+        elif len(self._out):
+            out = np.append(self._out, out)
+        self._out, self._into = out, into
+        if max(len(out), len(into)) > self._room:
+            self.settle()
+
+    def settle(self) -> None:
+        """Do now what `follow` found."""
+        if len(self._out) or len(self._into):
+            out, into = (torch.from_numpy(rows).to(self._largest.device) for rows in (self._out, self._into))
+            self._tree.move(out, into, self._largest)
+            self._out = self._into = np.zeros(0, np.int64)
+
+    def _to_move(self) -> Whole:
+        """Hand over to the next draw what `follow` found, filled up with the row that is none."""
+        moves = np.full((2, self._room), self._tree.size)
+        moves[0, : len(self._out)], moves[1, : len(self._into)] = self._out, self._into
+        self._out = self._into = np.zeros(0, np.int64)
+        return moves.reshape(-1)
 
     def _numbers(self, spans: Sequence[Span]) -> list[NDArray[np.int64]]:
         envs = self._window.num_envs
@@ -90,11 +122,18 @@ class Priorities:
         rows: NDArray[np.int64] = np.concatenate([np.zeros(0, np.int64), *numbers]) % self._tree.size
         return rows
 
-    def draw(self, count: int, drawable: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(
+        self, count: int, drawable: tuple[int | Tensor, int | Tensor], generator: Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return steps, environments and flat rows `(count,)`, one from each of `count` strata of equal probability.
 
         drawable: step and environment of any transition that may be drawn.
         """
+        if self._window.shared.read:
+            out, into = self._window.shared[self._moves].view(2, -1)
+            self._tree.move(out, into, self._largest)
+        else:
+            self.settle()
         step, env = drawable
         envs = self._window.num_envs
         uniform = torch.rand(count, dtype=torch.float64, generator=generator, device=self._largest.device)
@@ -110,8 +149,15 @@ class Priorities:
 
         N and the sum in P(i) = weight / sum cancel.
         """
-        weight = self._tree.of(rows)
-        return (weight.min() / weight).pow_(self._config.beta_after(self._window.head * self._window.num_envs))
+        shared, weight = self._window.shared, self._tree.of(rows)
+        beta = shared[self._beta].view(torch.float64)[0] if shared.read else self._exponent()
+        return (weight.min() / weight).pow_(beta)
+
+    def _exponent(self) -> float:
+        return self._config.beta_after(self._window.head * self._window.num_envs)
+
+    def _bits(self) -> Whole:
+        return np.array([self._exponent()]).view(np.int64)
 
     def update(self, numbers: Tensor, priorities: Tensor) -> None:
         """Set priorities `(B,)` of transitions by number; those that may no longer be drawn stay as they are.
@@ -120,13 +166,14 @@ class Priorities:
         """
         rows = numbers.remainder(self._tree.size)
         weight = (priorities.float() + self._config.eps).pow_(self._config.alpha)
-        known = numbers >= self._window.low * self._window.num_envs
+        known = numbers >= self._window.ends[0] * self._window.num_envs
         live = known & (self._tree.of(rows) > 0) & (weight < torch.inf)
         self._tree.write(rows, weight, live)
-        self._largest = torch.maximum(self._largest, torch.where(live, weight, 0.0).max())
+        torch.maximum(self._largest, torch.where(live, weight, 0.0).max(), out=self._largest)
 
     def state(self) -> dict[str, Any]:
         """Return everything; `follow` must have been called since the last step."""
+        self.settle()
         return {
             "tree": self._tree.state(),
             "largest": self._largest.clone(),
@@ -136,6 +183,7 @@ class Priorities:
 
     def load_state(self, tree: dict[str, Any]) -> None:
         self._tree.load_state(tree["tree"])
-        self._largest = tree["largest"].to(self._largest.device, copy=True)
+        self._largest.copy_(tree["largest"])
+        self._out = self._into = np.zeros(0, np.int64)
         self._low = int(tree["low"])
         self._stop, self._lost = np.array(tree["stop"], np.int64), []

@@ -76,7 +76,7 @@ class Steps(Rows):
         steps = step[:, None] + torch.arange(count, device=step.device)
         rows = self.window.rows(steps, env[:, None])
         first = self.flat["first"][rows]
-        return rows, (first == first[:, :1]) & (steps < self.window.head)
+        return rows, (first == first[:, :1]) & (steps < self.window.ends[1])
 
 
 class Reader(Steps):

@@ -85,7 +85,7 @@ class ReturnBins:
         rows = rows[~self._return[rows].isnan()]
         values, order = self._return[rows].sort(stable=True)
         self._known, self._fresh = len(values), 0
-        self._edges = bin_edges(values, self._labels)
+        self._edges.copy_(bin_edges(values, self._labels))
         if self._groups is not None:
             self._groups.fill(rows[order], torch.searchsorted(values, self._edges), low)
 

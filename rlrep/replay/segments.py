@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from .labels import ReturnLabels
 from .pairs import Stepped
 from .ring import Window
+from .shared import SharedSpans
 from .spans import Span, Spans, carve, draw_below
 from .threshold import Threshold
 
@@ -34,7 +35,8 @@ class Segments:
         self._number = torch.zeros(window.steps * n, dtype=torch.int32, device=device)  # segment of each flat row
         self._host_start = np.zeros((n, self._room), np.int64)
         self._host_start[:, 1] = OPEN
-        self._share()
+        table = torch.from_numpy(self._host_start).view(-1)
+        self._start = table if device.type == "cpu" else table.to(device)
         self._current = np.zeros(n, np.int64)  # number of the open segment
         self._opened = np.zeros(n, np.int64)  # its first step
         self._total = np.zeros(n, np.float64)  # absolute reward accumulated in it
@@ -42,10 +44,7 @@ class Segments:
         self._episode = np.zeros(n, np.int64)  # first segment of the running episode
         self._low = np.zeros(n, np.int64)  # first segment still stored
         self._dropped: list[Span] = []  # segments of episodes whose worker died
-
-    def _share(self) -> None:
-        table = torch.from_numpy(self._host_start).view(-1)
-        self._start = table if self._device.type == "cpu" else table.to(self._device)
+        self._shared = SharedSpans(window.shared, self._stored, n + 7)
 
     @property
     def nbytes(self) -> int:
@@ -123,12 +122,17 @@ class Segments:
         base = env * self._room
         first = self._start.index_select(0, number.remainder(self._room).add_(base))
         stop = self._start.index_select(0, (number + 1).remainder_(self._room).add_(base))
-        return first.clamp_min_(self._window.low), stop.clamp_max_(self._window.head)
+        low, head = self._window.ends
+        return first.clamp_min_(low), stop.clamp_max_(head)
+
+    def _stored(self) -> Spans:
+        """Numbers of the segments that have a stored step."""
+        stop = self._current + (self._opened < self._window.head)
+        return Spans(carve(self._low, stop, self._dropped), self._device)
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return steps and environments `(count,)`: a segment uniformly among those stored, then a step within it."""
-        stop = self._current + (self._opened < self._window.head)
-        spans = Spans(carve(self._low, stop, self._dropped), self._device)
+        spans = self._shared if self._window.shared.read else self._stored()
         number, env = spans.draw(count, generator)
         first, end = self._clipped(number, env)
         return draw_below(end - first, generator).add_(first), env
@@ -150,8 +154,8 @@ class Segments:
 
     def load_state(self, tree: Mapping[str, Any]) -> None:
         self._number.copy_(tree["number"])
-        self._host_start = np.array(tree["start"], np.int64)
-        self._share()
+        self._host_start[:] = tree["start"]
+        self._start.copy_(torch.from_numpy(self._host_start).view(-1))
         self._current = np.array(tree["current"], np.int64)
         self._opened = np.array(tree["opened"], np.int64)
         self._total = np.array(tree["total"], np.float64)

@@ -22,38 +22,45 @@ def carve(low: NDArray[np.int64], stop: NDArray[np.int64], holes: Sequence[Span]
     return [span for span in spans if span[1] < span[2]]
 
 
+def tabulated(spans: Sequence[Span]) -> NDArray[np.int64]:
+    """Return `(3, K)`: how many pairs there are up to the end of each span, what added to a pair's number is its
+    position, and the environment."""
+    env, first, stop = np.asarray(spans, dtype=np.int64).reshape(-1, 3).T
+    ends = np.cumsum(stop - first)
+    return np.stack([ends, stop - ends, env])
+
+
+def looked_up(table: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
+    """Return positions and environments `(B,)` of the pairs of these numbers `(B,)`, see `tabulated`."""
+    ends, shift, env_of = table
+    span = torch.searchsorted(ends, pick, right=True)
+    return pick + shift[span], env_of[span]
+
+
 class Spans:
     """A set of (position, environment) pairs given as ranges of positions. `total`: how many pairs."""
 
     def __init__(self, spans: Sequence[Span], device: torch.device) -> None:
-        self._spans = spans
+        self.spans = spans
         self._device = device
         self.total = sum(stop - first for _, first, stop in spans)
-        if len(spans) > 1:
-            self._table = self._tabulate()
+        self._table: Tensor | None = None
 
     @property
     def first(self) -> tuple[int, int]:
         """One of the pairs. Raises IndexError if there is none."""
-        env, position, _ = self._spans[0]
+        env, position, _ = self.spans[0]
         return position, env
-
-    def _tabulate(self) -> Tensor:
-        table = np.asarray(self._spans, dtype=np.int64).T
-        ends = np.cumsum(table[2] - table[1])
-        shift = table[2] - ends
-        return torch.from_numpy(np.stack([ends, shift, table[0]])).to(self._device)
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return positions and environments `(count,)` int64, independent and uniform over the set."""
-        if len(self._spans) == 1:  # the common case, one environment, needs no look-up
-            env, first, stop = self._spans[0]
+        if len(self.spans) == 1:  # the common case, one environment, needs no look-up
+            env, first, stop = self.spans[0]
             position = torch.randint(first, stop, (count,), generator=generator, device=self._device)
             return position, torch.full_like(position, env)
-        pick = torch.randint(self.total, (count,), generator=generator, device=self._device)
-        ends, shift, env_of = self._table
-        span = torch.searchsorted(ends, pick, right=True)
-        return pick + shift[span], env_of[span]
+        if self._table is None:
+            self._table = torch.from_numpy(tabulated(self.spans)).to(self._device)
+        return looked_up(self._table, torch.randint(self.total, (count,), generator=generator, device=self._device))
 
 
 def draw_below(bound: Tensor, generator: Generator) -> Tensor:

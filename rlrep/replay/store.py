@@ -14,6 +14,7 @@ from .pairs import Anchors, Needs, Samplers, Stepped
 from .priorities import Priorities
 from .reader import Reader
 from .ring import NUMPY, Ring, Window
+from .shared import SharedSpans, Whole
 from .spans import Span, Spans, carve
 from .spec import ReplaySpec
 
@@ -29,6 +30,7 @@ class Replay:
     needs: what each auxiliary head asks for, by head name; fixed at construction.
     device: where batches go. The store lives there too if it fits in the free GPU memory, else in pinned main memory.
     rings: the append-only columns, saved and restored apart from `state()` (restored first).
+    stream: of every random number of its draws. shared: what a captured draw reads.
     """
 
     def __init__(
@@ -44,11 +46,16 @@ class Replay:
         self._steps = Ring(spec.steps, layout["steps"], device=self._home, pinned=self._staged)
         self.rings: dict[str, Ring] = {"frames": self._frames, "steps": self._steps}
         self._window = Window(spec.steps, spec.num_envs)
+        self.shared = self._window.shared
+        self._ranges = SharedSpans(self.shared, self._drawable, spec.num_envs + 7)  # before what it lets move
+        self._summed = self.shared.add(self._horizon)
         self._reader = Reader(spec, self._frames, self._steps, self._window, device=device, staged=self._staged)
         self._samplers = Samplers(self.needs, self._reader)
         self._priorities = Priorities(spec.priority, self._window, self._home) if spec.priority else None
-        self._generator = torch.Generator(self._home).manual_seed(seed)
+        self.stream = torch.Generator(self._home).manual_seed(seed)
         self._exponents = torch.arange(spec.n_step + 1, dtype=torch.float64, device=self._home)
+        self._powers = torch.ones(spec.n_step + 1, device=self._home)  # of the discount
+        self._sums = 0, 0.0  # steps whose rewards are summed, under which discount
         self.sum_rewards(spec.n_step, spec.discount)
         self._begun = False
         self._stack = np.zeros((spec.num_envs, spec.frame_stack), np.int64)  # frames of the observation acted on next
@@ -171,9 +178,7 @@ class Replay:
         Views are the caller's: nothing is augmented.
         Raises RuntimeError if there is nothing to sample.
         """
-        spans = self._sampled()
-        if spans.total == 0:
-            raise RuntimeError("Replay: nothing to sample yet; add steps first (can_sample() tells).")
+        spans = self._ranges if self.shared.read else self._drawable()
         reader, (step, env, rows) = self._reader, self._draw(spans, batch_size)
         reward, discount, last = self._returns(step, env, rows)
         obs = reader.stacks(rows)
@@ -183,10 +188,17 @@ class Replay:
             reward=reader.send(reward),
             discount=reader.send(discount),
             next_obs=reader.stacks(last, shift=1),
-            pairs={} if alone else self._samplers.draw(Anchors(obs, rows, step, env, self._generator)),
+            pairs={} if alone else self._samplers.draw(Anchors(obs, rows, step, env, self.stream)),
             weight=None if self._priorities is None else reader.send(self._priorities.importance(rows)),
             rows=None if self._priorities is None else reader.send(step * self.spec.num_envs + env),
         )
+
+    @property
+    def outside(self) -> list[str]:
+        """What keeps draws out of a CUDA graph, in words."""
+        found = ["a replay in pinned main memory"] if self._staged else []
+        fading = self.spec.priority is not None and self.spec.priority.fade < 1
+        return found + ["priorities that fade"] * fading + self._samplers.outside
 
     def sum_rewards(self, n_step: int, discount: float) -> None:
         """Let batches from now on sum so many rewards, under this discount per agent step.
@@ -196,8 +208,9 @@ class Replay:
         """
         if not 1 <= n_step <= self.spec.n_step:
             raise ValueError(f"Replay: n_step must lie between 1 and the layout's {self.spec.n_step}, not {n_step}.")
-        self._n_step = n_step
-        self._powers = torch.pow(discount, self._exponents[: n_step + 1]).float()  # on the device: nothing is copied
+        if (n_step, discount) != self._sums:
+            self._powers.copy_(torch.pow(discount, self._exponents))  # on the device: nothing is copied to it
+        self._sums = n_step, discount
 
     def update_priorities(self, rows: Tensor, priorities: Tensor) -> None:
         """Set the priorities `(B,)`, not negative, of transitions by their numbers `(B,)` from `Batch.rows`.
@@ -208,15 +221,23 @@ class Replay:
         """
         if self._priorities is None:
             raise RuntimeError("Replay: it samples uniformly; give ReplaySpec a priority to use priorities.")
-        self._sampled()  # what has become drawable enters with the largest priority before this update
+        if not self.shared.read:
+            self._sampled()  # what has become drawable enters with the largest priority before this update
+            self._priorities.settle()
         self._priorities.update(rows.to(self._home), priorities.detach().to(self._home))
 
-    def _draw(self, spans: Spans, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, spans: Spans | SharedSpans, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return steps, environments and flat rows, each `(count,)`."""
         if self._priorities is not None:
-            return self._priorities.draw(count, spans.first, self._generator)
-        step, env = spans.draw(count, self._generator)
+            return self._priorities.draw(count, spans.first, self.stream)
+        step, env = spans.draw(count, self.stream)
         return step, env, self._window.rows(step, env)
+
+    def _drawable(self) -> Spans:
+        spans = self._sampled()
+        if spans.total == 0:
+            raise RuntimeError("Replay: nothing to sample yet; add steps first (can_sample() tells).")
+        return spans
 
     def _sampled(self) -> Spans:
         """The transitions that may be sampled: a step's n-step window ends with its episode or is complete."""
@@ -228,15 +249,21 @@ class Replay:
                 self._priorities.follow(stop, self._dropped)
         return self._spans
 
+    def _horizon(self) -> Whole:
+        return np.array([self._sums[0]])
+
     def _returns(self, step: Tensor, env: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the n-step reward and discount, and the rows of the last steps summed, each `(B,)`."""
-        reader = self._reader
-        if self._n_step == 1:
+        reader, shared = self._reader, self.shared
+        count = self.spec.n_step if shared.read else self._sums[0]
+        if count == 1:
             return reader.take("reward", rows), self._powers[1] * ~reader.take("terminated", rows), rows
-        window, live = reader.ahead(step, env, self._n_step)
+        window, live = reader.ahead(step, env, count)
+        if shared.read:
+            live &= self._exponents[:count] < shared[self._summed]
         taken = live.sum(1)
         last = window.gather(1, taken[:, None] - 1).squeeze(1)
-        reward = (reader.flat["reward"][window] * live * self._powers[:-1]).sum(1)
+        reward = (reader.flat["reward"][window] * live * self._powers[:count]).sum(1)
         return reward, self._powers[taken] * ~reader.take("terminated", last), last
 
     # Size and state
@@ -277,7 +304,7 @@ class Replay:
             "oldest": self._oldest.copy(),
             "episode": self._episode.copy(),
             "dropped": [list(hole) for hole in self._dropped],
-            "generator": self._generator.get_state(),
+            "generator": self.stream.get_state(),
             "samplers": self._samplers.state(),
             "priorities": None if self._priorities is None else self._priorities.state(),
         }
@@ -291,7 +318,7 @@ class Replay:
         self._episode = np.array(tree["episode"], np.int64)
         self._dropped = [(int(env), int(first), int(stop)) for env, first, stop in tree["dropped"]]
         self._spans = None
-        restore(self._generator, tree["generator"])
+        restore(self.stream, tree["generator"])
         self._samplers.load_state(tree["samplers"])
         if self._priorities is not None:
             self._priorities.load_state(tree["priorities"])

@@ -80,6 +80,7 @@ class TaskReplay:
     """Episodes of every task, and which of them are recent enough to be context.
 
     rings: the transitions, saved and restored apart from `state()` (restored first).
+    stream: of every random number of its draws. outside: what keeps these out of a CUDA graph, in words.
     Raises ValueError if a head needs what nobody draws from such a replay.
     """
 
@@ -92,7 +93,8 @@ class TaskReplay:
         self.needs = dict(needs or {})
         self._samplers = Samplers(self.needs, self._rows)
         self.rings = {"transitions": self._ring}
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.shared, self.outside = self._rows.window.shared, ["a replay of tasks"]
+        self.stream = torch.Generator(device).manual_seed(seed)
         self._table = np.zeros((0, 4), np.int64)  # task, first row, length, whether context
         self._all: Episodes | None = None
         self._recent: Episodes | None = None
@@ -129,7 +131,7 @@ class TaskReplay:
 
         tasks: `(T,)` int64, all of them `able`.
         """
-        step = self._every().transitions(tasks, batch_size, self._generator).reshape(-1)
+        step = self._every().transitions(tasks, batch_size, self.stream).reshape(-1)
         env = torch.zeros_like(step)
         rows = self._rows.window.rows(step, env)
         obs = self._take("obs", rows)
@@ -139,7 +141,7 @@ class TaskReplay:
             reward=self.spec.reward_scale * self._take("reward", rows),
             discount=self.spec.discount * ~self._take("terminated", rows),
             next_obs=self._take("next_obs", rows),
-            pairs=self._samplers.draw(Anchors(obs, rows, step, env, self._generator, tasks)),
+            pairs=self._samplers.draw(Anchors(obs, rows, step, env, self.stream, tasks)),
             tasks=tasks,
             context=self.context(tasks) if self.spec.context_size else None,
         )
@@ -148,7 +150,7 @@ class TaskReplay:
         """Return `size` (default: the spec's) recent transitions of each task `(T,)`, as `(T, size, ...)`."""
         recent, count = self._latest(), size or self.spec.context_size
         draw = recent.transitions if self.spec.draw == "transitions" else recent.runs
-        return transitions(self._rows, self._rows.window.rows(draw(tasks, count, self._generator), 0))
+        return transitions(self._rows, self._rows.window.rows(draw(tasks, count, self.stream), 0))
 
     def able(self) -> Tensor:
         """Return the tasks `(K,)`, in order, of which everything can be drawn: transitions, and a context if asked
@@ -190,7 +192,7 @@ class TaskReplay:
         """Return everything but the ring's rows."""
         return {
             "table": self._table.copy(),
-            "generator": self._generator.get_state(),
+            "generator": self.stream.get_state(),
             "samplers": self._samplers.state(),
         }
 
@@ -200,7 +202,7 @@ class TaskReplay:
         self._all = self._recent = self._able = None
         self._rows.follow(self._ring)
         self._samplers.load_state(tree["samplers"])
-        restore(self._generator, tree["generator"])
+        restore(self.stream, tree["generator"])
 
 
 def _rows(trajectory: Trajectory) -> dict[str, Tensor]:

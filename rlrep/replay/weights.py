@@ -1,8 +1,6 @@
 """Sampling weights: draws in proportion to them, and cheap changes."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 LEVELS = 3
@@ -37,7 +35,7 @@ class WeightTree:
         """The weights `(size,)` float32 of all rows."""
         return self._weights[: self.size]
 
-    def draw(self, uniform: Tensor, fallback: int) -> Tensor:
+    def draw(self, uniform: Tensor, fallback: int | Tensor) -> Tensor:
         """Return rows `(B,)` drawn by B numbers from U[0, 1), float64, one within each of B equal strata.
 
         fallback: a row of positive weight, drawn where rounding leads to a row of weight 0, as it may within about
@@ -61,15 +59,11 @@ class WeightTree:
         self._weights.scatter_reduce_(0, rows, weights, "amax", include_self=False)
         self._renew(rows.div(self._width, rounding_mode="floor"))
 
-    def move(self, out: NDArray[np.int64], into: NDArray[np.int64], weight: Tensor) -> None:
-        """Set the weights of rows `out` to 0, then those of rows `into` to one weight (no axes)."""
-        changed = np.concatenate([out, into])
-        if len(changed) == 0:
-            return
-        device = self._weights.device
-        self._weights.index_fill_(0, torch.from_numpy(out).to(device), 0.0)
-        self._weights.index_copy_(0, torch.from_numpy(into).to(device), weight.expand(len(into)))
-        self._renew(torch.from_numpy(np.unique(changed // self._width)).to(device))
+    def move(self, out: Tensor, into: Tensor, weight: Tensor) -> None:
+        """Set the weights of rows `out` to 0, then those of rows `into` to one weight (no axes). Row `size` is none."""
+        self._weights.index_fill_(0, out, 0.0)
+        self._weights.index_copy_(0, into, torch.where(into < self.size, weight, 0.0))
+        self._renew(torch.cat([out, into]).div_(self._width, rounding_mode="floor"))
 
     def _renew(self, nodes: Tensor) -> None:
         """Take the sums of nodes above the rows anew, and of all above these."""

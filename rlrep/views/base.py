@@ -10,6 +10,8 @@ class View(Protocol):
 
     Image input is uint8 `(B, S*C, H, W)`; the result is uint8 `(B, S*C, size, size)`, or as large as it was.
     State input is float32 `(B, ...)`; the result keeps shape and type.
+    One with an attribute `capturable`, true, can be captured in a CUDA graph: it draws from its generator alone, never
+    waits for the device, and no shape in it changes. Where others are used, draws are made before the graph.
     """
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -35,6 +35,8 @@ class ImageView:
     triples or gray frames; `auto` takes triples where their number divides by three. Uint8 in and out (rounded): a
     `View`, so that it serves image pretraining and RL alike.
     """
+
+    capturable: ClassVar[bool] = True
 
     crop: ResizedCrop = field(default_factory=ResizedCrop)
     flip: Flip = field(default_factory=Flip)

@@ -1,6 +1,7 @@
 """What is done to images that are to be restored: pixels are left out, or noise is put on them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +14,8 @@ class Mask:
 
     share: of the cells, at least one and not all. grid: cells along each side.
     """
+
+    capturable: ClassVar[bool] = True
 
     share: float = 0.5
     grid: int = 8
@@ -37,6 +40,8 @@ class Mask:
 @dataclass(frozen=True)
 class PixelNoise:
     """Gaussian noise on every pixel (denoising autoencoders, Vincent et al. 2008). sigma: as a share of the range."""
+
+    capturable: ClassVar[bool] = True
 
     sigma: float = 0.25
 

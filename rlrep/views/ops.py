@@ -65,7 +65,7 @@ class ResizedCrop:
         )
         fits = (tall <= height) & (wide <= width)
         first = fits.int().argmax(1)
-        whole = windows.new_tensor([0, 0, height, width])
+        whole = torch.cat([windows.new_full((count,), side) for count, side in ((2, 0), (1, height), (1, width))])
         return torch.where(fits.any(1, keepdim=True), windows[torch.arange(rows, device=first.device), first], whole)
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Views of state vectors."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -9,6 +10,8 @@ from torch import Generator, Tensor
 @dataclass(frozen=True)
 class NoChange:
     """The state itself (the un-augmented arm)."""
+
+    capturable: ClassVar[bool] = True
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return `obs`; draws nothing."""
@@ -22,6 +25,8 @@ class NoChange:
 @dataclass(frozen=True)
 class AmplitudeScale:
     """RAD's random amplitude scaling (Laskin et al. 2020, section 4.3): one factor from U[low, high] per row."""
+
+    capturable: ClassVar[bool] = True
 
     low: float = 0.6
     high: float = 1.2

@@ -15,6 +15,7 @@ from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast, SelfPredic
 
 from .pearl_rig import make_pearl
 from .rainbow_rig import make_rainbow
+from .tape import EagerStep, Tape, TapedStep
 from .test_sac import make_agent
 
 HEADS: dict[str, HeadConfig] = {
@@ -29,6 +30,7 @@ ON_CPU = {
 }
 """What is another way on a GPU."""
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "lift_fresh"}
+CPU = torch.device("cpu")
 NOWHERE = torch.device("meta")
 """Where tensors come to be whose maker does not say where."""
 READING = ("tolist", "numpy", "cpu", "item", "__bool__", "__int__", "__float__", "__array__")
@@ -93,6 +95,32 @@ def test_an_update_stays_on_its_device(name: str, monkeypatch: pytest.MonkeyPatc
     with watched(monkeypatch) as found:
         agent.update()  # the second: an actor that learns every other time is due
     assert found.keys() <= ON_CPU, found
+
+
+@pytest.mark.parametrize("name", ["SAC", "SAC on pixels", "Rainbow"])
+def test_a_captured_update_reads_tensors_of_its_device_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw, step, priorities and sums; it takes no number of the host's, see `test_captured`."""
+    agent = AGENTS[name](0)
+    agent.record(EagerStep)
+    agent.update()
+    due = agent.step.due(2)
+    agent.replay.shared.refresh(CPU)
+    with watched(monkeypatch) as found:
+        agent._whole((), (agent._sample, due))
+    assert found.keys() <= ON_CPU, found
+
+
+@pytest.mark.parametrize("name", ["SAC", "SAC on pixels", "Rainbow"])
+def test_beside_its_graph_an_update_launches_one_copy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = AGENTS[name](0)
+    agent.record(TapedStep)
+    for _ in range(9):
+        agent.update()
+    monkeypatch.setattr(Tape, "play", lambda tape: None)
+    with Tape() as beside:
+        agent.update()
+    called = [call.function.overloadpacket.__name__ for call in beside.calls]
+    assert called == ["lift_fresh", "copy_"], "an array of the host becomes a tensor there, which is copied"
 
 
 @pytest.mark.parametrize("name", ["SAC", "Rainbow"])

@@ -79,7 +79,7 @@ def numbers(batch_rows: Tensor | None) -> Tensor:
 
 def stored_weights(script: Script) -> dict[Key, float]:
     """All positive weights, by the transition that now lies in their row."""
-    script.replay.can_sample()
+    script.replay.state()  # what has become drawable enters
     spec, head = script.replay.spec, script.twin.head
     weights = tree_of(script.replay).of(torch.arange(spec.steps * spec.num_envs)).tolist()
     found = {}

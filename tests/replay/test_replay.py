@@ -242,20 +242,25 @@ def test_bad_input_is_named() -> None:
 
 
 def make_ring(capacity: int = 5) -> Ring:
-    return Ring(capacity, {"a": ((), torch.int64), "b": ((2,), torch.float32)}, device=CPU)
+    layout = {"a": ((), torch.int64), "b": ((2,), torch.float32), "c": ((), torch.bool)}
+    return Ring(capacity, layout, device=CPU)
 
 
 def ring_rows(start: int, stop: int) -> dict[str, torch.Tensor]:
     number = torch.arange(start, stop)
-    return {"a": number, "b": number[:, None].expand(-1, 2).float()}
+    return {"a": number, "b": number[:, None].expand(-1, 2).double(), "c": number % 2 == 0}
 
 
-def test_ring_keeps_the_newest_rows() -> None:
+@pytest.mark.parametrize("packs", [False, True])
+def test_ring_keeps_the_newest_rows(packs: bool) -> None:
+    """Also where they come in one piece, as on a GPU."""
     ring = make_ring()
+    ring._packs = packs
     for start, stop in ((0, 3), (3, 4), (4, 9), (9, 9), (9, 11)):
         ring.append(ring_rows(start, stop))
         assert (ring.oldest, ring.written) == (max(0, stop - 5), stop)
-        assert ring.read(ring.oldest, stop)["a"].tolist() == list(range(ring.oldest, stop))
+        for name, rows in ring.read(ring.oldest, stop).items():
+            assert torch.equal(rows, ring_rows(ring.oldest, stop)[name].to(rows.dtype))
     copy = make_ring()
     copy_ring(ring, copy, chunk=2)
     assert all(torch.equal(copy.columns[name], ring.columns[name]) for name in ring.columns)

@@ -69,6 +69,7 @@ class Unroll(Request[Unrolled]):
 class LaterSampler(Sampler[LaterSteps, Later], serves=LaterSteps):
     """Reads forward: the observation k steps on is the one that followed step k - 1."""
 
+    capturable = True
     rows: Steps
 
     def __init__(self, request: LaterSteps, rows: Steps) -> None:
@@ -84,6 +85,7 @@ class LaterSampler(Sampler[LaterSteps, Later], serves=LaterSteps):
 class UnrollSampler(Sampler[Unroll, Unrolled], serves=Unroll):
     """Reads forward, every step."""
 
+    capturable = True
     rows: Steps
 
     def __init__(self, request: Unroll, rows: Steps) -> None:

@@ -23,6 +23,7 @@ class Noise(Request[Tensor]):
 class NoiseSampler(Sampler[Noise, Tensor], serves=Noise, reads=Rows):
     """Draws numbers of its own for every head."""
 
+    capturable = True
     rows: Rows
 
     def draw(self, anchors: Anchors) -> Tensor:

@@ -16,6 +16,7 @@ class Numbered(Request[Tensor]):
 class NumberedSampler(Sampler[Numbered, Tensor], serves=Numbered):
     """Counts step by step, environment by environment."""
 
+    capturable = True
     rows: Steps
 
     def draw(self, anchors: Anchors) -> Tensor:

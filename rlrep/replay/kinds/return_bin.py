@@ -25,6 +25,8 @@ class ReturnBin(Request[Tensor]):
 class ReturnBinSampler(Sampler[ReturnBin, Tensor], serves=ReturnBin):
     """Keeps the returns of all stored transitions."""
 
+    capturable = True
+
     def __init__(self, request: ReturnBin, rows: Steps) -> None:
         super().__init__(request, rows)
         self._bins = ReturnBins(request.labels, rows.window, rows.flat["reward"], grouped=False)

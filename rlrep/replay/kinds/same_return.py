@@ -70,6 +70,7 @@ class SameReturnSampler(Sampler[SameReturn, Partners], serves=SameReturn):
         super().__init__(request, rows)
         labels, reward = request.labels, rows.flat["reward"]
         grouped = labels.mode == "return_bin"
+        self.capturable = not (grouped and request.anchors == "segment")  # how many bins are occupied changes
         self._bins = ReturnBins(labels, rows.window, reward, grouped=grouped)
         self._segments = None if grouped else Segments(labels, rows.window, reward.device)
         self.keeps = [self._bins, *([] if self._segments is None else [self._segments])]

@@ -29,6 +29,8 @@ class SecondView(Request[Tensor]):
 class SecondViewSampler(Sampler[SecondView, Tensor], serves=SecondView, reads=Rows):
     """Draws nothing: views differ because they are random."""
 
+    capturable = True
+
     def draw(self, anchors: Anchors) -> Tensor:
         count = self.request.count
         return anchors.obs if count == 1 else torch.cat([anchors.obs] * count)

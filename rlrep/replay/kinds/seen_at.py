@@ -24,6 +24,7 @@ class SeenAt(Request[Time]):
 class SeenAtSampler(Sampler[SeenAt, Time], serves=SeenAt):
     """Looks it up."""
 
+    capturable = True
     rows: Steps
 
     def draw(self, anchors: Anchors) -> Time:
