@@ -19,8 +19,8 @@ def priority(sampling: Sampling, alpha: float) -> Priority | None:
         return None
     if alpha <= 0:
         raise ValueError(
-            f"agent.replay={sampling} draws by priorities, which agent.priority_alpha={alpha:g} makes all alike: "
-            "give a larger one, or agent.replay=uniform"
+            f"replay={sampling} draws by priorities, which priority_alpha={alpha:g} makes all alike: "
+            "give a larger one, or replay=uniform"
         )
     fade = FADE if sampling == "faded" else 1.0
     return Priority(alpha, beta=0.0, beta_final=0.0, eps=1e-12, fade=fade, least_fade=LEAST_FADE)

@@ -84,6 +84,7 @@ class PEARLSettings(AgentConfig):
         ranges.at_least(self, 0, ("posterior_steps", "extra_steps", "kl_weight", "penalty", "lr", "alpha_lr"))
         ranges.positive(self, ("initial_temperature", "reward_scale"))
         ranges.share(self, ("discount",))
+        ranges.part(self, ("context_tau", "critic_tau"))
         ranges.ascending(self, ("log_std_range",))
 
     @property

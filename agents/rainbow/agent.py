@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -94,15 +95,16 @@ class RainbowConfig(AgentConfig):
         ranges.at_least(self, 1, ("hidden_dim", "batch_size", "capacity", "n_step", "atoms", "target_every"))
         ranges.at_least(self, 1, ("epsilon_steps", "priority_beta_steps"))
         ranges.at_least(self, 0, ("lr", "sigma0", "priority_alpha", "weight_decay"))
-        ranges.positive(self, ("adam_eps", "max_norm", "target_tau"))
-        ranges.share(self, ("discount", "epsilon_start", "epsilon_final", "priority_beta", "target_tau"))
+        ranges.positive(self, ("adam_eps", "max_norm"))
+        ranges.share(self, ("discount", "epsilon_start", "epsilon_final", "priority_beta"))
+        ranges.part(self, ("target_tau", "encoder_tau"))
         self._check_schedules()
-        if not self.v_min < self.v_max:
-            raise ValueError(f"v_min must be below v_max, got {self.v_min} and {self.v_max}")
+        if not -inf < self.v_min < self.v_max < inf:
+            raise ValueError(f"v_min must be below v_max, and both finite, got {self.v_min} and {self.v_max}")
 
     def _check_schedules(self) -> None:
         steps, discount = self.n_step_schedule.start, self.discount_schedule.start
-        if steps is not None and not (steps >= 1 and steps == int(steps)):
+        if steps is not None and not (steps >= 1 and float(steps).is_integer()):
             raise ValueError(f"n_step_schedule.start must be a whole number of steps from 1, not {steps}")
         if discount is not None and not (0 <= discount < 1 and self.discount < 1):
             raise ValueError(f"discount_schedule needs discounts below 1, not {discount} and {self.discount}")

@@ -32,9 +32,9 @@ class Policy:
         ranges.at_least(self, 1, ("updates",))
         ranges.share(self, ("target_entropy",))
         if self.temperature is None and (self.updates or self.target_entropy is not None or self.soft):
-            raise ValueError("policy needs a temperature: 0.01, as agent=sac_bbf has it, or null in all its options")
+            raise ValueError("no policy without a temperature: give one, as 0.01, or leave the other options")
         if self.target_entropy is not None and (self.updates is not None or not self.temperature):
-            raise ValueError("policy.target_entropy learns the temperature, from above 0: choose updates=null, too")
+            raise ValueError("target_entropy learns the temperature, from above 0 on: choose updates=null, give one")
 
     def make(self, latent_dim: int, hidden_dim: int, actions: int) -> "PolicyHead | None":
         """Build the policy on a latent; None = there is none."""

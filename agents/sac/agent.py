@@ -75,6 +75,7 @@ class SACConfig(AgentConfig):
         ranges.at_least(self, 0, ("lr", "alpha_lr"))
         ranges.positive(self, ("initial_temperature",))
         ranges.share(self, ("discount", "alpha_beta1", "priority_alpha"))
+        ranges.part(self, ("critic_tau", "encoder_tau"))
         ranges.ascending(self, ("log_std_range",))
         priority(self.replay, self.priority_alpha)
 

@@ -41,6 +41,7 @@ class SB3Config(AgentConfig):
         ranges.at_least(self, 0, ("lr",))
         ranges.positive(self, ("max_norm",))
         ranges.share(self, ("discount",))
+        ranges.part(self, ("encoder_tau",))
         if self.precision != "float32":
             raise ValueError(f"Stable-Baselines3 computes in float32, not {self.precision}")
 
@@ -79,8 +80,8 @@ class SB3SACConfig(SB3Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         ranges.at_least(self, 1, ("hidden_dim",))
-        ranges.positive(self, ("tau", "initial_temperature"))
-        ranges.share(self, ("tau",))
+        ranges.positive(self, ("initial_temperature",))
+        ranges.part(self, ("tau",))
 
     def make(self, spec: AgentSpec) -> SB3Agent:
         """Build the agent. Raises ValueError for discrete actions, and on what SB3's policy cannot read."""

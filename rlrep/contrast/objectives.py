@@ -150,6 +150,12 @@ def debiased_nt_xent(
     )
 
 
+def check_hardness(tau_plus: float, beta: float) -> None:
+    """Raise ValueError unless these can be the settings of `hard_nt_xent`."""
+    if not 0.0 <= tau_plus < 1.0 or not beta >= 0.0:
+        raise ValueError(f"tau_plus must be in [0, 1) and beta at least 0, not {tau_plus} and {beta}.")
+
+
 def hard_nt_xent(
     z1: Tensor,
     z2: Tensor,
@@ -165,8 +171,7 @@ def hard_nt_xent(
     beta: concentration of the importance weights e^(beta s / temperature), at least 0; they carry gradient. 0 gives
     `debiased_nt_xent`.
     """
-    if not 0.0 <= tau_plus < 1.0 or not beta >= 0.0:
-        raise ValueError(f"tau_plus must be in [0, 1) and beta at least 0, not {tau_plus} and {beta}.")
+    check_hardness(tau_plus, beta)
     rows = two_views(z1, z2, temperature, valid)
     mass = corrected_log_mass(
         rows.logits.where(rows.negative, NOTHING),

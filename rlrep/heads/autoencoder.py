@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rlrep.contrast.parts import Metrics
 from rlrep.replay import Batch, Pairs
+from rlrep.settings import ranges
 
 from .base import Encoded, Encoders, Head, HeadConfig
 from .branches import make_projector
@@ -39,6 +40,7 @@ class Autoencoder(HeadConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        ranges.at_least(self, 1, ("channels", "hidden_dim"))
         if not 1 <= self.bits <= 8 or not self.strides:
             raise ValueError(f"bits must be 1 to 8 and strides not empty, got {self.bits} and {self.strides}")
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rlrep.contrast import MomentumTarget, Projector
+from rlrep.settings import ranges
 from rlrep.views.base import View
 
 from .base import Encoders, HeadConfig
@@ -29,6 +30,11 @@ class EmbeddingConfig(HeadConfig):
     hidden_dim: int = 256
     embedding_dim: int = 128
     view: View | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges.part(self, ("tau",))
+        ranges.at_least(self, 1, ("hidden_dim", "embedding_dim"))
 
 
 class Branches(nn.Module):

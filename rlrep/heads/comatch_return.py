@@ -51,7 +51,8 @@ class CoMatchReturn(Binned):
         super().__post_init__()
         ranges.share(self, ["smoothing"])
         ranges.at_least(self, 0, ["unlabelled", "contrast"])
-        ranges.at_least(self, 1, ["memory"])
+        ranges.at_least(self, 1, ["memory", "hidden_dim", "embedding_dim"])
+        ranges.part(self, ["tau"])
         ranges.positive(self, ["temperature"])
 
     def make(self, name: str, latent_dim: int, action_space: spaces.Space[Any]) -> "CoMatchReturnHead":

@@ -52,6 +52,9 @@ class ReturnContrast(NegativeMask):
         super().__post_init__()
         _ = self.labels  # whose numbers out of range are refused
         ranges.at_least(self, 0, ("early",))
+        ranges.at_least(self, 1, ("hidden_dim", "embedding_dim"))
+        ranges.positive(self, ("temperature",))
+        ranges.part(self, ("tau",))
 
     @property
     def labels(self) -> ReturnLabels:

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .encoders import ConvBody, Encoder, FrameEncoder, LoadableEncoder, check_states
+from .checks import check_states
+from .encoders import ConvBody, Encoder, FrameEncoder, LoadableEncoder
 from .init import init_xavier
 
 

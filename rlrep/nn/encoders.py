@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .checks import check_sizes, check_states
 from .encoder_file import load_encoder
 from .init import init_orthogonal
 
@@ -100,6 +101,9 @@ class LoadableEncoder(EncoderConfig, ABC):
 
     load: str | None = None
     freeze: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
 
     def make(self, obs_shape: tuple[int, ...]) -> Encoder:
         """Build, load, freeze. Raises ValueError if the observations or the file do not fit."""
@@ -334,11 +338,3 @@ def make_trunk(kind: Trunk, feature_dim: int, latent_dim: int) -> nn.Module:
         "relu": [nn.ReLU()],
     }
     return nn.Sequential(nn.Linear(feature_dim, latent_dim), *after[kind])
-
-
-def check_states(name: str, obs_shape: tuple[int, ...]) -> None:
-    """Raise ValueError if `encoder=name`, which is for states `(D,)`, is given images."""
-    if len(obs_shape) != 1:
-        raise ValueError(
-            f"encoder={name} needs flat states, got observations of {obs_shape}: choose encoder=curl for pixels"
-        )

@@ -199,7 +199,7 @@ def _scalar(value: object, kind: Any, path: str) -> Any:
         return str(value)
     if kind is bool and isinstance(value, str) and value.lower() in _SWITCH:
         return value.lower() in _ON
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or value != value:  # NaN
         raise _wrong(path, value, _SCALARS[kind])
     return value
 

@@ -26,6 +26,14 @@ def share(settings: object, names: Iterable[str]) -> None:
             raise ValueError(f"{name} must lie in [0, 1], not {value}")
 
 
+def part(settings: object, names: Iterable[str]) -> None:
+    """Raise ValueError naming the first of these settings that is not in (0, 1], as the weight of a new value in a
+    moving average is; None passes."""
+    for name, value in _given(settings, names):
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} must lie in (0, 1], not {value}")
+
+
 def ascending(settings: object, names: Iterable[str]) -> None:
     """Raise ValueError naming the first of these pairs whose first number is not below its second."""
     for name, (low, high) in _given(settings, names):

@@ -310,8 +310,8 @@ def test_misfits_are_refused_in_words() -> None:
         make(action_space=spaces.Discrete(3))
     with pytest.raises(ValueError, match="encoder=elu_mlp"):
         make(encoder=IdentityConfig())
-    with pytest.raises(ValueError, match=r"agent.replay=lap draws by priorities.*agent.replay=uniform"):
+    with pytest.raises(ValueError, match=r"replay=lap draws by priorities.*replay=uniform"):
         replace(SMALL, priority_alpha=0.0)
-    with pytest.raises(ValueError, match=r"agent.replay=faded draws by priorities"):
+    with pytest.raises(ValueError, match=r"replay=faded draws by priorities"):
         SACConfig(replay="faded", priority_alpha=0.0)
     assert make(replace(SMALL, replay="uniform", priority_alpha=0.0)).replay._priorities is None

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -221,6 +222,7 @@ def test_weights_decay_and_biases_do_not(aux: dict[str, HeadConfig]) -> None:
         (lambda: Schedule(start=10), "start=10 needs updates: over how many"),
         (lambda: Schedule(start=10, updates=0), "updates must be at least 1"),
         (lambda: replace(SMALL, n_step_schedule=Schedule(2.5, 9)), "whole number of steps"),
+        (lambda: replace(SMALL, n_step_schedule=Schedule(inf, 9)), "whole number of steps"),
         (lambda: replace(SMALL, discount_schedule=Schedule(1.0, 9)), "discounts below 1"),
         (lambda: replace(SMALL, discount=1.0, discount_schedule=Schedule(0.9, 9)), "discounts below 1"),
         (lambda: Resets(every=0), "every must be at least 1"),
@@ -228,7 +230,7 @@ def test_weights_decay_and_biases_do_not(aux: dict[str, HeadConfig]) -> None:
         (lambda: Resets(keep_encoder=1.5), r"keep_encoder must lie in \[0, 1\]"),
         (lambda: replace(SMALL, resets=Resets(every=60)).for_updates(89), "a run of 89 updates has no room"),
         (lambda: replace(SMALL, resets=Resets(every=60, until=60)).for_updates(60), "a run of 60 updates has no room"),
-        (lambda: replace(SMALL, target_tau=0.0), "target_tau must be above 0"),
+        (lambda: replace(SMALL, target_tau=0.0), r"target_tau must lie in \(0, 1\]"),
         (lambda: replace(SMALL, weight_decay=-1.0), "weight_decay must be at least 0"),
         (lambda: make_rainbow().replay.sum_rewards(4, 0.9), "n_step must lie between 1 and the layout's 3"),
     ],

@@ -179,7 +179,7 @@ def test_the_temperature_falls_by_updates_and_a_reset_leaves_it() -> None:
         (lambda: Policy(-0.1), "temperature must be at least 0"),
         (lambda: Policy(0.1, updates=0), "updates must be at least 1"),
         (lambda: Policy(0.1, target_entropy=1.5), r"target_entropy must lie in \[0, 1\]"),
-        (lambda: Policy(soft=True), "policy needs a temperature"),
+        (lambda: Policy(soft=True), "no policy without a temperature"),
         (lambda: Policy(0.0, target_entropy=0.5), "learns the temperature, from above 0"),
         (lambda: Policy(0.1, updates=5, target_entropy=0.5), "choose updates=null"),
     ],

@@ -148,6 +148,8 @@ def test_a_number_is_no_bool_and_a_switch_is() -> None:
         (["seed"], "write key=value"),
         (["seed=["], "cannot read 'seed=['"),
         (["~env"], "write key=value"),
+        (["agent.target_entropy=nan"], "agent.target_entropy=nan: expected a number"),
+        (["encoder.latent_dim=0"], "encoder: latent_dim must be at least 1"),
         (["encoder.strides=[1,a]"], "encoder.strides[1]=a: expected a whole number"),
         (["agent._target_=os.system"], "unknown option agent._target_"),
         (["choices.env=x"], "unknown option choices.env"),

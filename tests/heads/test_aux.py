@@ -247,6 +247,17 @@ def test_labels_out_of_range_are_refused(wrong: dict[str, Any], message: str) ->
             InstanceContrast(**wrong)
 
 
+@pytest.mark.parametrize("head", [ReturnContrast, InstanceContrast])
+@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"tau": 1.5}, {"hidden_dim": 0}, {"embedding_dim": 0}])
+def test_embeddings_out_of_range_are_refused(head: Any, wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} must"):
+        head(**wrong)
+    with pytest.raises(ValueError, match="temperature must be"):
+        head(temperature=0.0, **({} if head is ReturnContrast else {"objective": "info_nce"}))
+    with pytest.raises(ValueError, match="tau_plus must be"):
+        InstanceContrast(objective="debiased", tau_plus=1.0)
+
+
 def test_segment_anchors_are_encoded_by_the_head() -> None:
     pairs = replace(
         make_pairs([0] * ROWS, [1] * ROWS), anchor_obs=torch.randn(ROWS, WIDTH), anchor_action=torch.randn(ROWS, 2)

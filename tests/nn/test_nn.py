@@ -10,6 +10,7 @@ from torch import nn
 from rlrep.nn import (
     EnsembleLinear,
     IdentityConfig,
+    ImpalaConfig,
     MLPEncoderConfig,
     PixelEncoderConfig,
     delta_orthogonal_,
@@ -80,6 +81,20 @@ def test_encoders_name_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="too small"):
         PixelEncoderConfig().make((9, 8, 8))
     assert IdentityConfig().make((5,)).latent_dim == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: MLPEncoderConfig(latent_dim=0), "latent_dim must be at least 1, not 0"),
+        (lambda: PixelEncoderConfig(strides=()), r"strides must be at least 1, not \[\]"),
+        (lambda: PixelEncoderConfig(channels=(8, -4, 8, 8)), r"channels must be at least 1, not \[8, -4, 8, 8\]"),
+        (lambda: ImpalaConfig(blocks=0), "blocks must be at least 1, not 0"),
+    ],
+)
+def test_sizes_below_one_are_named(make: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 def test_squashed_gaussian_density_against_torch_distributions() -> None:

@@ -34,13 +34,17 @@ def test_what_is_not_is_named(value: float) -> None:
         ranges.positive(Number(value), ["value"])
     with pytest.raises(ValueError, match=r"value must lie in \[0, 1\], not"):
         ranges.share(Number(value), ["value"])
+    with pytest.raises(ValueError, match=r"value must lie in \(0, 1\], not"):
+        ranges.part(Number(value), ["value"])
 
 
 def test_bounds() -> None:
     for allowed in (0.0, 1.0):
         ranges.share(Number(allowed), ["value"])
-    with pytest.raises(ValueError, match="value must be above 0, not 0"):
-        ranges.positive(Number(0.0), ["value"])
+    ranges.part(Number(1.0), ["value"])
+    for bounded in (ranges.positive, ranges.part):
+        with pytest.raises(ValueError, match=r"value must .* not 0"):
+            bounded(Number(0.0), ["value"])
 
 
 @pytest.mark.parametrize("agent", [SACConfig(), RainbowConfig(), PEARLConfig(), SB3SACConfig(), SB3DQNConfig()])
@@ -56,6 +60,12 @@ def test_agents_refuse_nonsense(agent: Any, wrong: dict[str, float]) -> None:
         (SACConfig(), {"log_std_range": (2.0, -5.0)}),
         (SACConfig(), {"initial_temperature": 0.0}),
         (RainbowConfig(), {"sigma0": -0.1}),
+        *((RainbowConfig(), {name: wrong}) for name in ("target_tau", "encoder_tau") for wrong in (0.0, 1.5)),
+        (RainbowConfig(), {"v_max": INFINITE}),
+        (SACConfig(), {"critic_tau": 0.0}),
+        (SACConfig(), {"encoder_tau": NAN}),
+        (PEARLConfig(), {"context_tau": 2.0}),
+        (SB3DQNConfig(), {"encoder_tau": 0.0}),
         (PEARLConfig(), {"context_hidden_dim": 0}),
         (PEARLConfig(), {"reward_scale": NAN}),
         (PEARLConfig(), {"latent_dim": 0}),

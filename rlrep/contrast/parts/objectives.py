@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..agreement import barlow_twins, negative_cosine, vicreg
-from ..objectives import bilinear_info_nce, hard_nt_xent, info_nce, nt_xent, suncet, sup_con
-from ..pairs import unit
+from ..objectives import bilinear_info_nce, check_hardness, hard_nt_xent, info_nce, nt_xent, suncet, sup_con
+from ..pairs import above_zero, unit
 from ..transport import cacr
 
 Views = Tensor | Sequence[Tensor]
@@ -54,6 +54,16 @@ class Objective(ABC):
         """Return the scalar loss."""
 
 
+@dataclass(frozen=True)
+class Tempered(Objective):
+    """A loss of similarities over a temperature. Raises ValueError unless that is above 0."""
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        above_zero(self.temperature)
+
+
 def pair(views: Views) -> tuple[Tensor, Tensor]:
     """Return the two views. Raises ValueError on another number of views."""
     if len(views) != 2:
@@ -67,7 +77,7 @@ def stacked(views: Views) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BilinearInfoNCE(Objective):
+class BilinearInfoNCE(Tempered):
     """CURL's contrast under a learned bilinear similarity (`bilinear_info_nce`), which has no temperature: 1."""
 
     temperature: float = 1.0
@@ -80,7 +90,7 @@ class BilinearInfoNCE(Objective):
 
 
 @dataclass(frozen=True)
-class InfoNCE(Objective):
+class InfoNCE(Tempered):
     """Contrast of a prediction with its target (`info_nce`). weight: 2 x temperature in MoCo v3, 1 in MoCo."""
 
     temperature: float = 0.2
@@ -102,7 +112,7 @@ class InfoNCE(Objective):
 
 
 @dataclass(frozen=True)
-class NTXent(Objective):
+class NTXent(Tempered):
     """SimCLR's contrast of two views with the batch (`nt_xent`)."""
 
     temperature: float = 0.5
@@ -112,12 +122,16 @@ class NTXent(Objective):
 
 
 @dataclass(frozen=True)
-class HardNTXent(Objective):
+class HardNTXent(Tempered):
     """Debiased contrast whose hard negatives weigh more, by beta (`hard_nt_xent`)."""
 
     temperature: float = 0.5
     tau_plus: float = 0.1
     beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_hardness(self.tau_plus, self.beta)
 
     def __call__(self, views: Views, among: Among) -> Tensor:
         return hard_nt_xent(
@@ -160,7 +174,7 @@ class Transport(Objective):
 
 
 @dataclass(frozen=True)
-class SupCon(Objective):
+class SupCon(Tempered):
     """All views of all samples of a class attract (`sup_con`)."""
 
     temperature: float = 0.1
