@@ -1,4 +1,4 @@
-"""N environments stepped together: in this process or one worker process each, held against what they promise."""
+"""N environments stepped together: in this process or in worker processes, held against what they promise."""
 
 from rlrep.contract.env import EnvMaker
 

@@ -1,4 +1,4 @@
-"""The parent's end of a worker process that runs one environment."""
+"""The parent's end of a worker process that runs one or more environments."""
 
 import os
 import select
@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,14 +28,17 @@ GL_THREADS = {"LP_NUM_THREADS": "0"}
 class WorkerProcess:
     """A fresh interpreter running `rlrep.envs.vector.worker`: it imports neither the caller's main module nor torch."""
 
-    def __init__(self, config: Any, seed: int, index: int) -> None:
-        """Start it; its first message describes the environment. Raises ValueError for a config it cannot import."""
+    def __init__(self, config: Any, seeds: Mapping[int, int]) -> None:
+        """Start it with an environment for each of the `seeds`, by their rows, which it describes one after another.
+
+        Raises ValueError for a config it cannot import.
+        """
         if type(config).__module__ == "__main__":
             raise ValueError(
                 f"{type(config).__name__} is defined in the main script, which workers do not run; "
                 "move it to a module or set env.workers=inline"
             )
-        self.index = index
+        self._answers: dict[int, deque[Any]] = {index: deque() for index in seeds}
         parent_end, child_end = socket.socketpair()
         self._said = Tail()
         with child_end:
@@ -51,7 +56,7 @@ class WorkerProcess:
         self._connection = Connection(os.dup(parent_end.fileno()))
         self._poll = select.poll()  # Connection.poll makes a selector each time: 20 us
         self._poll.register(self._connection.fileno(), select.POLLIN)
-        self.send((config, seed, index))
+        self.send((config, dict(seeds)))
 
     def send(self, message: Any) -> bool:
         """Send a message; False when the worker is gone."""
@@ -62,8 +67,8 @@ class WorkerProcess:
         return True
 
     def send_file(self, file: int, message: Any) -> bool:
-        """Send an open file with a message; False when the worker is gone."""
-        if not self.send(("attach", message)):
+        """Send an open file with a message, both for whichever environment is its first; False when it is gone."""
+        if not self.send(("attach", self.first, message)):
             return False
         try:
             socket.send_fds(self._socket, [b"f"], [file])
@@ -71,11 +76,21 @@ class WorkerProcess:
             return False
         return True
 
-    def receive(self, patience: Patience) -> Any:
-        """Wait for an answer. Raises Lost, BadEnvironment, or the environment's own error as one line."""
+    @property
+    def first(self) -> int:
+        """The row of its first environment."""
+        first: int = min(self._answers)
+        return first
+
+    def receive(self, index: int, patience: Patience) -> Any:
+        """Wait for an environment's answer. Raises Lost, BadEnvironment, or the environment's own error as one line."""
+        answers = self._answers[index]
         try:
-            self._wait(patience)
-            kind, payload = self._connection.recv()
+            while not answers:
+                self._wait(patience)
+                other, *answer = self._connection.recv()
+                self._answers[other].append(answer)
+            kind, payload = answers.popleft()
         except (EOFError, OSError) as error:
             raise Lost(self.last_words()) from error
         if kind == "ok":

@@ -1,4 +1,4 @@
-"""A worker process: one environment, driven over a socket, observations written to shared memory.
+"""A worker process: one or more environments, driven over a socket, observations written to shared memory.
 
 Started as `python -m rlrep.envs.vector.worker FD [FOLDER ...]`, the folders holding modules. It ends with its parent.
 """
@@ -23,7 +23,7 @@ _THE_RUNS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signa
 
 
 def main() -> None:
-    """Build the environment that the first message describes, then answer requests until told to close."""
+    """Build the environments that the first message describes, then answer requests until told to close."""
     for number in _THE_RUNS:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
@@ -46,32 +46,42 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _serve(connection: Connection, files: socket.socket) -> None:
-    try:
-        config, seed, index = connection.recv()
-        env = Checked(config.make(seed))
-    except (EOFError, ConnectionError):
-        raise
-    except Exception as error:
-        connection.send(("error", (isinstance(error, ValueError), str(raised(error)))))
-        return
-    connection.send(("ok", env.description))
-    arrays: Arrays | None = None
-    while True:
-        command, payload = connection.recv()
-        if command == "close":
-            env.close()
-            return
+    """Every request names the environment that it is for, by its row, and so does the answer; a step names several."""
+    config, seeds = connection.recv()
+    envs: dict[int, Checked] = {}
+    for index, seed in seeds.items():
         try:
-            if command == "attach":
-                arrays = attach(socket.recv_fds(files, 1, 1)[1][0], payload)
-                answer = None
-            else:
-                assert arrays is not None
-                answer = _answer(env, arrays, index, command, payload)
+            envs[index] = Checked(config.make(seed))
         except Exception as error:
-            connection.send(_refusal(error, command, env.where))
+            connection.send((index, "error", (isinstance(error, ValueError), str(raised(error)))))
+            return
+        connection.send((index, "ok", envs[index].description))
+    command, index, layout = connection.recv()
+    if command == "close":
+        return _close(envs, None)
+    arrays = attach(socket.recv_fds(files, 1, 1)[1][0], layout)
+    connection.send((index, "ok", None))
+    while envs:
+        command, index, payload = connection.recv()
+        if command == "close":
+            _close(envs, index)
         else:
-            connection.send(("ok", answer))
+            for each in payload if command == "step" else (index,):
+                connection.send((each, *_answered(envs[each], arrays, each, command, payload)))
+
+
+def _close(envs: dict[int, Checked], index: int | None) -> None:
+    """Close one environment, or all of them; what it raises ends nobody else."""
+    for each in [*envs] if index is None else [index]:
+        with contextlib.suppress(Exception):
+            envs.pop(each).close()
+
+
+def _answered(env: Checked, arrays: Arrays, index: int, command: str, payload: Any) -> tuple[str, Any]:
+    try:
+        return "ok", _answer(env, arrays, index, command, payload)
+    except Exception as error:
+        return _refusal(error, command, env.where)
 
 
 def _refusal(error: Exception, command: str, where: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Environments in processes of their own, one each, observations in shared memory."""
+"""Environments in processes of their own, as many as there are cores, observations in shared memory."""
 
 import os
 from collections.abc import Sequence
@@ -20,17 +20,25 @@ START_GRACE_SECONDS = 60.0
 
 
 class WorkerVector(Vector):
-    """One process per environment, observations in shared memory."""
+    """Environments in worker processes, each of which steps its own one after another.
 
-    def __init__(self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER) -> None:
+    processes: how many, at most one per environment; None = one per core, and two at least. An environment that is lost
+    goes on in a process of its own, so that those beside it stay where they are; a process that is lost takes all of
+    its environments with it, each of which goes on in one of its own.
+    """
+
+    def __init__(
+        self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER, processes: int | None = None
+    ) -> None:
         """Start the workers together and wait for all. Raises RuntimeError with the worker's line when one fails."""
         self._config, self._patience = config, patience
-        self._workers: list[WorkerProcess] = []
+        self._workers: list[WorkerProcess] = []  # of each environment
         try:
-            self._workers = [WorkerProcess(config, seed, index) for index, seed in enumerate(seeds)]
-            described: list[Description] = [self._begun(worker) for worker in self._workers]
+            for rows in shares(len(seeds), processes or max(2, _cores())):
+                self._workers += [WorkerProcess(config, {row: seeds[row] for row in rows})] * len(rows)
+            described = [self._begun(index) for index in range(len(seeds))]
             super().__init__(len(seeds), described[0], Losses(seeds, "environment worker"), shared=True)
-            for worker in self._workers:
+            for worker in self._each():
                 self._attach(worker)
         except Lost as death:
             raise RuntimeError(f"environment worker died at its start: {death}") from death
@@ -46,9 +54,9 @@ class WorkerVector(Vector):
     def step_async(self, actions: Array) -> None:
         """Send `actions` `(N, ...)` to the workers and return at once."""
         super().step_async(actions)
-        for index, worker in enumerate(self._workers):
-            if not self._lost[index]:
-                worker.send(("step", None))  # to a dead one: step_wait finds out
+        for worker, rows in self._each().items():
+            if stepped := [row for row in rows if not self._lost[row]]:
+                worker.send(("step", None, stepped))  # to a dead one: step_wait finds out
 
     def render(self, index: int) -> NDArray[np.uint8]:
         """Return environment `index` as RGB `(H, W, 3)`."""
@@ -56,9 +64,10 @@ class WorkerVector(Vector):
 
     def close(self) -> None:
         """Stop the workers and free the shared memory; again is harmless."""
-        for worker in self._workers:
-            worker.send(("close", None))
-        for worker in self._workers:
+        workers = self._each()
+        for worker in workers:
+            worker.send(("close", None, None))
+        for worker in workers:
             worker.close()
         self._workers = []
         arrays: Arrays | None = self.__dict__.pop("_arrays", None)
@@ -76,7 +85,7 @@ class WorkerVector(Vector):
         self._ask(index, ("reset", seed))
 
     def _step(self, index: int) -> None:
-        self._workers[index].receive(self._patience)
+        self._workers[index].receive(index, self._patience)
 
     def _envs_state(self) -> list[Tree]:
         return self._ask_all([("state", None)] * self.num_envs)
@@ -87,22 +96,34 @@ class WorkerVector(Vector):
         pairs = zip(states, fresh, loads, strict=True)
         self._ask_all([begin if state is None else load for state, begin, load in pairs])
 
-    def _begun(self, worker: WorkerProcess) -> Description:
-        """Wait for a worker's simulator, which may take long to build. Raises Lost, or the config's own error."""
-        description: Description = worker.receive(replace(self._patience, seconds=None, grace=START_GRACE_SECONDS))
+    def _each(self) -> dict[WorkerProcess, list[int]]:
+        """Return the workers, and the rows of their environments."""
+        found: dict[WorkerProcess, list[int]] = {}
+        for row, worker in enumerate(self._workers):
+            found.setdefault(worker, []).append(row)
+        return found
+
+    def _begun(self, index: int) -> Description:
+        """Wait for a simulator, which may take long to build. Raises Lost, or the config's own error."""
+        patience = replace(self._patience, seconds=None, grace=START_GRACE_SECONDS)
+        description: Description = self._workers[index].receive(index, patience)
         return description
 
     def _attach(self, worker: WorkerProcess) -> None:
         worker.send_file(self._arrays.file, self._layout)
-        worker.receive(self._patience)
+        worker.receive(worker.first, self._patience)
 
     def _ask_all(self, messages: list[tuple[str, Any]]) -> list[Any]:
         """Send each worker its message, then collect the answers."""
-        sent = [worker.send(message) for worker, message in zip(self._workers, messages, strict=True)]
+        sent = [self._tell(index, message) for index, message in enumerate(messages)]
         return [self._answer(index, messages[index], sent=sent[index]) for index in range(self.num_envs)]
 
     def _ask(self, index: int, message: tuple[str, Any]) -> Any:
-        return self._answer(index, message, sent=self._workers[index].send(message))
+        return self._answer(index, message, sent=self._tell(index, message))
+
+    def _tell(self, index: int, message: tuple[str, Any]) -> bool:
+        command, payload = message
+        return self._workers[index].send((command, index, payload))
 
     def _answer(self, index: int, message: tuple[str, Any], *, sent: bool) -> Any:
         """Wait for an answer. A worker that is lost is replaced and asked again; the next step reports its loss."""
@@ -110,29 +131,46 @@ class WorkerVector(Vector):
             try:
                 if not sent:
                     raise Lost(self._workers[index].last_words())
-                return self._workers[index].receive(self._patience)
+                return self._workers[index].receive(index, self._patience)
             except Lost as loss:
                 self._replace(index, loss)
                 self._lost[index] = message[0] in ("state", "render", "set_task")
                 if message[0] in ("reset", "set_task") and isinstance(loss, Raised):
                     return None  # the replacement has begun another episode: of this seed it might fail for ever
-                sent = self._workers[index].send(message)
+                sent = self._tell(index, message)
 
     def _replace(self, index: int, loss: Lost) -> None:
         """Start a new worker with a fresh episode in place of a lost one."""
         while True:
             self._losses.bear(index, loss)
-            self._workers[index].close()
+            self._leave(index)
             try:
                 seed = self._losses.seed(index)
-                self._workers[index] = worker = WorkerProcess(self._config, seed, index)
-                self._begun(worker)
+                self._workers[index] = worker = WorkerProcess(self._config, {index: seed})
+                self._begun(index)
                 self._attach(worker)
-                if self._tasks[index] is not None:
-                    worker.send(("set_task", self._tasks[index]))
-                    worker.receive(self._patience)
-                worker.send(("reset", seed))
-                worker.receive(self._patience)
+                for message in (("set_task", self._tasks[index]), ("reset", seed)):
+                    if message[1] is not None:
+                        self._tell(index, message)
+                        worker.receive(index, self._patience)
                 return
             except Lost as again:
                 loss = again
+
+    def _leave(self, index: int) -> None:
+        """Close a lost environment, and its process unless others live there."""
+        worker = self._workers[index]
+        if self._workers.count(worker) > 1:
+            worker.send(("close", index, None))
+        else:
+            worker.close()
+
+
+def shares(count: int, most: int) -> list[range]:
+    """Return the rows 0 to count - 1 in at most so many parts, in order, whose sizes differ by one at most."""
+    parts = min(count, most)
+    return [range(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
