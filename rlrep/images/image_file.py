@@ -16,6 +16,7 @@ MOST_PIXELS = 1 << 26
 """Of one file: 8192 x 8192, 200 MB decoded."""
 
 Colour = Literal["rgb", "gray"]
+Window = tuple[float, float, float, float]
 REMARKS = (
     "turned upright, as their EXIF orientation says",
     "of 16 bits, scaled to 8 (65535 is white)",
@@ -44,8 +45,25 @@ def read_image(path: Path, size: int | None, colour: Colour) -> ImageFile:
         remarks = tuple(_remarks(file))
         image = _eight_bits(ImageOps.exif_transpose(file), path, file.format)
         coloured = image.convert("RGB" if colour == "rgb" else "L")
-        pixels = np.asarray(coloured if size is None else square(coloured, size), np.uint8)
-    return ImageFile(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), remarks)
+        pixels = _pixels(coloured if size is None else _cut(coloured, size, _central(*coloured.size)))
+    return ImageFile(pixels, remarks)
+
+
+def cut(pixels: Bytes, size: int, window: Window | None = None) -> Bytes:
+    """Return a window of an image `(C, H, W)`, resized with anti-aliasing to `(C, size, size)`.
+
+    window: top, left, height and width; None = the central square, as `read_image` cuts it.
+    """
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    if window is None:
+        return _pixels(_cut(image, size, _central(*image.size)))
+    top, left, height, width = window
+    return _pixels(_cut(image, size, (left, top, left + width, top + height)))
+
+
+def _pixels(image: Image.Image) -> Bytes:
+    pixels = np.asarray(image, np.uint8)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 @contextmanager
@@ -97,8 +115,11 @@ def _eight_bits(image: Image.Image, path: Path, kind: str | None) -> Image.Image
     return Image.fromarray(to_bytes(values.astype(np.uint16) if _wide(image.mode, kind) else values, str(path)))
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """Return the central square, resized."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+def _central(width: int, height: int) -> Window:
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _cut(image: Image.Image, size: int, box: Window) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

@@ -19,8 +19,9 @@ from .data.image_data import class_count, class_label
 from .data.stored import StoredImages
 from .optimiser import OptimiserConfig
 from .sampling import ClassBalancedSampler, EpochSampler, later, steps_left
+from .windows import Windows, windows_of
 
-_SAMPLER, _LABELLED, _SUBSET, _STEP, _VIEWS = 20, 21, 22, 23, 24
+_SAMPLER, _LABELLED, _SUBSET, _STEP, _VIEWS, _WINDOWS = 20, 21, 22, 23, 24, 25
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Learner:
             if self.device.type == "cuda" and self.method.sync_batch_norm:
                 self.method = nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
         self.data, self.views, self.length, self._seed, self._parts = data, config.views, length, seed, micro_batches
+        self._windows = windows_of(data.images, self.views, self.image_shape[-1])
         self.updates = 0
         self._sampler = EpochSampler(len(data), length.batch_size, seed=self._draw(_SAMPLER), device=self.device)
         self._find_labels(label)
@@ -142,11 +144,21 @@ class Learner:
     def _make_views(self, rows: Tensor) -> Tensor:
         """Return views `(V, B, C, H, W)`: of the same images or, with a gap, each after the first of later frames."""
         images = self.data.images
+        if self._windows is not None:
+            return self._cut(self._windows, rows)
         if self._reach is None:
             return multi_view(self._read(rows), self.views, self._generator)
         moved = [rows, *(later(rows, self._reach, self._generator) for _ in self.views[1:])]
         pairs = zip(self.views, moved, strict=True)
         return torch.stack([view(images.index_select(0, frames), self._generator) for view, frames in pairs])
+
+    def _cut(self, windows: Windows, rows: Tensor) -> Tensor:
+        """Return views of whole images, and have those of the next batch cut out meanwhile."""
+        seed, following = (self._draw(_WINDOWS, update, self._rank) for update in (self.updates, self.updates + 1))
+        views = windows.make(rows, seed, self._generator)
+        if (ahead := self._sampler.peek()) is not None:
+            windows.fetch(self._share(ahead), following)
+        return views
 
     def _read(self, rows: Tensor) -> Tensor:
         """Return a batch's images; those of the next one are read from the disk while this one is learnt from."""

@@ -54,15 +54,22 @@ class ImageView:
 
     def __call__(self, obs: Tensor, generator: Generator) -> Tensor:
         """Return one random view of each row of uint8 `(B, S*C, H, W)`. Raises ValueError on anything else."""
+        return self._made(obs, self.ops, generator)
+
+    def of_window(self, obs: Tensor, generator: Generator) -> Tensor:
+        """Return the same of frames whose windows have been cut out already."""
+        return self._made(obs, self.ops[1:], generator)
+
+    def _made(self, obs: Tensor, ops: Sequence[Op], generator: Generator) -> Tensor:
         channels = self._frame_channels(obs)
         rows, (height, width) = len(obs), obs.shape[-2:]
         drawn = []
-        for op in self.ops:
+        for op in ops:
             drawn.append(op.draw(rows, height, width, generator))
             height, width = self.crop.sides(height, width)
         step = rows if obs.is_cuda else max(1, _CACHED // obs[0].numel())
         chunks = [
-            self._apply(obs[i : i + step], [values[i : i + step] for values in drawn], channels)
+            self._apply(obs[i : i + step], ops, [values[i : i + step] for values in drawn], channels)
             for i in range(0, rows, step)
         ]
         return torch.cat(chunks)
@@ -76,9 +83,9 @@ class ImageView:
         x = self.crop.apply(_as_float(obs, 1), whole)
         return _as_bytes(x)
 
-    def _apply(self, obs: Tensor, drawn: list[Tensor], channels: int) -> Tensor:
+    def _apply(self, obs: Tensor, ops: Sequence[Op], drawn: list[Tensor], channels: int) -> Tensor:
         x = _as_float(obs, channels)
-        for op, values in zip(self.ops, drawn, strict=True):
+        for op, values in zip(ops, drawn, strict=True):
             x = op.apply(x, values)
         return _as_bytes(x)
 

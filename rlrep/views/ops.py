@@ -24,6 +24,10 @@ def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * uniform
 
 
+def _column(like: Tensor, value: int | Tensor) -> Tensor:
+    return value if isinstance(value, Tensor) else like.new_full((len(like), 1), value)
+
+
 def _check_probability(p: float) -> None:
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p is a probability, between 0 and 1, not {p}")
@@ -54,8 +58,11 @@ class ResizedCrop:
         """Return height and width of what becomes of frames of this size."""
         return (height, width) if self.size is None else (self.size, self.size)
 
-    def draw(self, rows: int, height: int, width: int, generator: Generator) -> Tensor:
-        """Return windows `(rows, 4)`: top, left, height, width in whole pixels."""
+    def draw(self, rows: int, height: int | Tensor, width: int | Tensor, generator: Generator) -> Tensor:
+        """Return windows `(rows, 4)`: top, left, height, width in whole pixels.
+
+        height, width: of the frames, or `(rows, 1)` where each has its own.
+        """
         area, aspect, down, right = _uniform(rows, 4 * _TRIES, generator).view(rows, 4, _TRIES).unbind(1)
         area = _between(area, *self.scale) * (height * width)
         aspect = _between(aspect, math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
@@ -65,7 +72,7 @@ class ResizedCrop:
         )
         fits = (tall <= height) & (wide <= width)
         first = fits.int().argmax(1)
-        whole = torch.cat([windows.new_full((count,), side) for count, side in ((2, 0), (1, height), (1, width))])
+        whole = torch.cat([windows.new_zeros(rows, 2), *(_column(windows, side) for side in (height, width))], 1)
         return torch.where(fits.any(1, keepdim=True), windows[torch.arange(rows, device=first.device), first], whole)
 
     def apply(self, x: Tensor, drawn: Tensor) -> Tensor:

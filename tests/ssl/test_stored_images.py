@@ -84,6 +84,7 @@ def test_they_are_asked_as_a_tensor_is(root: Path) -> None:
     assert torch.equal(stored.index_select(0, index), plain[index])
     assert torch.equal(stored.rows(index)[1:], plain[index][1:]) and torch.equal(stored[::7], plain[::7])
     assert equal(stored.split(16), plain.split(16))
+    assert f"batches are read from {stored.place}" in split(root, cache="always").notes
     assert ImageData(stored, {}).rows(index).shape == (3, 16, 16)
 
 

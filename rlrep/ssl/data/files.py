@@ -36,6 +36,8 @@ class ImageFolder(SplitSettings):
 
     Files without subfolders have no labels. `train` and `test` (or `val`) with class folders each are the split.
     size: side in pixels; images are cut to their central square and resized to it. colour: `rgb` or `gray`.
+    keep: `square`, or `whole`: the cache keeps images as large as they are in their files, and random windows (the crop
+    of a view) are cut out of those, with anti-aliasing, rather than out of the square. Probes see the square.
     cache: whether decoded images are kept on the disk, and read from there a batch at a time; `auto` = from
     `MANY` images on. cache_path: folder to keep them in, None = beside the images.
     """
@@ -43,6 +45,7 @@ class ImageFolder(SplitSettings):
     path: str
     size: int = 32
     colour: Colour = "rgb"
+    keep: Literal["square", "whole"] = "square"
     cache: Literal["auto", "always", "never"] = "auto"
     cache_path: str | None = None
 
@@ -51,6 +54,8 @@ class ImageFolder(SplitSettings):
         at_least(self, 1, ("size",))
         if self.cache == "never" and self.cache_path is not None:
             raise ValueError("cache=never and a cache_path contradict each other: give one of them")
+        if self.cache == "never" and self.keep == "whole":
+            raise ValueError("keep=whole is of the cache, and cache=never has none: give one of them")
 
     def make(self, device: torch.device) -> Split:
         """Read every image, or open the cache. Raises ValueError naming a file that is no image."""
@@ -61,9 +66,11 @@ class ImageFolder(SplitSettings):
         except OSError as error:
             raise ValueError(f"data.path={self.path} cannot be read: {error}") from error
         files = [*found.train.files, *(found.test.files if found.test else ())]
-        stored = self.cache == "always" or (self.cache == "auto" and len(files) >= MANY)
+        stored = self.cache == "always" or self.keep == "whole" or (self.cache == "auto" and len(files) >= MANY)
         images, remarks = self._stored(folder, files) if stored else self._read(files)
-        notes = (*found.notes, *(f"{count} of {len(files)} images {remark}" for remark, count in remarks.items()))
+        kept = (f"batches are read from {images.place}",) if isinstance(images, StoredImages) else ()
+        told = (f"{count} of {len(files)} images {remark}" for remark, count in remarks.items())
+        notes = (*found.notes, *kept, *told)
         names = {"class": found.names} if found.names else {}
         data = ImageData(images, _labels(found))
         if found.test is None:
@@ -86,8 +93,9 @@ class ImageFolder(SplitSettings):
     def _stored(self, folder: Path, files: Sequence[Path]) -> tuple[StoredImages, Counter[str]]:
         """Return the same of images that stay on the disk."""
         place = None if self.cache_path is None else Path(self.cache_path)
-        cache = open_cache(folder, files, Recipe(self.size, self.colour), place=place, say=partial(print, flush=True))
-        return StoredImages(cache, range(len(files)), torch.device("cpu")), cache.remarks
+        recipe = Recipe(None if self.keep == "whole" else self.size, self.colour)
+        cache = open_cache(folder, files, recipe, place=place, say=partial(print, flush=True))
+        return StoredImages(cache, range(len(files)), torch.device("cpu"), self.size), cache.remarks
 
 
 def _labels(found: Found) -> dict[str, Tensor]:
