@@ -1,4 +1,4 @@
-"""Updates per second of Rainbow, SPR, SR-SPR and BBF as their files have them, compiled and eagerly.
+"""Updates per second of Rainbow, SPR, SR-SPR, BBF and SAC-BBF as their files have them, compiled and eagerly.
 
     python -m benchmarks.rainbow_bases [--rounds 3] [--seconds 5] [--arms rainbow,spr] [--replay 5000]
 
@@ -26,7 +26,7 @@ from . import peers, result
 from .rainbow_speed import fill
 from .timing import UPDATES, Rounds, apart, operations, rate
 
-AGENTS = ("rainbow", "spr", "sr_spr", "bbf")
+AGENTS = ("rainbow", "spr", "sr_spr", "bbf", "sac_bbf")
 EAGER = "_eager"
 COUNTED = 600  # transitions behind the update whose operations are counted
 COLUMNS = ("agent", "updates/s", "eagerly", "compiled / eager", "GFLOP an update", "trained parameters")

@@ -13,6 +13,7 @@ from rlrep.contract.agent import Trainee
 from rlrep.contract.env import Array, Tree, VectorEnv
 from rlrep.record.curve import Curve
 from rlrep.record.files import replace_file
+from rlrep.settings import UserError, one_line
 
 from .evaluation import FINAL, Evaluates, Evaluation
 from .loop import Outlets, Work
@@ -118,8 +119,12 @@ class Playing(Work, Generic[A]):
         """Continue with what the restored environments show."""
 
     def _update(self) -> None:
-        with self.watch.section("update"):
-            self.parts.agent.update()
+        agent = self.parts.agent
+        try:
+            with self.watch.section("update"):
+                agent.update()
+        except ValueError as error:  # parts that only a batch shows not to fit
+            raise UserError(f"update {agent.updates}: {one_line(error)}") from error
         self.check_update()
 
     def check_update(self) -> None:

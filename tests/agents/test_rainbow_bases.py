@@ -68,6 +68,7 @@ SWITCHES = {
     "wide": {"encoder", "hidden_dim"},
     "decay": {"weight_decay"},
     "bbf": {"n_step", "n_step_schedule", "discount", "discount_schedule"},
+    "sac_bbf": {"policy", "epsilon_start"},
 }
 
 

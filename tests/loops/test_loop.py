@@ -187,6 +187,16 @@ def test_nan_stops_the_run_names_the_term_and_saves_the_batch(tmp_path: Path) ->
     assert latest is not None and latest.step == 16  # six updates in: from before
 
 
+def test_parts_that_only_a_batch_shows_not_to_fit_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def update(agent: Any) -> None:
+        agent.updates += 1
+        raise ValueError("queue_size=1 is below\nthe 8 keys of a batch: raise it")
+
+    monkeypatch.setattr("tests.fakes.FakeAgent.update", update)
+    with pytest.raises(UserError, match=r"^update 1: queue_size=1 is below the 8 keys of a batch: raise it$"):
+        Rig(tmp_path).run()
+
+
 def test_a_checkpoint_is_never_taken_of_a_run_gone_wrong(tmp_path: Path) -> None:
     rig = Rig(tmp_path, agent=FakeConfig(nan_at=0))
     with pytest.raises(UserError, match="not finite"):
