@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,17 +28,9 @@ GL_THREADS = {"LP_NUM_THREADS": "0"}
 class WorkerProcess:
     """A fresh interpreter running `rlrep.envs.vector.worker`: it imports neither the caller's main module nor torch."""
 
-    def __init__(self, config: Any, seeds: Mapping[int, int]) -> None:
-        """Start it with an environment for each of the `seeds`, by their rows, which it describes one after another.
-
-        Raises ValueError for a config it cannot import.
-        """
-        if type(config).__module__ == "__main__":
-            raise ValueError(
-                f"{type(config).__name__} is defined in the main script, which workers do not run; "
-                "move it to a module or set env.workers=inline"
-            )
-        self._answers: dict[int, deque[Any]] = {index: deque() for index in seeds}
+    def __init__(self) -> None:
+        self._answers: dict[int, deque[Any]] = {}
+        self._numbers = count()
         parent_end, child_end = socket.socketpair()
         self._said = Tail()
         with child_end:
@@ -56,7 +48,37 @@ class WorkerProcess:
         self._connection = Connection(os.dup(parent_end.fileno()))
         self._poll = select.poll()  # Connection.poll makes a selector each time: 20 us
         self._poll.register(self._connection.fileno(), select.POLLIN)
-        self.send((config, dict(seeds)))
+
+    @property
+    def environments(self) -> int:
+        """How many it has."""
+        return len(self._answers)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def make(self, config: Any, seed: int) -> int:
+        """Let it build an environment, which it then describes; return the number to ask for that by.
+
+        Raises ValueError for a config it cannot import.
+        """
+        if type(config).__module__ == "__main__":
+            raise ValueError(
+                f"{type(config).__name__} is defined in the main script, which workers do not run; "
+                "move it to a module or set env.workers=inline"
+            )
+        key = next(self._numbers)
+        self._answers[key] = deque()
+        self.send(("make", key, seed))
+        self.send(config)
+        return key
+
+    def leave(self, key: int) -> None:
+        """Let it close an environment."""
+        self._answers.pop(key, None)
+        self.send(("close", key, None))
 
     def send(self, message: Any) -> bool:
         """Send a message; False when the worker is gone."""
@@ -67,8 +89,8 @@ class WorkerProcess:
         return True
 
     def send_file(self, file: int, message: Any) -> bool:
-        """Send an open file with a message, both for whichever environment is its first; False when it is gone."""
-        if not self.send(("attach", self.first, message)):
+        """Send an open file with a message; False when the worker is gone."""
+        if not self.send(message):
             return False
         try:
             socket.send_fds(self._socket, [b"f"], [file])
@@ -76,20 +98,15 @@ class WorkerProcess:
             return False
         return True
 
-    @property
-    def first(self) -> int:
-        """The row of its first environment."""
-        first: int = min(self._answers)
-        return first
-
-    def receive(self, index: int, patience: Patience) -> Any:
+    def receive(self, key: int, patience: Patience) -> Any:
         """Wait for an environment's answer. Raises Lost, BadEnvironment, or the environment's own error as one line."""
-        answers = self._answers[index]
+        answers = self._answers[key]
         try:
             while not answers:
                 self._wait(patience)
                 other, *answer = self._connection.recv()
-                self._answers[other].append(answer)
+                if other in self._answers:  # else it has left
+                    self._answers[other].append(answer)
             kind, payload = answers.popleft()
         except (EOFError, OSError) as error:
             raise Lost(self.last_words()) from error

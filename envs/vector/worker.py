@@ -23,7 +23,7 @@ _THE_RUNS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signa
 
 
 def main() -> None:
-    """Build the environments that the first message describes, then answer requests until told to close."""
+    """Answer requests until told to end."""
     for number in _THE_RUNS:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
@@ -46,35 +46,44 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _serve(connection: Connection, files: socket.socket) -> None:
-    """Every request names the environment that it is for, by its row, and so does the answer; a step names several."""
-    config, seeds = connection.recv()
+    """Every request names the environment that it is for, by a number, and so does the answer; a step names several."""
     envs: dict[int, Checked] = {}
-    for index, seed in seeds.items():
-        try:
-            envs[index] = Checked(config.make(seed))
-        except Exception as error:
-            connection.send((index, "error", (isinstance(error, ValueError), str(raised(error)))))
-            return
-        connection.send((index, "ok", envs[index].description))
-    command, index, layout = connection.recv()
-    if command == "close":
-        return _close(envs, None)
-    arrays = attach(socket.recv_fds(files, 1, 1)[1][0], layout)
-    connection.send((index, "ok", None))
-    while envs:
-        command, index, payload = connection.recv()
-        if command == "close":
-            _close(envs, index)
+    seats: dict[int, tuple[Arrays, int]] = {}  # where each writes, and its row there
+    command, key, payload = connection.recv()
+    while command != "end":
+        if command == "make":
+            connection.send((key, *_made(envs, key, payload, connection)))
+        elif command == "attach":
+            layout, rows = payload
+            arrays = attach(socket.recv_fds(files, 1, 1)[1][0], layout)
+            seats |= {each: (arrays, row) for each, row in rows.items()}
+            connection.send((key, "ok", None))
+        elif command == "close":
+            seats.pop(key, None)
+            _close(envs, key)
         else:
-            for each in payload if command == "step" else (index,):
-                connection.send((each, *_answered(envs[each], arrays, each, command, payload)))
+            for each in payload if command == "step" else (key,):
+                connection.send((each, *_answered(envs[each], *seats[each], command, payload)))
+        command, key, payload = connection.recv()
+    for key in [*envs]:
+        _close(envs, key)
 
 
-def _close(envs: dict[int, Checked], index: int | None) -> None:
-    """Close one environment, or all of them; what it raises ends nobody else."""
-    for each in [*envs] if index is None else [index]:
-        with contextlib.suppress(Exception):
-            envs.pop(each).close()
+def _made(envs: dict[int, Checked], key: int, seed: int, connection: Connection) -> tuple[str, Any]:
+    """Build an environment from the config that the next message is, and describe it."""
+    try:
+        envs[key] = env = Checked(connection.recv().make(seed))
+    except EOFError:
+        raise
+    except Exception as error:
+        return "error", (isinstance(error, ValueError), str(raised(error)))
+    return "ok", env.description
+
+
+def _close(envs: dict[int, Checked], key: int) -> None:
+    """Close an environment, if it was built; what it raises ends nobody else."""
+    with contextlib.suppress(Exception):
+        envs.pop(key).close()
 
 
 def _answered(env: Checked, arrays: Arrays, index: int, command: str, payload: Any) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Environments in processes of their own, as many as there are cores, observations in shared memory."""
+"""Environments in worker processes, observations in shared memory."""
 
 import os
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from rlrep.contract.env import Array, EnvMaker, Task, Tree
 from .checked import Description
 from .layout import Arrays
 from .losses import FOR_EVER, Losses, Lost, Patience, Raised
+from .pool import Pool
 from .process import WorkerProcess
 from .stepped import Vector
 
@@ -22,24 +23,28 @@ START_GRACE_SECONDS = 60.0
 class WorkerVector(Vector):
     """Environments in worker processes, each of which steps its own one after another.
 
-    processes: how many, at most one per environment; None = one per core, and two at least. An environment that is lost
-    goes on in a process of its own, so that those beside it stay where they are; a process that is lost takes all of
-    its environments with it, each of which goes on in one of its own.
+    pool: those processes, which other vectors may share; None = as many of its own as there are cores. An environment
+    that is lost goes on in a process of its own, so that those beside it stay where they are; a process that is lost
+    takes all of its environments with it, each of which goes on in one of its own.
     """
 
     def __init__(
-        self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER, processes: int | None = None
+        self, config: EnvMaker, seeds: list[int], patience: Patience = FOR_EVER, pool: Pool | None = None
     ) -> None:
         """Start the workers together and wait for all. Raises RuntimeError with the worker's line when one fails."""
         self._config, self._patience = config, patience
+        self._pool, self._private = pool or Pool(), pool is None
         self._workers: list[WorkerProcess] = []  # of each environment
+        self._keys: list[int] = []  # its number there
         try:
-            for rows in shares(len(seeds), processes or max(2, _cores())):
-                self._workers += [WorkerProcess(config, {row: seeds[row] for row in rows})] * len(rows)
+            for seed in seeds:
+                worker = self._pool.place()
+                self._keys.append(worker.make(config, seed))
+                self._workers.append(worker)
             described = [self._begun(index) for index in range(len(seeds))]
             super().__init__(len(seeds), described[0], Losses(seeds, "environment worker"), shared=True)
-            for worker in self._each():
-                self._attach(worker)
+            for worker, rows in self._each().items():
+                self._attach(worker, rows)
         except Lost as death:
             raise RuntimeError(f"environment worker died at its start: {death}") from death
         except BaseException:
@@ -55,7 +60,7 @@ class WorkerVector(Vector):
         """Send `actions` `(N, ...)` to the workers and return at once."""
         super().step_async(actions)
         for worker, rows in self._each().items():
-            if stepped := [row for row in rows if not self._lost[row]]:
+            if stepped := [self._keys[row] for row in rows if not self._lost[row]]:
                 worker.send(("step", None, stepped))  # to a dead one: step_wait finds out
 
     def render(self, index: int) -> NDArray[np.uint8]:
@@ -63,13 +68,12 @@ class WorkerVector(Vector):
         return np.asarray(self._ask(index, ("render", None)), np.uint8)
 
     def close(self) -> None:
-        """Stop the workers and free the shared memory; again is harmless."""
-        workers = self._each()
-        for worker in workers:
-            worker.send(("close", None, None))
-        for worker in workers:
-            worker.close()
+        """Close the environments and free the shared memory; again is harmless."""
+        for index in range(len(self._workers)):
+            self._leave(index)
         self._workers = []
+        if self._private:
+            self._pool.close()
         arrays: Arrays | None = self.__dict__.pop("_arrays", None)
         if arrays is not None:
             os.close(arrays.file)
@@ -85,7 +89,7 @@ class WorkerVector(Vector):
         self._ask(index, ("reset", seed))
 
     def _step(self, index: int) -> None:
-        self._workers[index].receive(index, self._patience)
+        self._receive(index)
 
     def _envs_state(self) -> list[Tree]:
         return self._ask_all([("state", None)] * self.num_envs)
@@ -106,12 +110,17 @@ class WorkerVector(Vector):
     def _begun(self, index: int) -> Description:
         """Wait for a simulator, which may take long to build. Raises Lost, or the config's own error."""
         patience = replace(self._patience, seconds=None, grace=START_GRACE_SECONDS)
-        description: Description = self._workers[index].receive(index, patience)
+        description: Description = self._workers[index].receive(self._keys[index], patience)
         return description
 
-    def _attach(self, worker: WorkerProcess) -> None:
-        worker.send_file(self._arrays.file, self._layout)
-        worker.receive(worker.first, self._patience)
+    def _attach(self, worker: WorkerProcess, rows: list[int]) -> None:
+        """Show a worker where these environments of it write to."""
+        places = {self._keys[row]: row for row in rows}
+        worker.send_file(self._arrays.file, ("attach", self._keys[rows[0]], (self._layout, places)))
+        self._receive(rows[0])
+
+    def _receive(self, index: int) -> Any:
+        return self._workers[index].receive(self._keys[index], self._patience)
 
     def _ask_all(self, messages: list[tuple[str, Any]]) -> list[Any]:
         """Send each worker its message, then collect the answers."""
@@ -123,7 +132,7 @@ class WorkerVector(Vector):
 
     def _tell(self, index: int, message: tuple[str, Any]) -> bool:
         command, payload = message
-        return self._workers[index].send((command, index, payload))
+        return self._workers[index].send((command, self._keys[index], payload))
 
     def _answer(self, index: int, message: tuple[str, Any], *, sent: bool) -> Any:
         """Wait for an answer. A worker that is lost is replaced and asked again; the next step reports its loss."""
@@ -131,7 +140,7 @@ class WorkerVector(Vector):
             try:
                 if not sent:
                     raise Lost(self._workers[index].last_words())
-                return self._workers[index].receive(index, self._patience)
+                return self._receive(index)
             except Lost as loss:
                 self._replace(index, loss)
                 self._lost[index] = message[0] in ("state", "render", "set_task")
@@ -146,31 +155,21 @@ class WorkerVector(Vector):
             self._leave(index)
             try:
                 seed = self._losses.seed(index)
-                self._workers[index] = worker = WorkerProcess(self._config, {index: seed})
+                self._workers[index] = worker = WorkerProcess()
+                self._keys[index] = worker.make(self._config, seed)
                 self._begun(index)
-                self._attach(worker)
+                self._attach(worker, [index])
                 for message in (("set_task", self._tasks[index]), ("reset", seed)):
                     if message[1] is not None:
                         self._tell(index, message)
-                        worker.receive(index, self._patience)
+                        self._receive(index)
                 return
             except Lost as again:
                 loss = again
 
     def _leave(self, index: int) -> None:
-        """Close a lost environment, and its process unless others live there."""
+        """Close an environment, and its process if that is its own."""
         worker = self._workers[index]
-        if self._workers.count(worker) > 1:
-            worker.send(("close", index, None))
-        else:
+        worker.leave(self._keys[index])
+        if worker not in self._pool:
             worker.close()
-
-
-def shares(count: int, most: int) -> list[range]:
-    """Return the rows 0 to count - 1 in at most so many parts, in order, whose sizes differ by one at most."""
-    parts = min(count, most)
-    return [range(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

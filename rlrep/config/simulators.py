@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rlrep.contract.env import EnvConfig, Scoring, Step, TaskSet, VectorEnv
-from rlrep.envs.vector import FOR_EVER, Patience, make_vector, raised
+from rlrep.envs.vector import FOR_EVER, Patience, Pool, make_vector, raised
 from rlrep.settings import UserError, completed, one_line
 
 T = TypeVar("T")
@@ -14,14 +14,17 @@ INEXACT = (
 )
 
 
-def build_envs(config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVER) -> VectorEnv:
-    """Start one simulator per seed. patience: how long a step of one may take.
+def build_envs(
+    config: EnvConfig, seeds: list[int], patience: Patience = FOR_EVER, pool: Pool | None = None
+) -> VectorEnv:
+    """Start one simulator per seed. patience: how long a step of one may take. pool: of worker processes, None = their
+    own.
 
     Raises UserError saying what is missing, e.g. a GL library or a simulator.
     """
     try:
         workers = len(seeds) > 1 if config.in_workers is None else config.in_workers
-        return config.vector(seeds) or make_vector(config, seeds, workers=workers, patience=patience)
+        return config.vector(seeds) or make_vector(config, seeds, workers=workers, patience=patience, pool=pool)
     except Exception as error:  # a simulator's own code, which may raise anything
         raise UserError(f"cannot make the environment: {raised(error)}") from error
 

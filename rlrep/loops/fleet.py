@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 import torch
 
 from rlrep.contract.agent import Rows, Stackable
+from rlrep.envs.vector import Pool
 from rlrep.process.machine import free_bytes, keep_large_blocks, pick_device, set_threads
 from rlrep.process.progress import Lines, Reporter
 from rlrep.process.signals import StopRequest
@@ -60,8 +61,8 @@ class Member:
         """Write a line into its log."""
         print(line, file=self.log, flush=True)
 
-    def open(self, stop: StopRequest) -> None:
-        """Build it, and resume it where there is a checkpoint; one that is finished ends."""
+    def open(self, stop: StopRequest, pool: Pool) -> None:
+        """Build it, and resume it where there is a checkpoint; one that is finished ends. pool: of worker processes."""
         job = copy(self.job)  # what is built for it lives no longer than its loop
         folder = Path(job.config.out)
         self.stack.enter_context(lock_folder(folder))
@@ -70,7 +71,7 @@ class Member:
             self.say(f"this run is finished{opened.size(job.counted)}: see {folder}")
             self.end(0)
             return
-        site = Site(opened, pick_device(job.config.device), stop, self.stack)
+        site = Site(opened, pick_device(job.config.device), stop, self.stack, pool)
         self._loop = ready(job, site, self.tree, self._reporter)
         self.replay_bytes = sum(ring_bytes(ring) for ring in job.rings().values())
 
@@ -104,7 +105,7 @@ class Fleet:
     """
 
     def __init__(self, size: int | Literal["auto"], stop: StopRequest, tell: Callable[[Member], None]) -> None:
-        self._size, self._stop, self._tell = size, stop, tell
+        self._size, self._stop, self._tell, self._pool = size, stop, tell, Pool()
         self._works: dict[Member, Online | Meta] = {}
         self._alike: dict[Member, Hashable] = {}
         self._joint: dict[Hashable, Callable[[Sequence[Any]], None]] = {}
@@ -120,6 +121,7 @@ class Fleet:
         finally:
             for member in members:
                 member.stack.close()
+            self._pool.close()
 
     def _opened(self, waiting: list[Member]) -> list[Member]:
         """Take members out of those that wait, as long as there is room, and open them."""
@@ -133,7 +135,7 @@ class Fleet:
             if not found:
                 with self._guarded([member]):
                     free = free_bytes(pick_device(member.job.config.device))
-            self._each([member], lambda member: member.open(self._stop))
+            self._each([member], lambda member: member.open(self._stop, self._pool))
             self._tell(member)
             if member.code is not None:
                 continue

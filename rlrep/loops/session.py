@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -28,6 +28,9 @@ from .callbacks import Callbacks
 from .distributed import check_stop, first_alone, process_group, wait_for_all
 from .loop import Cadence, Loop, Outlets, Records, Work
 from .opened import Opened, look_into, open_run
+
+if TYPE_CHECKING:  # runs without environments load nothing of them
+    from rlrep.envs.vector import Pool
 
 
 class Timing(Cadence, Protocol):
@@ -52,12 +55,13 @@ class Config(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """Where and for whom a run is built. stack: ends what was started."""
+    """Where and for whom a run is built. stack: ends what was started. pool: of worker processes, None = its own."""
 
     opened: Opened
     device: torch.device
     stop: StopRequest
     stack: ExitStack
+    pool: "Pool | None" = None
 
 
 MakeReporter = Callable[[ExitStack, int, int, str], Reporter]

@@ -62,7 +62,7 @@ class Training(Job):
         """Start the simulators and settle what depends on them."""
         config, self._site = self._config, site
         self._patience = Patience(config.train.env_timeout or None, lambda: site.stop.signal_number is not None)
-        self._envs = build_envs(config.env, self._seeds.envs(config.env.num_envs), self._patience)
+        self._envs = build_envs(config.env, self._seeds.envs(config.env.num_envs), self._patience, site.pool)
         site.stack.callback(self._envs.close)
         self._scoring = scoring_of(config.env)
         self._plan = make_plan(config, site.opened, site.device, self._envs)
@@ -107,7 +107,9 @@ class Training(Job):
         evaluator = make_evaluator(
             config,
             self._agent,
-            partial(build_envs, evaluation_variant(config.env), [0] * self._eval_envs(), self._patience),
+            partial(
+                build_envs, evaluation_variant(config.env), [0] * self._eval_envs(), self._patience, self._site.pool
+            ),
             self._seeds,
             say=say,
             check_stop=self._site.stop.check,

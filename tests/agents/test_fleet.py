@@ -42,6 +42,8 @@ HEADS: dict[str, HeadConfig] = {
     "return_contrast": ReturnContrast(threshold=2.0, hidden_dim=8, embedding_dim=8),
     "temporal": TemporalContrast(),
     "trajectory_contrast": TrajectoryContrast(window=4),
+    "focal": TrajectoryContrast(window=3, objective="focal", positives="same_task", ordered=False),
+    "tcl_published": TrajectoryContrast(window=3, positives="per_transition"),
     "ccm": TrajectoryContrast(window=3, similarity="bilinear", positives="same_task", ordered=False, pull="balanced"),
     "replayed": SelfPrediction(
         steps=2, hidden_dim=8, embedding_dim=8, transition_dim=8, pull="sum", as_replayed=True, tau=0.1
@@ -137,7 +139,7 @@ def assert_equal(first: Agent, second: Agent) -> None:
         ("bbf in games", True, ("replayed",), 8),
         ("pearl", False, (), 50),
         ("pearl", False, ("trajectory_contrast",), 50),
-        ("pearl_v", False, ("trajectory_contrast", "ccm"), 3),
+        ("pearl_v", False, ("ccm", "focal", "tcl_published"), 3),
         ("sac", False, ("temporal", "self_prediction", "trajectory_contrast"), 3),
         ("sac", True, ("curl", "return_contrast"), 3),
         ("rainbow", True, ("temporal", "self_prediction"), 3),

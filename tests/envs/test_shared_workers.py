@@ -2,14 +2,14 @@
 
 import os
 import signal
-from itertools import pairwise
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rlrep.envs.toy import ToyState
-from rlrep.envs.vector import WorkerVector, make_vector, workers
+from rlrep.envs.vector import Pool, WorkerVector, make_vector, pool
 
 from .test_vector import Brittle, Stillborn, actions_for, advance, gone, pids
 
@@ -20,21 +20,37 @@ LOST = "ignore:environment worker"
 TOY = ToyState(terminates=True)
 
 
-def shared(config: Any = TOY) -> WorkerVector:
-    vector = WorkerVector(config, SEEDS, processes=2)
+def shared(config: Any = TOY, workers: Pool | None = None) -> WorkerVector:
+    """Five environments in two processes: rows 0, 2 and 4, and rows 1 and 3."""
+    vector = WorkerVector(config, SEEDS, pool=workers or Pool(2))
+    vector._private = workers is None
     vector.reset()
     return vector
 
 
 def test_many_environments_make_no_more_processes_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = workers.shares(64, 16)
-    assert [len(part) for part in parts] == [4] * 16 and all(one.stop == two.start for one, two in pairwise(parts))
-    assert [*map(list, workers.shares(5, 2))] == [[0, 1], [2, 3, 4]] and [*map(len, workers.shares(2, 16))] == [1, 1]
-    monkeypatch.setattr(workers, "_cores", lambda: 1)
+    monkeypatch.setattr(pool, "_cores", lambda: 1)
     vector = make_vector(ToyState(), SEEDS, workers=True)
-    assert isinstance(vector, WorkerVector) and len(set(pids(vector))) == 2, "two at least"
+    assert isinstance(vector, WorkerVector)
     children = pids(vector)
+    assert sorted(Counter(children).values()) == [2, 3], "two processes at least"
     vector.close()
+    assert all(map(gone, children))
+
+
+def test_vectors_share_a_pool_and_end_apart() -> None:
+    both = Pool(2)
+    first, second = shared(workers=both), shared(Brittle(), workers=both)
+    children = {*pids(first), *pids(second)}
+    assert len(children) == 2 and {worker.environments for worker in both._workers} == {5}
+    for action in actions_for(3, len(SEEDS)):
+        first.step_async(action)  # whoever waits first takes in what is the other's
+        second.step_async(action)
+        assert not second.step_wait().died.any() and not first.step_wait().died.any()
+    second.close()
+    assert not any(map(gone, children)) and not advance(first, actions_for(1, len(SEEDS))[0]).died.any()
+    first.close()
+    both.close()
     assert all(map(gone, children))
 
 
@@ -80,17 +96,17 @@ def test_a_process_that_is_lost_costs_each_of_its_environments_an_episode() -> N
     advance(vector, actions[0])
     actions[1, 3] = -0.95
     died = [advance(vector, action).died for action in actions[1:4]]
-    assert died[0].tolist() == [False, False, False, True, True], "the one before it has stepped already"
-    assert died[1].tolist() == [False, False, True, False, False] and not died[2].any()
-    assert pids(vector)[:2] == before[:2] and len(set(pids(vector))) == 4
+    assert died[0].tolist() == [False, False, False, True, False], "the one before it has stepped already"
+    assert died[1].tolist() == [False, True, False, False, False] and not died[2].any()
+    assert pids(vector)[::2] == before[::2] and len(set(pids(vector))) == 3
     os.kill(pids(vector)[0], signal.SIGKILL)
     states = vector.state()
-    assert [state["lost"] for state in states] == [True, True, False, False, False]
-    assert advance(vector, actions[4]).died.tolist() == [True, True, False, False, False]
+    assert [state["lost"] for state in states] == [True, False, True, False, True]
+    assert advance(vector, actions[4]).died.tolist() == [True, False, True, False, True]
     assert not advance(vector, actions[5]).died.any()
     vector.close()
 
 
 def test_what_cannot_be_built_says_why() -> None:
     with pytest.raises(RuntimeError, match="install the simulator first"):
-        WorkerVector(Stillborn(), [0, 1, 2], processes=1)
+        WorkerVector(Stillborn(), [0, 1, 2], pool=Pool(1))

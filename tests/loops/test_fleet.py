@@ -13,6 +13,7 @@ import torch
 
 from rlrep.agents.fleet import Joint
 from rlrep.config.compose import compose_run
+from rlrep.envs.vector import pool
 from rlrep.loops import fleet
 from rlrep.loops.fleet import Fleet, Member
 from rlrep.loops.online import Online
@@ -211,20 +212,26 @@ def test_a_fleet_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert train(member(tmp_path, 0), member(tmp_path, 1)) == [0, 0]
 
 
-def test_as_many_go_together_as_their_own_replays_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = list[int]()
+def test_as_many_go_together_as_their_own_replays_fit_on_one_pool_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, workers = list[int](), list[Any]()
 
     def ending(self: Fleet, members: Sequence[Member]) -> None:
         together.append(len(members))
         assert all(member.replay_bytes > 0 for member in members)
         for one in members:
+            assert isinstance(one.loop.work, Online)
+            workers.extend(one.loop.work.parts.envs._workers)  # type: ignore[attr-defined]
             one.end(0)
 
+    monkeypatch.setattr(pool, "_cores", lambda: 1)
     monkeypatch.setattr(Fleet, "_train", ending)
     monkeypatch.setattr(fleet, "free_bytes", lambda device: 100_000)
     capacities = ("agent.capacity=50", "agent.capacity=5000", "agent.capacity=60")
-    train(*(member(tmp_path, seed, words) for seed, words in enumerate(capacities)))
+    train(*(member(tmp_path, seed, capacity, "env.workers=process") for seed, capacity in enumerate(capacities)))
     assert together == [2, 1], "the second alone is more than all the memory"
+    assert len(workers) == 3 and len(set(workers)) == 2 and not any(worker.alive for worker in workers)
 
 
 def test_a_run_that_has_ended_leaves_its_memory_to_those_that_wait(
