@@ -20,8 +20,9 @@ from . import result
 from .timing import UPDATES, Numbers, Rounds, rate
 
 BASE, BASE_ON_CLIPS = "simclr", "simclr on clips"
-CLIPS = {"video_moco": "data=moving_digits", BASE_ON_CLIPS: "data=moving_digits"}
-"""Arms whose images are clips of eight frames, and the words that say so."""
+_MOVING = "data=moving_digits"
+CLIPS = {"video_moco": (_MOVING, "method.dropper.after=0.0"), BASE_ON_CLIPS: (_MOVING,)}
+"""Arms whose images are clips of eight frames, and the words that say so; the adversary is there from the start."""
 ENCODERS: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "small CNN": (256, ("encoder=small_cnn",)),
     "ResNet-18, width 16": (64, ("encoder=resnet18", "encoder.width=16")),
@@ -37,7 +38,7 @@ def arms() -> list[str]:
 def updating(arm: str, encoder: str, device: str) -> Callable[[], None]:
     """Return an arm's update."""
     batch, words = ENCODERS[encoder]
-    own = (f"method={arm.partition(' ')[0]}", CLIPS.get(arm, "data=digits"), *words, f"train.batch_size={batch}")
+    own = (f"method={arm.partition(' ')[0]}", *CLIPS.get(arm, ("data=digits",)), *words, f"train.batch_size={batch}")
     config = compose_pretraining([*own, "preset=cpu", "train.updates=1000000", "out=unused"]).config
     return build(config, torch.device(device))[2].update
 
