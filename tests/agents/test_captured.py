@@ -12,16 +12,19 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlrep.agents import OnlineAgent
+from rlrep.agents.mrq import MRQConfig
 from rlrep.agents.rainbow.schedules import Resets, Schedule
 from rlrep.contract.agent import AgentSpec
 from rlrep.heads import HeadConfig, InstanceContrast, ReturnContrast, SelfPrediction, TemporalContrast
-from rlrep.nn import MLPEncoderConfig, PixelEncoderConfig
-from rlrep.nn.graph import tensors_of
+from rlrep.nn import EluMLPConfig, MLPEncoderConfig, PixelEncoderConfig
+from rlrep.nn.graph import GraphedStep, tensors_of
+from rlrep.replay import Needs, WindowSpec
+from rlrep.replay.pairs import Samplers
 from rlrep.views import AmplitudeScale, RandomCrop, image
 
 from . import rainbow_rig, test_sac
 from .rainbow_rig import observations, parameters
-from .tape import EagerStep, TapedStep
+from .tape import EagerStep, Played, TapedStep
 
 Agent = OnlineAgent[Any]
 CAPACITY = 60
@@ -33,6 +36,7 @@ HEADS: dict[str, HeadConfig] = {
     "self_prediction": SelfPrediction(steps=2, hidden_dim=8, embedding_dim=8, transition_dim=8),
     "segments": replace(RETURNS, anchors="segment"),
     "bins": replace(RETURNS, mode="return_bin"),
+    "drawn_bins": replace(RETURNS, mode="return_bin", anchors="segment"),
 }
 RAINBOW = replace(rainbow_rig.SMALL, capacity=CAPACITY, target_every=20, priority_beta_steps=300)
 SAC = replace(test_sac.SMALL, capacity=CAPACITY)
@@ -56,20 +60,22 @@ class Case:
     num_envs: int = 1
     plain: bool = False
 
-    def make(self) -> Agent:
-        rainbow = isinstance(self.config, type(RAINBOW))
-        rig: Any = rainbow_rig if rainbow else test_sac
-        own = PixelEncoderConfig(strides=(5, 2), channels=4, kernels=(5, 2), trunk="none", init="torch")
+    def make(self, device: str = "cpu") -> Agent:
+        rig: Any = rainbow_rig if isinstance(self.config, type(RAINBOW)) else test_sac
+        own: Any = EluMLPConfig(8, 6) if isinstance(self.config, MRQConfig) else MLPEncoderConfig(8, 6)
+        if self.pixels:
+            own = PixelEncoderConfig(strides=(5, 2), channels=4, kernels=(5, 2), trunk="none", init="torch")
         agent: Agent = self.config.make(
             AgentSpec(
                 rig.PIXELS if self.pixels else rig.STATE,
                 rig.ACTIONS,
                 frame_stack=2 if self.pixels else 1,
                 num_envs=self.num_envs,
-                encoder=own if self.pixels else MLPEncoderConfig(8, 6),
+                encoder=own,
                 augment=RandomCrop(20) if self.pixels else AmplitudeScale(),
                 aux={name: HEADS[name] for name in self.heads},
                 seed=0,
+                device=torch.device(device),
             )
         )
         return agent
@@ -85,6 +91,7 @@ CASES = {
     "SAC": Case(SAC, ("curl", "return_contrast")),
     "SAC on pixels, three environments": Case(SAC, ("curl", "return_contrast"), pixels=True, num_envs=3),
     "SAC, LAP": Case(replace(SAC, replay="lap", n_step=3), num_envs=2, plain=True),
+    "MR.Q": Case(MRQConfig(hidden_dim=16, action_width=4, batch_size=8, capacity=CAPACITY, target_every=3), plain=True),
 }
 
 
@@ -141,26 +148,90 @@ def assert_equal(ours: Agent, theirs: Agent) -> None:
         assert found.names == expected.names and torch.equal(found.values, expected.values)
 
 
+def begun(case: Case, steps: type[GraphedStep[Any, Any, Any]], device: str = "cpu") -> tuple[Agent, Agent, Script]:
+    """An agent whose updates are recorded, its twin, and their steps."""
+    recorded, eager = case.make(device), case.make(device)
+    recorded.record(steps)
+    if not case.plain:
+        eager.record(EagerStep)
+    for agent in (recorded, eager):
+        agent.replay._ranges._room = 2  # soon there are more ranges, and what was recorded counts for nothing
+    script = Script([recorded, eager])
+    for _ in range(12):
+        script.step()
+    return recorded, eager, script
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_tape_of_an_update_goes_on_as_the_update_does(name: str) -> None:
     case = CASES[name]
-    taped, eager = case.make(), case.make()
-    taped.record(TapedStep)
-    if not case.plain:
-        eager.record(EagerStep)
-    script = Script([taped, eager])
-    for _ in range(12):
-        script.step()
+    taped, eager, script = begun(case, TapedStep)
+    tapes: set[Played] = set()
     for number in range(60):
         for _ in range(int(script.rng.integers(0, 4))):
             script.step()
         for agent in (taped, eager):
             agent.update()
         assert_equal(taped, eager)
+        assert isinstance(taped._whole, TapedStep)
+        tapes |= set(taped._whole.tapes)
         if number % 25 == 24:
             mine, other = everything(taped), everything(eager)
             assert all(torch.equal(tensor, other[key]) for key, tensor in mine.items())
             assert taped.metrics().keys() - {"perf/sample_ms"} == eager.metrics().keys() - {"perf/sample_ms"}
-    assert isinstance(taped._whole, TapedStep)
-    assert sum(tape.plays for tape in taped._whole.tapes) > 50
+    assert sum(tape.plays for tape in tapes) > 40
     assert script.steps > 1.5 * CAPACITY / case.num_envs, "the ring came round"
+
+
+def test_a_tape_of_plain_numbers_goes_astray() -> None:
+    """So the test above can fail: this one reads no tensor of what the replay knows."""
+    taped, eager, script = begun(CASES["SAC"], TapedStep)
+    taped._whole = TapedStep(taped._one)
+    with pytest.raises(AssertionError, match="what was drawn"):
+        for _ in range(10):
+            script.step()
+            for agent in (taped, eager):
+                agent.update()
+            assert_equal(taped, eager)
+
+
+class Restless(AmplitudeScale):
+    """A view that says nothing of graphs."""
+
+    capturable = False
+
+
+def test_what_cannot_be_captured_keeps_the_draw_outside_and_is_named() -> None:
+    agent = CASES["SAC"].make()
+    assert agent.outside == []
+    agent.augment = Restless()
+    agent.replay._samplers = Samplers({"windows": Needs((WindowSpec(2),))}, agent.replay._reader)
+    agent.replay._staged = True
+    outside = ["a replay in pinned main memory", "WindowSpec of aux.windows", "Restless"]
+    assert agent.outside == outside
+    agent.record(TapedStep)
+    assert agent._whole is None and isinstance(agent._launch, TapedStep)
+    agent.spec = replace(agent.spec, compile="cudagraph")
+    assert agent.describe()[-1] == "update: one CUDA graph; before it the draw, which stays outside: " + ", ".join(
+        outside
+    )
+
+
+def test_faded_priorities_and_bins_drawn_one_by_one_stay_outside() -> None:
+    assert Case(replace(SAC, replay="faded")).make().outside == ["priorities that fade"]
+    assert Case(SAC, ("drawn_bins",)).make().outside == ["SameReturn of aux.drawn_bins"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", CASES)
+def test_a_cuda_graph_of_an_update_goes_on_as_the_update_does(name: str) -> None:
+    graphed, eager, script = begun(replace(CASES[name], plain=False), GraphedStep, "cuda")
+    for _ in range(30):
+        script.step()
+        for agent in (graphed, eager):
+            agent.update()
+    for mine, other in zip(tensors_of(graphed._last), tensors_of(eager._last), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-3)
+    ours, theirs = parameters(graphed), parameters(eager)
+    for key, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[key], rtol=1e-3, atol=1e-3, msg=key)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrep.replay import Needs, Replay, ReplaySpec, ReturnLabels, Ring, SameReturn, SecondView
+from rlrep.replay.shared import Shared, SharedSpans
 from rlrep.replay.spans import Spans, carve, draw_below
 from rlrep.replay.store import _choose_home
 
@@ -292,8 +293,13 @@ def test_carve_leaves_the_complement_of_the_holes(raw: list[tuple[int, int, int]
     hidden = {(t, e) for e, a, b in holes for t in range(a, b)}
     assert left == {(t, e) for e in range(3) for t in range(low[e], stop[e])} - hidden
     if left:
-        step, env = Spans(spans, CPU).draw(2000, torch.Generator().manual_seed(0))
-        assert set(zip(step.tolist(), env.tolist(), strict=True)) == left
+        shared = Shared()
+        kinds = (Spans(spans, CPU), SharedSpans(shared, lambda: Spans(spans, CPU), room=2))
+        assert shared.refresh(CPU) and not shared.refresh(CPU)
+        for kind in kinds:
+            step, env = kind.draw(2000, torch.Generator().manual_seed(0))
+            assert set(zip(step.tolist(), env.tolist(), strict=True)) == left
+            assert tuple(map(int, kind.first)) == (spans[0][1], spans[0][0])
 
 
 def test_draw_below_covers_its_range() -> None:
