@@ -13,6 +13,7 @@ from rlrep.contract.env import Array, Step, Tree
 from rlrep.heads import Pull
 from rlrep.nn import Encoder
 from rlrep.replay import Batch, Needs, Priority, Replay, ReplaySpec
+from rlrep.replay.sending import sent
 
 from .fleet import Joint, signature
 from .heads import Heads
@@ -95,7 +96,7 @@ class OnlineAgent(Learner[N, Replay]):
         """Return actions `(N, ...)` for stacked observations `(N, ...)`, seen under the fixed view."""
         exploring = Exploring(self.act_stream, self._acted) if explore else None
         with torch.no_grad():
-            seen = self.augment.fixed(torch.as_tensor(obs, device=self.device))
+            seen = self.augment.fixed(sent(obs, self.device))
             action: Array = self._policy(seen, exploring).cpu().numpy()
         self._acted += len(action) if explore else 0
         return action

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from .ring import Window
+from .sending import sent
 from .shared import Whole
 from .spans import Span, carve
 from .spec import Priority
@@ -103,7 +104,7 @@ class Priorities:
     def settle(self) -> None:
         """Do now what `follow` found."""
         if len(self._out) or len(self._into):
-            out, into = (torch.from_numpy(rows).to(self._largest.device) for rows in (self._out, self._into))
+            out, into = (sent(rows, self._largest.device) for rows in (self._out, self._into))
             self._tree.move(out, into, self._largest)
             self._out = self._into = np.zeros(0, np.int64)
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from .labels import ReturnLabels
 from .pairs import Stepped
 from .ring import Window
+from .sending import sent
 from .shared import SharedSpans
 from .spans import Span, Spans, carve, draw_below
 from .threshold import Threshold
@@ -55,7 +56,7 @@ class Segments:
     def add(self, step: Stepped) -> None:
         """Take the newest step of the window."""
         window, reward, ended, died = self._window, step.reward, step.ended, step.died
-        newest = torch.from_numpy(self._current.astype(np.int32))
+        newest = sent(self._current.astype(np.int32), self._device)
         self._number.view(window.steps, -1)[window.newest_slot].copy_(newest)
         self._total += np.abs(reward)
         closing = ended | self._full(reward)
@@ -86,7 +87,7 @@ class Segments:
         slots = envs * self._room + numbers % self._room
         self._host_start.reshape(-1)[slots] = value
         if self._device.type != "cpu":
-            self._start.index_fill_(0, torch.from_numpy(slots).to(self._device), value)
+            self._start.index_fill_(0, sent(slots, self._device), value)
 
     def _end_episodes(self, envs: NDArray[np.int64], died: NDArray[np.bool_]) -> None:
         spans = ((e, int(self._episode[e]), int(self._current[e])) for e in envs.tolist() if died[e])

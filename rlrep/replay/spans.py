@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from .sending import sent
+
 Span = tuple[int, int, int]
 """Environment, first, stop."""
 
@@ -59,7 +61,7 @@ class Spans:
             position = torch.randint(first, stop, (count,), generator=generator, device=self._device)
             return position, torch.full_like(position, env)
         if self._table is None:
-            self._table = torch.from_numpy(tabulated(self.spans)).to(self._device)
+            self._table = sent(tabulated(self.spans), self._device)
         return looked_up(self._table, torch.randint(self.total, (count,), generator=generator, device=self._device))
 
 
