@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from rlrep.contrast import align, effective_rank, feature_correlation, uniform
 from rlrep.contrast.parts import Attack, spread
+from rlrep.settings import ranges
 from rlrep.views import View
 from rlrep.views.compose import multi_view
 
@@ -57,11 +58,11 @@ class ProbeConfig:
     attack: Attack | None = None
 
     def __post_init__(self) -> None:
-        counts = (self.neighbours, self.draws, self.max_train, self.max_test, self.pixels, *self.labels_per_class)
-        if self.state_classes < 2:
-            raise ValueError(f"state_classes must be at least 2, not {self.state_classes}")
-        if min(counts) < 1 or not self.temperature > 0:
-            raise ValueError(f"counts must be at least 1 and temperature above 0, in {self}")
+        ranges.at_least(self, 1, ("neighbours", "draws", "max_train", "max_test", "pixels"))
+        ranges.at_least(self, 2, ("state_classes",))
+        ranges.positive(self, ("temperature",))
+        if min(self.labels_per_class, default=1) < 1:
+            raise ValueError(f"labels_per_class must be at least 1 each, not {list(self.labels_per_class)}")
 
 
 class Score(NamedTuple):
