@@ -2,7 +2,8 @@
 
     python -m benchmarks.tables            # between <!-- table NAME --> and <!-- end NAME -->, from NAME.json
     python -m benchmarks.tables --check    # exit 1 if README or docs are not what the results say
-    python -m benchmarks.tables --quote REPORT NAME    # first write NAME.json from a report of rlrep.report
+    python -m benchmarks.tables --quote REPORT NAME [--published A,B]    # first write NAME.json from a report of
+                                                                         # rlrep.report, beside methods' own scores
 
 A result file takes part by its key `table`: {"columns": [...], "rows": [[...], ...]}; `machine` and `limits` make the
 caption. `<!-- line NAME KEY -->` ... `<!-- end NAME -->` takes the sentence KEY of the file's `lines`.
@@ -84,8 +85,9 @@ def caption(name: str, report: Mapping[str, Any], link: str) -> str:
     return f"<sub>[{name}.json]({link}/{name}.json): {', '.join(where)}.{limits}</sub>"
 
 
-def quoted(report: Path) -> dict[str, object]:
-    """Return the finished runs of a report by task and arm, as `rlrep.report` wrote them to its tables."""
+def quoted(report: Path, methods: Sequence[str] = ()) -> dict[str, object]:
+    """Return the finished runs of a report by task and arm, as `rlrep.report` wrote them to its tables, and below each
+    task what is published of these methods: a mean, and the standard deviation of runs."""
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
     with open(report / "tables" / "runs.csv", newline="") as file:
         for run in csv.DictReader(file):
@@ -97,9 +99,19 @@ def quoted(report: Path) -> dict[str, object]:
         steps = " / ".join(f"{int(runs[0][unit]):,}" for unit in ("env_steps", "agent_steps"))
         mean = f"{statistics.fmean(final):.4g}{spread(final, 1)}"
         rows.append([*names, str(len(runs)), steps, mean, f"{statistics.fmean(best):.4g}"])
+    with open(report / "tables" / "published.csv", newline="") as file:
+        rows += [published(row) for row in csv.DictReader(file) if row["method"] in methods]
+    rows.sort(key=lambda row: row[0])
     final_head = spread_head("final", list(map(len, found.values())))
     columns = ["task", "arm", "seeds", "env / agent steps", final_head, "best of training"]
     return {"limits": "Means over runs.", "table": {"columns": columns, "rows": rows}}
+
+
+def published(entry: Mapping[str, str]) -> list[str]:
+    """Return the line of a published score."""
+    deviation = f" (sd {float(entry['std']):.3g})" if entry["std"] else ""
+    steps, mean = f"{int(entry['env_steps']):,}", f"{float(entry['mean']):.4g}{deviation}"
+    return [entry["task"], f"published: {entry['method']}", entry["runs"], steps, mean, ""]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -120,9 +132,11 @@ def main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--quote", nargs=2, metavar=("REPORT", "NAME"))
+    parser.add_argument("--published", default="", help="methods whose published scores stand beside")
     options = parser.parse_args()
     if options.quote:
-        write(options.results / f"{options.quote[1]}.json", quoted(Path(options.quote[0])))
+        report, name = options.quote
+        write(options.results / f"{name}.json", quoted(Path(report), options.published.split(",")))
     for name in unplaced("".join(page.read_text() for page in PAGES), RESULTS):
         print(f"no page has <!-- table {name} --> ... <!-- end {name} -->", file=sys.stderr)
     stale = [(page, text) for page in PAGES if (text := filled(page)) != page.read_text()]

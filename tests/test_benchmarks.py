@@ -34,9 +34,10 @@ def test_a_report_is_quoted_with_its_runs_or_their_error(tmp_path: Path, monkeyp
     write_run(tmp_path / "runs" / "going", "cheetah-run", ("none", "none"), 9, Shape(finished=False))
     monkeypatch.chdir(tmp_path)
     assert report(["runs", "figures=false"]) == 0
-    found: Any = tables.quoted(tmp_path / "report")
+    found: Any = tables.quoted(tmp_path / "report", ["MR.Q"])
     assert found["table"]["columns"][2:] == ["seeds", "env / agent steps", "final ± SE or (runs)", "best of training"]
-    base, curl = found["table"]["rows"]
+    base, curl, beside = found["table"]["rows"]
+    assert beside == ["cheetah-run", "published: MR.Q", "10", "100,000", "253.5 (sd 41.3)", ""]
     assert base[:4] == ["cheetah-run", "base", "5", "100,000 / 25,000"] and " ± " in base[4]
     single = [float(value) for value in curl[4].partition(" (")[2].strip(")").split(", ")]
     assert float(curl[4].split()[0]) == pytest.approx(np.mean(single), rel=1e-3) and len(single) == 2

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rlrep.record.files import replace_file, replace_table
@@ -24,7 +24,8 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def write_tables(folder: Path, results: Sequence[Results]) -> None:
-    """Write aggregates, tasks, pairs, runs and evaluations as CSV, and the first two of each comparison as LaTeX."""
+    """Write aggregates, tasks, pairs, runs, evaluations and published scores as CSV, and the first two of each
+    comparison as LaTeX."""
     clear(folder, r"(aggregates|tasks)-\d+\.tex")
     for name, rows in (
         ("aggregates", aggregate_rows),
@@ -32,6 +33,7 @@ def write_tables(folder: Path, results: Sequence[Results]) -> None:
         ("improvement", pair_rows),
         ("runs", run_rows),
         ("evaluations", evaluation_rows),
+        ("published", published_rows),
     ):
         _write(folder / f"{name}.csv", _bounded([row for found in results for row in rows(found)]))
     for number, found in enumerate(results, start=1):
@@ -183,6 +185,13 @@ def _short(value: float) -> str:
 def _numbers(value: Estimate) -> dict[str, str]:
     bounds = {"value": value.value, "low": value.low, "high": value.high}
     return {name: "" if bound is None else f"{bound:.6g}" for name, bound in bounds.items()}
+
+
+def published_rows(found: Results) -> Iterator[Row]:
+    """Yield one row per task and published score of its protocol at these env steps."""
+    for task, entries in found.published.items():
+        for entry in entries:
+            yield {"comparison": found.made.title, **asdict(entry), "task": task.name}
 
 
 def _bounded(rows: Sequence[Row]) -> list[Row]:
