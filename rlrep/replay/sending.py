@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def sent(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device.
+def sent(array: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """Return an array, or a tensor of any place, as a tensor on a device.
 
     To a GPU it goes by pinned memory, since a copy from any other waits for all that was launched before.
     """
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    tensor = torch.as_tensor(array)
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)

@@ -223,6 +223,7 @@ def test_every_file_of_every_group_composes_and_says_where_it_comes_from(group: 
         base = ["env=point_robot"] if name.startswith("pearl") else [f"env=toy_{'state' if state else 'pixels'}"]
         tasks = {"dmc": ["env.domain=fish", "env.task=swim"], "atari": ["env.game=pong"], "gym": ["env.id=Pendulum-v1"]}
         tasks |= {f"metaworld_{kind}": ["env.task=push-v3"] for kind in ("ml1", "mt1")}
+        tasks["timm"] = ["encoder.name=resnet18"]
         compose_run([*(word for word in base if group != "env"), f"{group}={name}", *tasks.get(name, [])])
         assert "#" in (groups.ROOT / group / f"{name}.yaml").read_text()
 
