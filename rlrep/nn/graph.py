@@ -58,9 +58,8 @@ class GraphedStep(Generic[Inputs, Key, R]):
     generators: whose random numbers the step draws (a graph goes on where they stand, and moves them on).
 
     The first `warmup` calls of a key run eagerly on a side stream, as real steps, which capture requires; then the
-    step is recorded
-    once and replayed on inputs copied into the recorded addresses. Outputs live in the graph's memory: use them
-    before the next call.
+    step is recorded once and replayed on inputs copied into the recorded addresses. Outputs live in the graph's
+    memory: use them before the next call. Raises ValueError if the step cannot be captured.
     """
 
     def __init__(self, step: Callable[[Inputs, Key], R], generators: Sequence[Generator] = (), warmup: int = 3) -> None:
@@ -97,7 +96,13 @@ class GraphedStep(Generic[Inputs, Key, R]):
         graph: Any = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
-            output = self._step(inputs, key)
+        try:
+            with torch.cuda.graph(graph):
+                output = self._step(inputs, key)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            line = str(error).partition("\n")[0]
+            raise ValueError(f"the update cannot be a CUDA graph ({line}): compile=default trains without") from error
         # Capture only records: the caller replays at once, on these very inputs.
         return graph, inputs, output

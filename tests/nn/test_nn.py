@@ -1,5 +1,6 @@
 """Networks against plain re-statements of their equations."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -178,6 +179,16 @@ def test_graphed_step_runs_every_call_once_on_its_own_inputs() -> None:
         for key in "ab":
             graphed({"x": torch.full((2,), float(call))}, key)
     assert total.item() == 2 * sum(range(6)) * 101
+
+
+def test_a_step_that_cannot_be_captured_names_the_way_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be ...")
+
+    monkeypatch.setattr("torch.cuda.CUDAGraph", lambda: None)
+    monkeypatch.setattr("torch.cuda.graph", lambda _: nullcontext())
+    with pytest.raises(ValueError, match=r"\(operation not permitted [^\n]*\): compile=default trains without$"):
+        GraphedStep(refuse, warmup=0)((), "key")
 
 
 def test_tensors_of_walks_nested_structures_in_order() -> None:
